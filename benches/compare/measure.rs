@@ -1,0 +1,389 @@
+//! Carries out one row: starts both servers, prepares them alike, measures in turns, and hands back the figures.
+//! Turns alternate (Terrace, Redis, Terrace, …), so that whatever else the machine does meets both; the server
+//! whose turn it is not is idle, since it shares the core.
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::load::{self, Fill, KEYS};
+use crate::options::Options;
+use crate::paced::{self, Request};
+use crate::rows::{Row, Tier, Work};
+use crate::servers::{Quiet, Server};
+use crate::{Failure, wire};
+
+/// Longest wait for a server to become idle, between turns and after a sustained load.
+const SETTLE_TIME_MAX: Duration = Duration::from_secs(60);
+/// The paced load, as a share of what Redis does at full speed in the same row.
+const PACED_SHARE: f64 = 0.6;
+/// How long one paced turn lasts, and how many there are for each round of the other rows: a p99 strays more than
+/// a throughput, so many short turns and their median serve it better than few long ones.
+const PACED_TIME: Duration = Duration::from_secs(2);
+const PACED_TURNS_PER_ROUND: usize = 3;
+/// A paced turn that reached less than this share of its rate is a figure of the load, not of the server.
+const PACED_RATE_MIN: f64 = 0.97;
+
+/// One figure of a row: what it is, and what each turn gave.
+#[derive(Debug)]
+pub struct Measure {
+    pub label: &'static str,
+    pub terrace: Vec<f64>,
+    pub redis: Vec<f64>,
+}
+
+/// What came out of a row. The first measure is the one that the bar judges.
+#[derive(Debug)]
+pub struct Outcome {
+    pub measures: Vec<Measure>,
+    pub notes: Vec<String>,
+}
+
+/// Both servers of a row; every step is done to each.
+struct Pair {
+    terrace: Server,
+    redis: Server,
+}
+
+impl Pair {
+    fn each(&self) -> [&Server; 2] {
+        [&self.terrace, &self.redis]
+    }
+}
+
+/// Runs rows, each in fresh folders under one of its own, which goes with it.
+pub struct Bench<'a> {
+    options: &'a Options,
+    root: PathBuf,
+}
+
+impl Drop for Bench<'_> {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.root);
+    }
+}
+
+impl<'a> Bench<'a> {
+    pub fn new(options: &'a Options) -> Result<Bench<'a>, Failure> {
+        let root = std::env::temp_dir().join(format!("terrace-compare-{}", std::process::id()));
+        fs::create_dir_all(&root).map_err(Failure::io(format!("creating {}", root.display())))?;
+        Ok(Bench { options, root })
+    }
+
+    /// Measures one row; its servers are gone and its files removed afterwards.
+    pub fn measure(&self, row: &Row) -> Result<Outcome, Failure> {
+        let outcome = match row.work {
+            Work::Throughput { .. } => self.throughput(row),
+            Work::Latency { request, pipeline } => self.latency(row, request, pipeline),
+            Work::MemoryPerKey => self.memory_per_key(row),
+            Work::CleanStart { keys } => self.clean_start(row, self.options.scaled(keys)),
+            Work::Replay { records } => self.replay(row, self.options.scaled(records)),
+        };
+        for label in ["terrace", "redis"] {
+            let _ = fs::remove_dir_all(self.root.join(label));
+        }
+        outcome
+    }
+
+    fn start_terrace(&self, row: &Row) -> Result<Server, Failure> {
+        let mut arguments = own(row.tier.arguments());
+        arguments.extend(self.options.server_args.iter().cloned());
+        if self.options.noise {
+            arguments = own(row.against.arguments());
+        }
+        Server::start(
+            "Terrace",
+            &self.options.terrace,
+            &self.root.join("terrace"),
+            &arguments,
+        )
+    }
+
+    fn start_redis(&self, row: &Row) -> Result<Server, Failure> {
+        let arguments = own(row.against.arguments());
+        Server::start("Redis", &self.options.redis, &self.root.join("redis"), &arguments)
+    }
+
+    /// Both servers, started, and filled one after the other.
+    fn start_pair(&self, row: &Row, fill: Option<Fill>) -> Result<Pair, Failure> {
+        let pair = Pair {
+            terrace: self.start_terrace(row)?,
+            redis: self.start_redis(row)?,
+        };
+        if let Some(fill) = fill {
+            for server in pair.each() {
+                load::fill(server, fill, KEYS)?;
+                server.settle(Quiet::Short, SETTLE_TIME_MAX)?;
+            }
+        }
+        Ok(pair)
+    }
+
+    fn throughput(&self, row: &Row) -> Result<Outcome, Failure> {
+        let Work::Throughput {
+            fill,
+            command,
+            pipeline,
+            requests,
+            aftermath,
+        } = row.work
+        else {
+            return Err(Failure::Unusable("not a throughput row".to_owned()));
+        };
+        let requests = self.options.requests.unwrap_or(self.options.scaled(requests));
+        let pair = self.start_pair(row, Some(fill))?;
+        let written_before = pair.each().map(Server::written_bytes);
+        let mut per_cpu = Turns::new("requests / CPU s");
+        let mut rate = Turns::new("requests / s");
+        let mut p99 = Turns::new("p99 ms, full speed");
+        let mut busy = Turns::new("server CPU s");
+        for round in 1..=self.options.rounds {
+            for server in pair.each() {
+                server.settle(Quiet::Short, SETTLE_TIME_MAX)?;
+                let before = server.cpu()?;
+                let result = load::redis_benchmark(server, command, pipeline, requests)?;
+                if aftermath {
+                    server.settle(Quiet::Long, SETTLE_TIME_MAX)?;
+                }
+                let used = (server.cpu()? - before).as_secs_f64().max(0.01);
+                progress(
+                    round,
+                    server,
+                    &format!(
+                        "{:.0} requests/s, {:.0} per CPU second, p99 {} ms",
+                        result.requests_per_second,
+                        requests as f64 / used,
+                        result.p99_ms
+                    ),
+                );
+                per_cpu.add(server, requests as f64 / used);
+                rate.add(server, result.requests_per_second);
+                p99.add(server, result.p99_ms);
+                busy.add(server, used);
+            }
+        }
+        let mut notes = vec![format!("{requests} requests per turn")];
+        if aftermath {
+            notes.push(written_note(&pair, written_before));
+        }
+        Ok(Outcome {
+            measures: Turns::all([per_cpu, rate, p99, busy]),
+            notes,
+        })
+    }
+
+    fn latency(&self, row: &Row, request: Request, pipeline: u32) -> Result<Outcome, Failure> {
+        let pair = self.start_pair(row, Some(Fill::Values))?;
+        let rate = self.paced_rate(&pair.redis, request, pipeline)?;
+        let time = if self.options.quick {
+            PACED_TIME / 2
+        } else {
+            PACED_TIME
+        };
+        let turns = self.options.rounds * PACED_TURNS_PER_ROUND;
+        let mut p99 = Turns::new("p99 ms");
+        let mut p50 = Turns::new("p50 ms");
+        let mut p999 = Turns::new("p99.9 ms");
+        let mut notes = vec![format!(
+            "{rate:.0} requests/s, batches of {pipeline}, for {} s",
+            time.as_secs()
+        )];
+        for turn in 1..=turns {
+            for server in pair.each() {
+                server.settle(Quiet::Short, SETTLE_TIME_MAX)?;
+                let result = paced::drive(server, request, pipeline, rate, time)?;
+                progress(
+                    turn,
+                    server,
+                    &format!(
+                        "p50 {:.3}, p99 {:.3}, p99.9 {:.3} ms",
+                        result.p50_ms, result.p99_ms, result.p999_ms
+                    ),
+                );
+                if result.requests_per_second < rate * PACED_RATE_MIN {
+                    notes.push(format!(
+                        "{} in turn {turn} was given only {:.0} requests/s",
+                        server.label, result.requests_per_second
+                    ));
+                }
+                p99.add(server, result.p99_ms);
+                p50.add(server, result.p50_ms);
+                p999.add(server, result.p999_ms);
+            }
+        }
+        Ok(Outcome {
+            measures: Turns::all([p99, p50, p999]),
+            notes,
+        })
+    }
+
+    /// A share of what Redis does at full speed with the same requests.
+    fn paced_rate(&self, redis: &Server, request: Request, pipeline: u32) -> Result<f64, Failure> {
+        let command: &[&str] = match request {
+            Request::Get => &["GET", "key:__rand_int__"],
+            Request::Set => &["SET", "key:__rand_int__", load::FIXED_VALUE],
+        };
+        let requests = if pipeline == 1 { 150_000 } else { 1_000_000 };
+        let full = load::redis_benchmark(redis, command, pipeline, requests)?;
+        Ok(full.requests_per_second * PACED_SHARE)
+    }
+
+    /// One round: filling is not a matter of chance, and a second filling would find another heap.
+    fn memory_per_key(&self, row: &Row) -> Result<Outcome, Failure> {
+        let pair = self.start_pair(row, None)?;
+        let mut resident = Turns::new("resident bytes / key");
+        let mut reported = Turns::new("used_memory bytes / key");
+        let mut notes = vec![format!("{KEYS} keys of 16 bytes, values of 64 bytes")];
+        for server in pair.each() {
+            server.settle(Quiet::Short, SETTLE_TIME_MAX)?;
+            let resident_before = server.resident_bytes()?;
+            let used_before = server.info_number("memory", "used_memory");
+            load::fill(server, Fill::Values, KEYS)?;
+            server.settle(Quiet::Short, SETTLE_TIME_MAX)?;
+            let per_key = |after: u64, before: u64| (after as f64 - before as f64) / KEYS as f64;
+            let resident_after = server.resident_bytes()?;
+            resident.add(server, per_key(resident_after, resident_before));
+            notes.push(format!(
+                "{}: {:.1} MB resident before, {:.1} MB after",
+                server.label,
+                resident_before as f64 / 1e6,
+                resident_after as f64 / 1e6
+            ));
+            let used_after = server.info_number("memory", "used_memory");
+            if let (Some(before), Some(after)) = (used_before, used_after) {
+                reported.add(server, per_key(after, before));
+            }
+        }
+        Ok(Outcome {
+            measures: Turns::all([resident, reported]),
+            notes,
+        })
+    }
+
+    /// One round per server: what the second start after the same stop would measure is the page cache.
+    fn clean_start(&self, row: &Row, keys: u64) -> Result<Outcome, Failure> {
+        let mut ready = Turns::new("s to first GET");
+        let mut stop = Turns::new("s to stop");
+        let mut notes = vec![format!("{keys} keys")];
+        for start in [Self::start_terrace, Self::start_redis] {
+            let server = start(self, row)?;
+            load::fill(&server, Fill::Values, keys)?;
+            server.settle(Quiet::Long, SETTLE_TIME_MAX)?;
+            let stop_seconds = server.terminate()?.as_secs_f64();
+            let server = start(self, row)?;
+            expect_some_value(&server)?;
+            ready.add(&server, server.started.elapsed().as_secs_f64());
+            stop.add(&server, stop_seconds);
+            expect_size(&server, keys)?;
+            notes.extend(startup_lines(&server));
+        }
+        Ok(Outcome {
+            measures: Turns::all([ready, stop]),
+            notes,
+        })
+    }
+
+    fn replay(&self, row: &Row, records: u64) -> Result<Outcome, Failure> {
+        let mut speed = Turns::new("records / s");
+        let mut seconds = Turns::new("s to first PONG");
+        let mut notes = vec![format!("{records} records, one SET each")];
+        for start in [Self::start_terrace, Self::start_redis] {
+            let server = start(self, row)?;
+            load::fill(&server, Fill::Values, records)?;
+            server.settle(Quiet::Long, SETTLE_TIME_MAX)?;
+            server.crash();
+            let server = start(self, row)?;
+            let took = server.started.elapsed().as_secs_f64();
+            speed.add(&server, records as f64 / took);
+            seconds.add(&server, took);
+            expect_size(&server, records)?;
+            notes.extend(startup_lines(&server));
+        }
+        if matches!(row.tier, Tier::DurableJournalOnly) {
+            notes.push("the whole start counts, from exec on".to_owned());
+        }
+        Ok(Outcome {
+            measures: Turns::all([speed, seconds]),
+            notes,
+        })
+    }
+}
+
+/// Collects one figure per turn for each server.
+struct Turns(Measure);
+
+impl Turns {
+    fn new(label: &'static str) -> Turns {
+        Turns(Measure {
+            label,
+            terrace: Vec::new(),
+            redis: Vec::new(),
+        })
+    }
+
+    fn add(&mut self, server: &Server, figure: f64) {
+        match server.label {
+            "Terrace" => self.0.terrace.push(figure),
+            _ => self.0.redis.push(figure),
+        }
+    }
+
+    /// The measures, without those that a server did not report.
+    fn all<const N: usize>(turns: [Turns; N]) -> Vec<Measure> {
+        let both = |measure: &Measure| !measure.terrace.is_empty() && !measure.redis.is_empty();
+        turns.into_iter().map(|turns| turns.0).filter(both).collect()
+    }
+}
+
+fn own(arguments: &[&str]) -> Vec<String> {
+    arguments.iter().map(|&argument| argument.to_owned()).collect()
+}
+
+fn progress(round: usize, server: &Server, what: &str) {
+    eprintln!("    {round} {:8} {what}", server.label);
+}
+
+/// How much each server wrote to the disk, which tells whether flushes and compactions are in the figure.
+fn written_note(pair: &Pair, before: [Option<u64>; 2]) -> String {
+    let mut parts = Vec::new();
+    for (server, before) in pair.each().into_iter().zip(before) {
+        if let (Some(before), Some(after)) = (before, server.written_bytes()) {
+            parts.push(format!(
+                "{} {:.0} MB",
+                server.label,
+                after.saturating_sub(before) as f64 / 1e6
+            ));
+        }
+    }
+    format!("written to disk over all turns: {}", parts.join(", "))
+}
+
+fn expect_some_value(server: &Server) -> Result<(), Failure> {
+    match wire::ask(server.port, &["GET", "key:000000000042"]) {
+        Ok(Some(value)) if value.len() == wire::VALUE_BYTES => Ok(()),
+        other => Err(Failure::Unusable(format!(
+            "{}: GET after the start: {other:?}",
+            server.label
+        ))),
+    }
+}
+
+fn expect_size(server: &Server, keys: u64) -> Result<(), Failure> {
+    match wire::ask(server.port, &["DBSIZE"]) {
+        Ok(Some(size)) if size == keys.to_string() => Ok(()),
+        other => Err(Failure::Unusable(format!(
+            "{}: DBSIZE after the start should be {keys}: {other:?}",
+            server.label
+        ))),
+    }
+}
+
+/// What the server itself logged about its start.
+fn startup_lines(server: &Server) -> Vec<String> {
+    let lines = server.log_lines_with(&["replay", "recover", "db loaded"]);
+    lines
+        .into_iter()
+        .take(3)
+        .map(|line| format!("{} logged: {line}", server.label))
+        .collect()
+}

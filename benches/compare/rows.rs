@@ -1,0 +1,229 @@
+//! What is measured, as data: one row is a name, the two servers' settings, the work, and the bar.
+
+use crate::load::{FIXED_VALUE, Fill, VARIED_VALUE};
+use crate::paced::Request;
+
+/// How Terrace is set up for a row.
+#[derive(Clone, Copy, Debug)]
+pub enum Tier {
+    /// The default range is a memory range.
+    Memory,
+    /// The default range is durable, synced every second.
+    Durable,
+    /// Durable, and flushes put off for good, so that the journal alone holds the data.
+    DurableJournalOnly,
+}
+
+impl Tier {
+    pub fn arguments(self) -> &'static [&'static str] {
+        match self {
+            Tier::Memory => &["--range", "default", "*", "memory"],
+            Tier::Durable => &["--appendfsync", "everysec"],
+            Tier::DurableJournalOnly => &[
+                "--appendfsync",
+                "everysec",
+                "--journal-flush-size",
+                "100gb",
+                "--flush-dirty-size",
+                "100gb",
+            ],
+        }
+    }
+}
+
+/// How Redis is set up for a row. It writes no snapshots in any of them.
+#[derive(Clone, Copy, Debug)]
+pub enum Baseline {
+    /// No persistence.
+    Plain,
+    /// Append-only file, synced every second, rewritten when Redis's defaults say so.
+    AppendOnly,
+    /// The same, never rewritten, so that a start replays every command.
+    AppendOnlyUncut,
+}
+
+impl Baseline {
+    pub fn arguments(self) -> &'static [&'static str] {
+        match self {
+            Baseline::Plain => &["--save", "", "--appendonly", "no"],
+            Baseline::AppendOnly => &["--save", "", "--appendonly", "yes", "--appendfsync", "everysec"],
+            Baseline::AppendOnlyUncut => &[
+                "--save",
+                "",
+                "--appendonly",
+                "yes",
+                "--appendfsync",
+                "everysec",
+                "--auto-aof-rewrite-percentage",
+                "0",
+            ],
+        }
+    }
+}
+
+/// The work of a row, the same for both servers.
+#[derive(Clone, Copy, Debug)]
+pub enum Work {
+    /// As many requests as the load can send; judged by requests per second of server CPU.
+    Throughput {
+        fill: Fill,
+        command: &'static [&'static str],
+        pipeline: u32,
+        /// Requests per turn.
+        requests: u64,
+        /// Whether the work that a turn leaves behind (flush, compaction, rewrite) is waited for and counted.
+        aftermath: bool,
+    },
+    /// Requests at one fixed rate, a share of what Redis can do; judged by p99.
+    Latency { request: Request, pipeline: u32 },
+    /// Resident memory that a million keys add; judged by bytes per key.
+    MemoryPerKey,
+    /// From exec to the first answered GET, after SIGTERM; judged by Terrace's seconds.
+    CleanStart { keys: u64 },
+    /// From exec to the first PONG, after SIGKILL; judged by Terrace's records per second.
+    Replay { records: u64 },
+}
+
+/// What the judged figure has to reach.
+#[derive(Clone, Copy, Debug)]
+pub enum Bar {
+    /// Terrace / Redis, not less.
+    RatioAtLeast(f64),
+    /// Terrace / Redis, not more.
+    RatioAtMost(f64),
+    /// Terrace's own figure, not less.
+    AtLeast(f64),
+    /// Terrace's own figure, not more.
+    AtMost(f64),
+}
+
+impl Bar {
+    pub fn is_met(self, terrace: f64, ratio: f64) -> bool {
+        match self {
+            Bar::RatioAtLeast(least) => ratio >= least,
+            Bar::RatioAtMost(most) => ratio <= most,
+            Bar::AtLeast(least) => terrace >= least,
+            Bar::AtMost(most) => terrace <= most,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Row {
+    pub name: &'static str,
+    pub tier: Tier,
+    pub against: Baseline,
+    pub work: Work,
+    pub bar: Bar,
+}
+
+const SET: &[&str] = &["SET", "key:__rand_int__", FIXED_VALUE];
+const SET_VARIED: &[&str] = &["SET", "key:__rand_int__", VARIED_VALUE];
+const GET: &[&str] = &["GET", "key:__rand_int__"];
+const INCR: &[&str] = &["INCR", "ctr:__rand_int__"];
+
+/// A throughput row of a memory range against Redis without persistence.
+const fn memory(
+    name: &'static str,
+    command: &'static [&'static str],
+    fill: Fill,
+    pipeline: u32,
+    requests: u64,
+    bar: f64,
+) -> Row {
+    Row {
+        name,
+        tier: Tier::Memory,
+        against: Baseline::Plain,
+        work: Work::Throughput {
+            fill,
+            command,
+            pipeline,
+            requests,
+            aftermath: false,
+        },
+        bar: Bar::RatioAtLeast(bar),
+    }
+}
+
+/// A latency row of a memory range against Redis without persistence.
+const fn latency(name: &'static str, request: Request, pipeline: u32) -> Row {
+    Row {
+        name,
+        tier: Tier::Memory,
+        against: Baseline::Plain,
+        work: Work::Latency { request, pipeline },
+        bar: Bar::RatioAtMost(1.0),
+    }
+}
+
+/// Every row, in the order they are run and printed.
+pub const ALL: &[Row] = &[
+    memory("memory SET -P 16", SET, Fill::Values, 16, 3_000_000, 1.5),
+    memory("memory GET -P 16", GET, Fill::Values, 16, 3_000_000, 1.5),
+    memory("memory INCR -P 16", INCR, Fill::Counters, 16, 3_000_000, 1.5),
+    memory("memory GET -P 64", GET, Fill::Values, 64, 4_000_000, 1.5),
+    memory("memory SET -P 1", SET, Fill::Values, 1, 500_000, 1.05),
+    memory("memory GET -P 1", GET, Fill::Values, 1, 500_000, 1.05),
+    Row {
+        name: "durable SET -P 16, sustained",
+        tier: Tier::Durable,
+        against: Baseline::AppendOnly,
+        work: Work::Throughput {
+            fill: Fill::Values,
+            command: SET_VARIED,
+            pipeline: 16,
+            requests: 12_000_000,
+            aftermath: true,
+        },
+        bar: Bar::RatioAtLeast(1.5),
+    },
+    Row {
+        name: "durable GET -P 16, resident",
+        tier: Tier::Durable,
+        against: Baseline::Plain,
+        work: Work::Throughput {
+            fill: Fill::Values,
+            command: GET,
+            pipeline: 16,
+            requests: 3_000_000,
+            aftermath: false,
+        },
+        bar: Bar::RatioAtLeast(1.4),
+    },
+    Row {
+        name: "memory per key",
+        tier: Tier::Memory,
+        against: Baseline::Plain,
+        work: Work::MemoryPerKey,
+        bar: Bar::RatioAtMost(0.7),
+    },
+    latency("p99 memory SET -P 1", Request::Set, 1),
+    latency("p99 memory GET -P 1", Request::Get, 1),
+    latency("p99 memory SET -P 16", Request::Set, 16),
+    latency("p99 memory GET -P 16", Request::Get, 16),
+    Row {
+        name: "p99 durable SET -P 16",
+        tier: Tier::Durable,
+        against: Baseline::AppendOnly,
+        work: Work::Latency {
+            request: Request::Set,
+            pipeline: 16,
+        },
+        bar: Bar::RatioAtMost(1.0),
+    },
+    Row {
+        name: "start after a clean stop",
+        tier: Tier::Durable,
+        against: Baseline::AppendOnly,
+        work: Work::CleanStart { keys: 5_000_000 },
+        bar: Bar::AtMost(1.0),
+    },
+    Row {
+        name: "replay after a crash",
+        tier: Tier::DurableJournalOnly,
+        against: Baseline::AppendOnlyUncut,
+        work: Work::Replay { records: 5_000_000 },
+        bar: Bar::AtLeast(1_000_000.0),
+    },
+];

@@ -1,0 +1,5 @@
+//! CONFIG: reading and changing the configuration.
+
+use super::spec::Spec;
+
+pub static COMMANDS: &[Spec] = &[];

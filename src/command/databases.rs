@@ -1,0 +1,5 @@
+//! Whole databases: counting, flushing, exchanging, moving and copying keys between them.
+
+use super::spec::Spec;
+
+pub static COMMANDS: &[Spec] = &[];

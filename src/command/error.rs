@@ -1,0 +1,93 @@
+//! Why a command is refused or fails; each becomes one exact RESP error, in Redis's words where Redis has them.
+
+use crate::keyspace::ranges::RangeError;
+use crate::store::StoreError;
+use std::borrow::Cow;
+use std::fmt;
+
+#[derive(Debug)]
+pub enum Error {
+    Syntax,
+    NotInteger,
+    NotFloat,
+    WrongType,
+    /// The full name of the command, `config|get`.
+    Arity(String),
+    UnknownCommand {
+        name: String,
+        args: String,
+    },
+    UnknownSubcommand {
+        name: String,
+        sub: String,
+    },
+    NoAuth,
+    OutOfMemory,
+    /// Durable ranges cannot be written now.
+    Misconf(String),
+    OutOfRange(&'static str),
+    NoSuchKey,
+    InvalidExpire(String),
+    StringTooLong,
+    Overflow,
+    Store(StoreError),
+    /// Any other, with its code.
+    Other(Cow<'static, str>),
+}
+
+impl Error {
+    /// An error with its code: `ERR …`.
+    pub fn new(text: impl Into<Cow<'static, str>>) -> Error {
+        Error::Other(text.into())
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::Syntax => f.write_str("ERR syntax error"),
+            Error::NotInteger => f.write_str("ERR value is not an integer or out of range"),
+            Error::NotFloat => f.write_str("ERR value is not a valid float"),
+            Error::WrongType => {
+                f.write_str("WRONGTYPE Operation against a key holding the wrong kind of value")
+            }
+            Error::Arity(name) => write!(f, "ERR wrong number of arguments for '{name}' command"),
+            Error::UnknownCommand { name, args } => {
+                write!(
+                    f,
+                    "ERR unknown command '{name}', with args beginning with: {args}"
+                )
+            }
+            Error::UnknownSubcommand { name, sub } => {
+                write!(f, "ERR unknown subcommand '{sub}'. Try {name} HELP.")
+            }
+            Error::NoAuth => f.write_str("NOAUTH Authentication required."),
+            Error::OutOfMemory => f.write_str("OOM command not allowed when used memory > 'maxmemory'."),
+            Error::Misconf(why) => write!(
+                f,
+                "MISCONF Durable ranges can't be written now ({why}). Commands that change them are refused until the disk takes writes again."
+            ),
+            Error::OutOfRange(what) => write!(f, "ERR {what} is out of range"),
+            Error::NoSuchKey => f.write_str("ERR no such key"),
+            Error::InvalidExpire(name) => write!(f, "ERR invalid expire time in '{name}' command"),
+            Error::StringTooLong => {
+                f.write_str("ERR string exceeds maximum allowed size (proto-max-bulk-len)")
+            }
+            Error::Overflow => f.write_str("ERR increment or decrement would overflow"),
+            Error::Store(error) => write!(f, "ERR the store cannot be read: {error}"),
+            Error::Other(text) => f.write_str(text),
+        }
+    }
+}
+
+impl From<StoreError> for Error {
+    fn from(error: StoreError) -> Error {
+        Error::Store(error)
+    }
+}
+
+impl From<RangeError> for Error {
+    fn from(error: RangeError) -> Error {
+        Error::Other(error.to_string().into())
+    }
+}

@@ -1,0 +1,234 @@
+//! The only pipeline: from a parsed request to its reply and its effects.
+//!
+//! find the row → arity → authentication → memory → lock and load the keys → handler → effects to the journal →
+//! unlock → statistics. What the reply has to wait for is handed to the connection as an offset (`Executor::gate`).
+
+use super::args::Args;
+use super::context::Context;
+use super::error::Error;
+use super::spec::{Handler, flag};
+use super::table::{self, Command};
+use crate::keyspace::evict::Room;
+use crate::keyspace::load::may_wait;
+use crate::keyspace::{Call, Effects};
+use crate::net::session::Session;
+use crate::resp::Reply;
+use crate::server::{Server, unix_ms};
+use smallvec::SmallVec;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Instant;
+
+/// What the connection does after a request.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum After {
+    Continue,
+    /// Clients are paused: the request has not run and has to be run again later.
+    Paused,
+}
+
+/// Runs the requests of one connection, one after the other.
+pub struct Executor {
+    server: Arc<Server>,
+    effects: Effects,
+    /// Unix milliseconds and the clock of the requests being run: one moment for a batch.
+    now_ms: i64,
+    clock: Instant,
+    /// The journal offset that must be durable before the replies written so far may leave; 0 for none.
+    pub gate: u64,
+}
+
+impl Executor {
+    pub fn new(server: Arc<Server>) -> Executor {
+        Executor {
+            server,
+            effects: Effects::default(),
+            now_ms: unix_ms(),
+            clock: Instant::now(),
+            gate: 0,
+        }
+    }
+
+    /// Takes the time for the requests that follow.
+    pub fn begin_batch(&mut self) {
+        self.now_ms = unix_ms();
+        self.clock = Instant::now();
+    }
+
+    /// Runs one request and appends its reply.
+    pub fn execute(&mut self, args: &Args<'_>, session: &mut Session, reply: &mut Reply) -> After {
+        let start = reply.len();
+        let spec = match resolve(args) {
+            Ok(spec) => spec,
+            Err(error) => return self.reject(None, error, reply, session),
+        };
+        if let Err(error) = self.admit(spec, args, session) {
+            return self.reject(Some(spec), error, reply, session);
+        }
+        if self.server.pause.holds(spec.has(flag::WRITE), self.now_ms) {
+            return After::Paused;
+        }
+        if self.server.monitors.any() && !spec.has(flag::SKIP_MONITOR) {
+            self.server.monitors.feed(args, session, self.now_ms);
+        }
+        let outcome = self.run(spec, args, session, reply);
+        let failed = outcome.is_err();
+        if let Err(error) = outcome {
+            reply.truncate(start);
+            self.server.errors.note(&error);
+            reply.error(error);
+        }
+        self.note(spec, args, session, failed);
+        session.settle_reply(reply, start);
+        After::Continue
+    }
+
+    /// What may refuse a request before anything is locked.
+    fn admit(&self, spec: &'static Command, args: &Args<'_>, session: &Session) -> Result<(), Error> {
+        if !spec.accepts(args.len()) {
+            return Err(Error::Arity(spec.full_name.clone()));
+        }
+        if !session.authenticated && !spec.has(flag::NO_AUTH) {
+            return Err(Error::NoAuth);
+        }
+        Ok(())
+    }
+
+    fn run(
+        &mut self,
+        spec: &Command,
+        args: &Args<'_>,
+        session: &mut Session,
+        reply: &mut Reply,
+    ) -> Result<(), Error> {
+        if spec.has(flag::WRITE) {
+            self.prepare_write(spec, args)?;
+        }
+        match spec.handler {
+            Handler::Data(handler) => {
+                let keys: SmallVec<[&[u8]; 4]> = match spec.keys {
+                    [only] if only.last == 0 => SmallVec::from_slice(&args.all()[only.first..=only.first]),
+                    _ => spec.key_positions(args.len()).map(|at| args.all()[at]).collect(),
+                };
+                let call = Call {
+                    db: session.db,
+                    now_ms: self.now_ms,
+                    keys: &keys,
+                    received: args.all(),
+                    replay: None,
+                };
+                let mut tx = self.server.keyspace.begin(call, &mut self.effects)?;
+                let outcome = handler(args, &mut tx, reply);
+                self.gate = self.gate.max(tx.commit());
+                outcome
+            }
+            Handler::Session(handler) => handler(args, session, reply),
+            Handler::Admin(handler) => {
+                let mut context = Context {
+                    server: &self.server,
+                    session,
+                    reply,
+                    now_ms: self.now_ms,
+                    gate: 0,
+                };
+                let outcome = handler(args, &mut context);
+                self.gate = self.gate.max(context.gate);
+                outcome
+            }
+            Handler::Container => Err(Error::Arity(spec.name.into())),
+        }
+    }
+
+    /// Makes room, and refuses changes of durable ranges while the disk does not take them.
+    fn prepare_write(&self, spec: &Command, args: &Args<'_>) -> Result<(), Error> {
+        let keyspace = &self.server.keyspace;
+        if keyspace.is_over_limit() {
+            loop {
+                match keyspace.make_room(self.now_ms) {
+                    Room::Enough => break,
+                    Room::Full if spec.has(flag::DENYOOM) => return Err(Error::OutOfMemory),
+                    Room::Full => break,
+                    Room::WaitForFlush => {
+                        if may_wait(|| keyspace.flush.run_and_wait()).is_err() && spec.has(flag::DENYOOM) {
+                            return Err(Error::OutOfMemory);
+                        }
+                    }
+                }
+            }
+        }
+        if let Some(why) = keyspace.failure() {
+            let map = keyspace.ranges();
+            let durable = |at: usize| map.find(&args[at]).is_durable();
+            if spec.keys.is_empty() && map.iter().any(|range| range.is_durable())
+                || spec.key_positions(args.len()).any(durable)
+            {
+                return Err(Error::Misconf(why.to_string()));
+            }
+        }
+        Ok(())
+    }
+
+    fn reject(
+        &self,
+        spec: Option<&Command>,
+        error: Error,
+        reply: &mut Reply,
+        session: &mut Session,
+    ) -> After {
+        let start = reply.len();
+        if let Some(spec) = spec {
+            spec.stats.rejected.fetch_add(1, Relaxed);
+        }
+        self.server.errors.note(&error);
+        reply.error(error);
+        session.settle_reply(reply, start);
+        After::Continue
+    }
+
+    fn note(&mut self, spec: &'static Command, args: &Args<'_>, session: &mut Session, failed: bool) {
+        let ended = Instant::now();
+        let nanos = ended.saturating_duration_since(self.clock).as_nanos() as u64;
+        self.clock = ended;
+        spec.stats.note(nanos);
+        if failed {
+            spec.stats.failed.fetch_add(1, Relaxed);
+        }
+        session.last_command = Some(spec);
+        if nanos >= self.server.slow_nanos.load(Relaxed) {
+            self.server.note_slow(spec, args, session, nanos);
+        }
+    }
+}
+
+/// The row of a request: of the command, or of its subcommand.
+pub fn resolve(args: &Args<'_>) -> Result<&'static Command, Error> {
+    let Some(command) = table::find(&args[0]) else {
+        return Err(unknown(args));
+    };
+    if command.subcommands.is_empty() || args.len() < 2 {
+        return Ok(command);
+    }
+    command
+        .subcommand(&args[1])
+        .ok_or_else(|| Error::UnknownSubcommand {
+            name: command.name.to_ascii_uppercase(),
+            sub: String::from_utf8_lossy(&args[1]).chars().take(128).collect(),
+        })
+}
+
+fn unknown(args: &Args<'_>) -> Error {
+    let mut beginning = String::new();
+    for arg in args.rest(1) {
+        if beginning.len() >= 128 {
+            break;
+        }
+        let most = 128 - beginning.len();
+        let text: String = String::from_utf8_lossy(arg).chars().take(most).collect();
+        beginning.push_str(&format!("'{text}' "));
+    }
+    let name = String::from_utf8_lossy(&args[0]).chars().take(128).collect();
+    Error::UnknownCommand {
+        name,
+        args: beginning,
+    }
+}

@@ -1,0 +1,31 @@
+//! Commands: what they are called and how they are run. One file per family; a row of the table beside each handler.
+//!
+//! `execute` is the only pipeline: from a parsed request to its reply and effects.
+
+pub mod args;
+pub mod context;
+pub mod error;
+pub mod execute;
+pub mod replay;
+pub mod spec;
+pub mod table;
+
+pub mod admin;
+pub mod bitmaps;
+pub mod client;
+pub mod config;
+pub mod connection;
+pub mod databases;
+pub mod expiry;
+pub mod info;
+pub mod introspection;
+pub mod keys;
+pub mod object;
+pub mod ranges;
+pub mod scan;
+pub mod strings;
+
+pub use args::Args;
+pub use context::Context;
+pub use error::Error;
+pub use execute::{After, Executor};

@@ -1,0 +1,5 @@
+//! Finding keys: SCAN, KEYS, RANDOMKEY.
+
+use super::spec::Spec;
+
+pub static COMMANDS: &[Spec] = &[];

@@ -1,0 +1,292 @@
+//! What is known of a command: one row beside its handler. `COMMAND`, routing, locking, ACL and metrics derive from it.
+
+use super::args::Args;
+use super::context::Context;
+use super::error::Error;
+use crate::keyspace::Tx;
+use crate::net::session::Session;
+use crate::resp::Reply;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
+
+pub type Outcome = Result<(), Error>;
+
+/// The three kinds of handler, by what they may reach.
+#[derive(Clone, Copy)]
+pub enum Handler {
+    /// Keys under their locks, and nothing of the connection.
+    Data(fn(&Args<'_>, &mut Tx<'_>, &mut Reply) -> Outcome),
+    /// The connection's session.
+    Session(fn(&Args<'_>, &mut Session, &mut Reply) -> Outcome),
+    /// The session and the whole server. May wait for a disk.
+    Admin(fn(&Args<'_>, &mut Context<'_>) -> Outcome),
+    /// Only subcommands.
+    Container,
+}
+
+/// Command flags, as `COMMAND INFO` names them.
+pub mod flag {
+    pub const WRITE: u32 = 1;
+    pub const READONLY: u32 = 1 << 1;
+    pub const DENYOOM: u32 = 1 << 2;
+    pub const ADMIN: u32 = 1 << 3;
+    pub const PUBSUB: u32 = 1 << 4;
+    pub const NOSCRIPT: u32 = 1 << 5;
+    pub const BLOCKING: u32 = 1 << 6;
+    pub const LOADING: u32 = 1 << 7;
+    pub const STALE: u32 = 1 << 8;
+    pub const SKIP_MONITOR: u32 = 1 << 9;
+    pub const SKIP_SLOWLOG: u32 = 1 << 10;
+    pub const FAST: u32 = 1 << 11;
+    pub const NO_AUTH: u32 = 1 << 12;
+    pub const MAY_REPLICATE: u32 = 1 << 13;
+    pub const NO_MANDATORY_KEYS: u32 = 1 << 14;
+    pub const NO_ASYNC_LOADING: u32 = 1 << 15;
+    pub const NO_MULTI: u32 = 1 << 16;
+    pub const MOVABLEKEYS: u32 = 1 << 17;
+    pub const ALLOW_BUSY: u32 = 1 << 18;
+
+    /// In the order in which Redis lists them.
+    pub const NAMES: &[(u32, &str)] = &[
+        (WRITE, "write"),
+        (READONLY, "readonly"),
+        (DENYOOM, "denyoom"),
+        (ADMIN, "admin"),
+        (PUBSUB, "pubsub"),
+        (NOSCRIPT, "noscript"),
+        (BLOCKING, "blocking"),
+        (LOADING, "loading"),
+        (STALE, "stale"),
+        (SKIP_MONITOR, "skip_monitor"),
+        (SKIP_SLOWLOG, "skip_slowlog"),
+        (FAST, "fast"),
+        (NO_AUTH, "no_auth"),
+        (MAY_REPLICATE, "may_replicate"),
+        (NO_MANDATORY_KEYS, "no_mandatory_keys"),
+        (NO_ASYNC_LOADING, "no_async_loading"),
+        (NO_MULTI, "no_multi"),
+        (MOVABLEKEYS, "movablekeys"),
+        (ALLOW_BUSY, "allow_busy"),
+    ];
+}
+
+/// ACL categories that do not follow from the flags.
+pub mod acl {
+    pub const KEYSPACE: u32 = 1;
+    pub const STRING: u32 = 1 << 1;
+    pub const BITMAP: u32 = 1 << 2;
+    pub const CONNECTION: u32 = 1 << 3;
+    pub const DANGEROUS: u32 = 1 << 4;
+
+    pub const NAMES: &[(u32, &str)] = &[
+        (KEYSPACE, "@keyspace"),
+        (STRING, "@string"),
+        (BITMAP, "@bitmap"),
+        (CONNECTION, "@connection"),
+        (DANGEROUS, "@dangerous"),
+    ];
+}
+
+/// Where some keys of a command stand: from argument `first` (the name is 0) to `last` (negative counts from the end,
+/// -1 is the last argument), every `step`th.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeySpec {
+    /// As `COMMAND INFO` names them: `RO ACCESS` and so on.
+    pub flags: &'static str,
+    pub first: usize,
+    /// Relative to `first` when positive or zero, from the end of the request when negative.
+    pub last: i32,
+    pub step: usize,
+    pub notes: &'static str,
+}
+
+/// The key at argument `first`.
+pub const fn key(first: usize, flags: &'static str) -> KeySpec {
+    KeySpec {
+        flags,
+        first,
+        last: 0,
+        step: 1,
+        notes: "",
+    }
+}
+
+/// Keys from `first` to the end, every `step`th.
+pub const fn keys(first: usize, step: usize, flags: &'static str) -> KeySpec {
+    KeySpec {
+        flags,
+        first,
+        last: -1,
+        step,
+        notes: "",
+    }
+}
+
+/// Calls of a command since the start or `CONFIG RESETSTAT`.
+pub struct Stats {
+    /// Calls by duration: bucket `i` counts those of less than 2^i nanoseconds that no lower bucket counts.
+    pub durations: [AtomicU64; BUCKETS],
+    pub nanos: AtomicU64,
+    /// Refused before the handler ran.
+    pub rejected: AtomicU64,
+    /// The handler replied with an error.
+    pub failed: AtomicU64,
+}
+
+/// Up to 2^39 nanoseconds: nine minutes.
+pub const BUCKETS: usize = 40;
+
+impl Default for Stats {
+    fn default() -> Stats {
+        Stats {
+            durations: [const { AtomicU64::new(0) }; BUCKETS],
+            nanos: AtomicU64::new(0),
+            rejected: AtomicU64::new(0),
+            failed: AtomicU64::new(0),
+        }
+    }
+}
+
+impl Stats {
+    #[inline]
+    pub fn note(&self, nanos: u64) {
+        let bucket = (u64::BITS - nanos.leading_zeros()) as usize;
+        self.durations[bucket.min(BUCKETS - 1)].fetch_add(1, Relaxed);
+        self.nanos.fetch_add(nanos, Relaxed);
+    }
+
+    pub fn calls(&self) -> u64 {
+        self.durations.iter().map(|count| count.load(Relaxed)).sum()
+    }
+
+    pub fn reset(&self) {
+        let counters = [&self.nanos, &self.rejected, &self.failed];
+        self.durations
+            .iter()
+            .chain(counters)
+            .for_each(|counter| counter.store(0, Relaxed));
+    }
+}
+
+pub struct Spec {
+    /// Lower case; a subcommand's is its own part alone.
+    pub name: &'static str,
+    /// Arguments with the name; negative: at least so many. For subcommands the container's name counts too.
+    pub arity: i32,
+    pub flags: u32,
+    pub acl: u32,
+    pub keys: &'static [KeySpec],
+    pub handler: Handler,
+    pub subcommands: &'static [Spec],
+    pub group: &'static str,
+    pub since: &'static str,
+    pub complexity: &'static str,
+    /// One sentence of our own.
+    pub summary: &'static str,
+    /// What follows the name, in the notation of command pages: `key value [NX | XX]`.
+    pub syntax: &'static str,
+    /// Hints for clients and proxies.
+    pub tips: &'static [&'static str],
+}
+
+impl Spec {
+    /// A row without keys, subcommands and documentation; the builder methods add them.
+    pub const fn new(name: &'static str, arity: i32, flags: u32, acl: u32, handler: Handler) -> Spec {
+        Spec {
+            name,
+            arity,
+            flags,
+            acl,
+            keys: &[],
+            handler,
+            subcommands: &[],
+            group: "generic",
+            since: "1.0.0",
+            complexity: "",
+            summary: "",
+            syntax: "",
+            tips: &[],
+        }
+    }
+
+    pub const fn keys(mut self, keys: &'static [KeySpec]) -> Spec {
+        self.keys = keys;
+        self
+    }
+
+    pub const fn subcommands(mut self, subcommands: &'static [Spec]) -> Spec {
+        self.subcommands = subcommands;
+        self
+    }
+
+    /// Group and the Redis (or Terrace) version that brought the command.
+    pub const fn group(mut self, group: &'static str, since: &'static str) -> Spec {
+        self.group = group;
+        self.since = since;
+        self
+    }
+
+    pub const fn doc(
+        mut self,
+        syntax: &'static str,
+        complexity: &'static str,
+        summary: &'static str,
+    ) -> Spec {
+        self.syntax = syntax;
+        self.complexity = complexity;
+        self.summary = summary;
+        self
+    }
+
+    pub const fn tips(mut self, tips: &'static [&'static str]) -> Spec {
+        self.tips = tips;
+        self
+    }
+
+    pub fn has(&self, flag: u32) -> bool {
+        self.flags & flag != 0
+    }
+
+    pub fn accepts(&self, args: usize) -> bool {
+        if self.arity >= 0 {
+            args == self.arity as usize
+        } else {
+            args >= self.arity.unsigned_abs() as usize
+        }
+    }
+
+    /// Argument positions of the keys of a request of `args` arguments.
+    pub fn key_positions(&self, args: usize) -> impl Iterator<Item = usize> {
+        self.keys.iter().flat_map(move |spec| {
+            let last = if spec.last >= 0 {
+                spec.first + spec.last as usize
+            } else {
+                args.saturating_sub(spec.last.unsigned_abs() as usize)
+            };
+            (spec.first..=last.min(args.saturating_sub(1))).step_by(spec.step)
+        })
+    }
+
+    /// Names of the ACL categories, those that follow from the flags included.
+    pub fn categories(&self) -> Vec<&'static str> {
+        let derived = [
+            (self.has(flag::WRITE), "@write"),
+            (self.has(flag::READONLY), "@read"),
+            (self.has(flag::ADMIN), "@admin"),
+            (
+                self.has(flag::ADMIN) && self.acl & acl::DANGEROUS == 0,
+                "@dangerous",
+            ),
+            (self.has(flag::PUBSUB), "@pubsub"),
+            (self.has(flag::FAST), "@fast"),
+            (!self.has(flag::FAST), "@slow"),
+            (self.has(flag::BLOCKING), "@blocking"),
+        ];
+        let own = acl::NAMES
+            .iter()
+            .filter(|(bit, _)| self.acl & bit != 0)
+            .map(|(_, name)| *name);
+        own.chain(derived.iter().filter(|(on, _)| *on).map(|(_, name)| *name))
+            .collect()
+    }
+}

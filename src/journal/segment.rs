@@ -1,0 +1,331 @@
+//! Segment files: naming, creating, listing, reading back, removing.
+
+use super::record::{self, FormatError, RECORD_HEADER, RecordHeader, SEGMENT_HEADER, SegmentHeader};
+use std::fmt;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+/// A segment file and the offset of its first record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Segment {
+    pub path: PathBuf,
+    pub first_offset: u64,
+}
+
+/// A journal that cannot be read to its end.
+#[derive(Debug)]
+pub enum ReadError {
+    Io(PathBuf, io::Error),
+    /// Bytes that are no record, with sound records behind them.
+    Damaged {
+        path: PathBuf,
+        position: u64,
+        why: FormatError,
+    },
+    /// Effects between two offsets are in no segment.
+    Gap {
+        path: PathBuf,
+        expected: u64,
+        found: u64,
+    },
+    /// The caller could not apply a record.
+    Rejected {
+        path: PathBuf,
+        position: u64,
+        why: String,
+    },
+}
+
+impl fmt::Display for ReadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ReadError::Io(path, error) => write!(f, "{}: {error}", path.display()),
+            ReadError::Damaged { path, position, why } => {
+                write!(f, "journal damaged: {} at byte {position}: {why}", path.display())
+            }
+            ReadError::Gap {
+                path,
+                expected,
+                found,
+            } => {
+                write!(
+                    f,
+                    "journal incomplete: {} starts at offset {found}, expected {expected}",
+                    path.display()
+                )
+            }
+            ReadError::Rejected { path, position, why } => {
+                write!(
+                    f,
+                    "journal record not understood: {} at byte {position}: {why}",
+                    path.display()
+                )
+            }
+        }
+    }
+}
+
+impl std::error::Error for ReadError {}
+
+/// What reading a journal found.
+#[derive(Debug, Default, PartialEq, Eq, Clone, Copy)]
+pub struct ReadSummary {
+    /// The offset behind the last sound record.
+    pub end: u64,
+    pub records: u64,
+    /// Bytes behind the last sound record that are no record: a write that a crash cut short.
+    pub torn_bytes: u64,
+}
+
+pub fn create(dir: &Path, first_offset: u64, created_ms: u64) -> io::Result<File> {
+    let path = dir.join(format!("journal-{first_offset:020}.log"));
+    let mut file = OpenOptions::new()
+        .create(true)
+        .write(true)
+        .truncate(true)
+        .open(path)?;
+    // A crash here leaves a file shorter than its header: the reader takes it for the torn end of the journal.
+    file.write_all(
+        &SegmentHeader {
+            first_offset,
+            created_ms,
+        }
+        .encode(),
+    )?;
+    File::open(dir)?.sync_all()?;
+    Ok(file)
+}
+
+/// The segments in `dir`, by offset.
+pub fn list(dir: &Path) -> io::Result<Vec<Segment>> {
+    let mut segments = Vec::new();
+    for item in fs::read_dir(dir)? {
+        let path = item?.path();
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or("");
+        let digits = name
+            .strip_prefix("journal-")
+            .and_then(|name| name.strip_suffix(".log"));
+        if let Some(first_offset) = digits.and_then(|digits| digits.parse().ok()) {
+            segments.push(Segment { path, first_offset });
+        }
+    }
+    segments.sort_by_key(|segment| segment.first_offset);
+    Ok(segments)
+}
+
+/// Removes the segments that hold nothing at or above `mark`. The last one always stays.
+pub fn remove_below(dir: &Path, mark: u64) -> io::Result<()> {
+    let segments = list(dir)?;
+    for pair in segments.windows(2) {
+        if pair[1].first_offset <= mark {
+            fs::remove_file(&pair[0].path)?;
+        }
+    }
+    Ok(())
+}
+
+/// Reads every record from offset `from` on, in order. A torn end is cut off.
+pub fn read(
+    dir: &Path,
+    from: u64,
+    apply: impl FnMut(&RecordHeader, &[u8]) -> Result<(), String>,
+) -> Result<ReadSummary, ReadError> {
+    walk(dir, from, Treat::Torn, apply)
+}
+
+/// Reads every record without using it. With `repair`, what is torn or damaged is cut off, and the segments behind a
+/// damaged one are removed; without, nothing is changed.
+pub fn inspect(dir: &Path, from: u64, repair: bool) -> Result<ReadSummary, ReadError> {
+    walk(
+        dir,
+        from,
+        if repair { Treat::Damaged } else { Treat::Nothing },
+        |_, _| Ok(()),
+    )
+}
+
+/// What is cut off.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Treat {
+    Nothing,
+    Torn,
+    Damaged,
+}
+
+fn walk(
+    dir: &Path,
+    from: u64,
+    treat: Treat,
+    mut apply: impl FnMut(&RecordHeader, &[u8]) -> Result<(), String>,
+) -> Result<ReadSummary, ReadError> {
+    let segments = list(dir).map_err(|error| ReadError::Io(dir.to_path_buf(), error))?;
+    let needed = segments
+        .iter()
+        .rposition(|segment| segment.first_offset <= from)
+        .unwrap_or(0);
+    let mut summary = ReadSummary {
+        end: from,
+        ..ReadSummary::default()
+    };
+    for (i, segment) in segments.iter().enumerate().skip(needed) {
+        let path = &segment.path;
+        if segment.first_offset > summary.end {
+            return Err(ReadError::Gap {
+                path: path.clone(),
+                expected: summary.end,
+                found: segment.first_offset,
+            });
+        }
+        let bytes = fs::read(path).map_err(|error| ReadError::Io(path.clone(), error))?;
+        let bad = read_segment(path, &bytes, from, &mut summary, &mut apply)?;
+        let Some((position, why)) = bad else { continue };
+        let last = i + 1 == segments.len();
+        if (!last || sound_record_behind(&bytes[position..], summary.end)) && treat != Treat::Damaged {
+            return Err(ReadError::Damaged {
+                path: path.clone(),
+                position: position as u64,
+                why,
+            });
+        }
+        summary.torn_bytes = (bytes.len() - position) as u64;
+        if treat != Treat::Nothing {
+            truncate(path, position, &segments[i + 1..])
+                .map_err(|error| ReadError::Io(path.clone(), error))?;
+        }
+        break;
+    }
+    Ok(summary)
+}
+
+/// Cuts a segment off at `position` and removes those behind it. A segment without a whole header goes altogether.
+fn truncate(path: &Path, position: usize, behind: &[Segment]) -> io::Result<()> {
+    for segment in behind.iter().rev() {
+        fs::remove_file(&segment.path)?;
+    }
+    if position < SEGMENT_HEADER {
+        return fs::remove_file(path);
+    }
+    let file = OpenOptions::new().write(true).open(path)?;
+    file.set_len(position as u64)?;
+    file.sync_all()
+}
+
+type Bad = (usize, FormatError);
+
+/// Applies the records of one segment; `Some` is the place and reason of the first bytes that are no record.
+fn read_segment(
+    path: &Path,
+    bytes: &[u8],
+    from: u64,
+    summary: &mut ReadSummary,
+    apply: &mut impl FnMut(&RecordHeader, &[u8]) -> Result<(), String>,
+) -> Result<Option<Bad>, ReadError> {
+    if let Err(why) = SegmentHeader::decode(bytes) {
+        return Ok(Some((0, why)));
+    }
+    let mut position = SEGMENT_HEADER;
+    while position < bytes.len() {
+        let (header, payload) = match record::decode_record(&bytes[position..]) {
+            Ok(found) => found,
+            Err(why) => return Ok(Some((position, why))),
+        };
+        if header.end() > from {
+            let rejected = |why| ReadError::Rejected {
+                path: path.to_path_buf(),
+                position: position as u64,
+                why,
+            };
+            apply(&header, payload).map_err(rejected)?;
+            summary.records += 1;
+            summary.end = header.end();
+        }
+        position += RECORD_HEADER + payload.len();
+    }
+    Ok(None)
+}
+
+/// True when a sound record stands somewhere behind the first byte: then what is before it is damage, not a torn end.
+/// Its offset must be one that can follow `end` so closely, which spares the checksum at nearly every position.
+fn sound_record_behind(bytes: &[u8], end: u64) -> bool {
+    let plausible = |at: &usize| {
+        let offset = bytes[at + 8..at + 16]
+            .try_into()
+            .map(u64::from_le_bytes)
+            .unwrap_or(0);
+        offset >= end && offset - end < bytes.len() as u64
+    };
+    let positions = 1..bytes.len().saturating_sub(RECORD_HEADER);
+    positions
+        .filter(plausible)
+        .any(|at| record::decode_record(&bytes[at..]).is_ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn journal(records: &[(u64, &str)]) -> (tempfile::TempDir, PathBuf) {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let mut file = create(dir.path(), 0, 1).expect("segment");
+        for (offset, payload) in records {
+            let mut bytes = Vec::new();
+            record::encode_record(&mut bytes, *offset, 1, (payload.as_bytes(), b""));
+            file.write_all(&bytes).expect("write");
+        }
+        let path = list(dir.path()).expect("list")[0].path.clone();
+        (dir, path)
+    }
+
+    fn payloads(dir: &Path, from: u64) -> Result<(Vec<String>, ReadSummary), ReadError> {
+        let mut seen = Vec::new();
+        let summary = read(dir, from, |_, payload| {
+            seen.push(String::from_utf8_lossy(payload).into_owned());
+            Ok(())
+        })?;
+        Ok((seen, summary))
+    }
+
+    #[test]
+    fn a_torn_end_is_cut_off_at_every_length() {
+        let (dir, path) = journal(&[(0, "first effect"), (12, "second")]);
+        let whole = fs::read(&path).expect("read");
+        let second_at = whole.len() - RECORD_HEADER - 6;
+        for len in second_at + 1..whole.len() {
+            fs::write(&path, &whole[..len]).expect("write");
+            let (seen, summary) = payloads(dir.path(), 0).expect("torn is not damaged");
+            assert_eq!(
+                (seen.len(), summary.end, summary.torn_bytes),
+                (1, 12, (len - second_at) as u64)
+            );
+            assert_eq!(fs::metadata(&path).expect("metadata").len(), second_at as u64);
+        }
+    }
+
+    #[test]
+    fn damage_before_the_end_stops_with_file_and_position_until_repair_is_asked_for() {
+        let (dir, path) = journal(&[(0, "first effect"), (12, "second")]);
+        let mut bytes = fs::read(&path).expect("read");
+        bytes[SEGMENT_HEADER + RECORD_HEADER] ^= 1;
+        fs::write(&path, &bytes).expect("write");
+        let error = payloads(dir.path(), 0).expect_err("damaged").to_string();
+        assert!(
+            error.contains("at byte 32") && error.contains("journal-0000"),
+            "{error}"
+        );
+        assert!(inspect(dir.path(), 0, false).is_err());
+        assert_eq!(inspect(dir.path(), 0, true).expect("repaired").records, 0);
+        assert_eq!(payloads(dir.path(), 0).expect("sound again").0.len(), 0);
+    }
+
+    #[test]
+    fn reading_starts_behind_the_mark_and_old_segments_go() {
+        let (dir, _) = journal(&[(0, "first effect"), (12, "second")]);
+        create(dir.path(), 18, 1).expect("segment");
+        assert_eq!(payloads(dir.path(), 12).expect("read").0, ["second"]);
+        remove_below(dir.path(), 17).expect("remove");
+        assert_eq!(list(dir.path()).expect("list").len(), 2);
+        remove_below(dir.path(), 18).expect("remove");
+        assert_eq!(list(dir.path()).expect("list").len(), 1);
+    }
+}

@@ -1,0 +1,108 @@
+//! The effects of one transaction as journal payload: RESP commands, each standing for one change.
+//!
+//! The payload stands by itself: a command on a database other than 0 is framed by `SELECT` there and back, more than
+//! one effect by `MULTI` and `EXEC`. So payloads in a row are what a replica can be sent.
+
+const MULTI: &[u8] = b"*1\r\n$5\r\nMULTI\r\n";
+const EXEC: &[u8] = b"*1\r\n$4\r\nEXEC\r\n";
+/// A buffer that grew beyond this is given back after its use.
+const KEEP_CAPACITY: usize = 1 << 16;
+
+/// Reused from one transaction to the next.
+pub struct Effects {
+    /// Starts with MULTI, which is left out when there is one effect only.
+    buf: Vec<u8>,
+    count: usize,
+    db: u8,
+}
+
+impl Default for Effects {
+    fn default() -> Effects {
+        Effects {
+            buf: MULTI.to_vec(),
+            count: 0,
+            db: 0,
+        }
+    }
+}
+
+fn push_number(buf: &mut Vec<u8>, kind: u8, number: usize) {
+    buf.push(kind);
+    buf.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
+    buf.extend_from_slice(b"\r\n");
+}
+
+fn push_command(buf: &mut Vec<u8>, words: &[&[u8]]) {
+    push_number(buf, b'*', words.len());
+    for word in words {
+        push_number(buf, b'$', word.len());
+        buf.extend_from_slice(word);
+        buf.extend_from_slice(b"\r\n");
+    }
+}
+
+impl Effects {
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// Adds a change in a logical database.
+    pub fn push(&mut self, db: u8, words: &[&[u8]]) {
+        self.select(db);
+        push_command(&mut self.buf, words);
+        self.count += 1;
+    }
+
+    fn select(&mut self, db: u8) {
+        if db != self.db {
+            push_command(
+                &mut self.buf,
+                &[b"SELECT", itoa::Buffer::new().format(db).as_bytes()],
+            );
+            self.db = db;
+        }
+    }
+
+    /// The whole payload.
+    pub fn finish(&mut self) -> &[u8] {
+        self.select(0);
+        if self.count == 1 {
+            return &self.buf[MULTI.len()..];
+        }
+        self.buf.extend_from_slice(EXEC);
+        &self.buf
+    }
+
+    pub fn clear(&mut self) {
+        if self.buf.capacity() > KEEP_CAPACITY {
+            *self = Effects::default();
+            return;
+        }
+        self.buf.truncate(MULTI.len());
+        (self.count, self.db) = (0, 0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn payload(pushes: &[(u8, &[&[u8]])]) -> String {
+        let mut effects = Effects::default();
+        pushes.iter().for_each(|(db, words)| effects.push(*db, words));
+        String::from_utf8_lossy(effects.finish()).replace("\r\n", " ")
+    }
+
+    #[test]
+    fn one_effect_stands_bare_and_several_are_a_group() {
+        assert_eq!(payload(&[(0, &[b"DEL", b"k"])]), "*2 $3 DEL $1 k ");
+        let group = payload(&[(0, &[b"DEL", b"k"]), (0, &[b"DEL", b"l"])]);
+        assert_eq!(group, "*1 $5 MULTI *2 $3 DEL $1 k *2 $3 DEL $1 l *1 $4 EXEC ");
+    }
+
+    #[test]
+    fn another_database_is_selected_there_and_back() {
+        let payload = payload(&[(12, &[b"DEL", b"k"])]);
+        assert_eq!(payload, "*2 $6 SELECT $2 12 *2 $3 DEL $1 k *2 $6 SELECT $1 0 ");
+    }
+}

@@ -1,0 +1,392 @@
+//! One resident key: header, expiry, key and value in a single heap block behind a thin pointer.
+//!
+//! ```text
+//!  0        1        2        3        4            8            12           16
+//! +--------+--------+--------+--------+------------+------------+------------+----------+-----+-------+
+//! | kind   | flags  | db     | store  | clock      | key length | value len  | [expiry] | key | value |
+//! +--------+--------+--------+--------+------------+------------+------------+----------+-----+-------+
+//! ```
+//!
+//! * `expiry` (unix milliseconds, 8 bytes) is there only when `EXPIRES` is set.
+//! * A 16-byte key with a 64-byte value is a block of 96 bytes, which is exactly an allocator size class.
+//! * The block grows and shrinks with `realloc`; the allocator's size classes make repeated appends amortized
+//!   constant, so no capacity is stored.
+//!
+//! Guarantees: an `Entry` owns its block; every slice it hands out lies within it. It knows nothing of shards,
+//! ranges or stores: the flags are kept here and given meaning by `shard` and `tx`.
+
+use std::alloc::{Layout, alloc, dealloc, handle_alloc_error, realloc};
+use std::ptr::NonNull;
+
+/// What the value bytes are. Later types add a kind whose value bytes are a pointer to their object.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum Kind {
+    /// A tombstone: the key is deleted, and the store has not been told yet.
+    Absent = 0,
+    /// A string whose bytes are the value.
+    String = 1,
+}
+
+impl Kind {
+    fn from_u8(byte: u8) -> Kind {
+        match byte {
+            1 => Kind::String,
+            _ => Kind::Absent,
+        }
+    }
+}
+
+/// The entry has an expiry.
+pub const EXPIRES: u8 = 1;
+/// The string was made by editing in place; Redis reports such a string as `raw` whatever its length.
+pub const EDITED: u8 = 1 << 1;
+/// The shard's expiry index holds an item for this entry at or before its expiry.
+pub const INDEXED: u8 = 1 << 2;
+
+/// Differs from the store, and is in its shard's dirty list.
+pub const DIRTY: u8 = 1;
+/// The store holds a row of this key, perhaps an older one.
+pub const STORED: u8 = 1 << 1;
+/// That row carries an expiry.
+pub const STORED_EXPIRES: u8 = 1 << 2;
+/// Parity of the flush that last took this entry; it may be dropped only when that flush has ended.
+pub const FLUSH_PARITY: u8 = 1 << 3;
+/// Taken by a flush since it became resident, so that `FLUSH_PARITY` means something.
+pub const FLUSHED: u8 = 1 << 4;
+
+#[repr(C)]
+struct Header {
+    kind: u8,
+    flags: u8,
+    db: u8,
+    store: u8,
+    clock: u32,
+    key_len: u32,
+    value_len: u32,
+}
+
+const HEADER: usize = size_of::<Header>();
+const EXPIRY: usize = size_of::<i64>();
+/// The longest key or value an entry can hold.
+pub const MAX_LEN: usize = u32::MAX as usize;
+
+/// An owned resident entry.
+pub struct Entry {
+    block: NonNull<Header>,
+}
+
+// SAFETY: an Entry owns its block and nothing else refers to it; the block is plain bytes.
+unsafe impl Send for Entry {}
+// SAFETY: a shared Entry only reads its block; all change goes through `&mut self`.
+unsafe impl Sync for Entry {}
+
+fn layout(len: usize) -> Layout {
+    // proof: every length is below 16 + 8 + 2 * u32::MAX, far under isize::MAX.
+    Layout::from_size_align(len, align_of::<Header>()).expect("entry length fits a layout")
+}
+
+impl Entry {
+    /// A string entry; `key` and `value` are at most `MAX_LEN` bytes.
+    pub fn new(db: u8, key: &[u8], value: &[u8], expiry: Option<i64>, clock: u32) -> Entry {
+        Entry::with_kind(Kind::String, db, key, value, expiry, clock)
+    }
+
+    /// A tombstone for `key`.
+    pub fn tombstone(db: u8, key: &[u8], clock: u32) -> Entry {
+        Entry::with_kind(Kind::Absent, db, key, b"", None, clock)
+    }
+
+    fn with_kind(kind: Kind, db: u8, key: &[u8], value: &[u8], expiry: Option<i64>, clock: u32) -> Entry {
+        assert!(
+            key.len() <= MAX_LEN && value.len() <= MAX_LEN,
+            "key and value lengths fit 32 bits"
+        );
+        let flags = if expiry.is_some() { EXPIRES } else { 0 };
+        let header = Header {
+            kind: kind as u8,
+            flags,
+            db,
+            store: 0,
+            clock,
+            key_len: key.len() as u32,
+            value_len: value.len() as u32,
+        };
+        let layout = layout(block_len(&header));
+        // SAFETY: the layout is at least a header long; the header is written before anything reads it, and key and
+        // value are inside the block because its length was computed from them. The value bytes are zeroed so that
+        // `value_mut` never exposes uninitialized memory.
+        let block = unsafe {
+            let Some(block) = NonNull::new(alloc(layout).cast::<Header>()) else {
+                handle_alloc_error(layout)
+            };
+            block.write(header);
+            let tail = block.cast::<u8>().add(HEADER);
+            if let Some(at) = expiry {
+                tail.copy_from_nonoverlapping(NonNull::from(&at).cast(), EXPIRY);
+            }
+            let key_at = tail.add(if expiry.is_some() { EXPIRY } else { 0 });
+            std::ptr::copy_nonoverlapping(key.as_ptr(), key_at.as_ptr(), key.len());
+            std::ptr::copy_nonoverlapping(value.as_ptr(), key_at.as_ptr().add(key.len()), value.len());
+            block
+        };
+        Entry { block }
+    }
+
+    fn header(&self) -> &Header {
+        // SAFETY: the block is owned, aligned for Header, and its header is always initialized.
+        unsafe { self.block.as_ref() }
+    }
+
+    fn header_mut(&mut self) -> &mut Header {
+        // SAFETY: as `header`, and `&mut self` makes the access exclusive.
+        unsafe { self.block.as_mut() }
+    }
+
+    fn bytes(&self, at: usize, len: usize) -> &[u8] {
+        debug_assert!(at + len <= block_len(self.header()));
+        // SAFETY: callers pass positions computed from the header, which lie within the initialized block.
+        unsafe { std::slice::from_raw_parts(self.block.as_ptr().cast::<u8>().add(at), len) }
+    }
+
+    fn key_at(&self) -> usize {
+        HEADER
+            + if self.header().flags & EXPIRES != 0 {
+                EXPIRY
+            } else {
+                0
+            }
+    }
+
+    pub fn kind(&self) -> Kind {
+        Kind::from_u8(self.header().kind)
+    }
+
+    /// True for a tombstone.
+    pub fn is_absent(&self) -> bool {
+        self.header().kind == Kind::Absent as u8
+    }
+
+    /// The physical database.
+    pub fn db(&self) -> u8 {
+        self.header().db
+    }
+
+    pub fn key(&self) -> &[u8] {
+        self.bytes(self.key_at(), self.header().key_len as usize)
+    }
+
+    /// The bytes of a string.
+    pub fn value(&self) -> &[u8] {
+        let header = self.header();
+        self.bytes(self.key_at() + header.key_len as usize, header.value_len as usize)
+    }
+
+    pub fn value_mut(&mut self) -> &mut [u8] {
+        let (at, len) = (
+            self.key_at() + self.header().key_len as usize,
+            self.header().value_len as usize,
+        );
+        // SAFETY: position and length come from the header and lie within the block; `&mut self` is exclusive.
+        unsafe { std::slice::from_raw_parts_mut(self.block.as_ptr().cast::<u8>().add(at), len) }
+    }
+
+    /// Unix milliseconds, if the key expires.
+    pub fn expiry(&self) -> Option<i64> {
+        let header = self.header();
+        if header.flags & EXPIRES == 0 {
+            return None;
+        }
+        let mut at = [0; EXPIRY];
+        at.copy_from_slice(self.bytes(HEADER, EXPIRY));
+        Some(i64::from_ne_bytes(at))
+    }
+
+    /// True when the key's expiry has passed at `now_ms`.
+    pub fn is_expired(&self, now_ms: i64) -> bool {
+        self.header().flags & EXPIRES != 0 && self.expiry().is_some_and(|at| at <= now_ms)
+    }
+
+    pub fn has(&self, flag: u8) -> bool {
+        self.header().flags & flag != 0
+    }
+
+    pub fn set(&mut self, flag: u8, on: bool) {
+        let flags = &mut self.header_mut().flags;
+        *flags = if on { *flags | flag } else { *flags & !flag };
+    }
+
+    pub fn store_has(&self, flag: u8) -> bool {
+        self.header().store & flag != 0
+    }
+
+    pub fn store_set(&mut self, flag: u8, on: bool) {
+        let flags = &mut self.header_mut().store;
+        *flags = if on { *flags | flag } else { *flags & !flag };
+    }
+
+    /// The access clock: see `evict`.
+    pub fn clock(&self) -> u32 {
+        self.header().clock
+    }
+
+    pub fn set_clock(&mut self, clock: u32) {
+        self.header_mut().clock = clock;
+    }
+
+    /// Bytes that the allocator has given for this entry.
+    pub fn size(&self) -> usize {
+        size_class(block_len(self.header()))
+    }
+
+    /// Moves the tail of the block so that the expiry field, key and value fit `expiry` and `value_len`.
+    /// New value bytes are zero.
+    fn reshape(&mut self, expiry: Option<i64>, value_len: usize) {
+        assert!(value_len <= MAX_LEN, "value length fits 32 bits");
+        let header = self.header();
+        let (old_key_at, key_len) = (self.key_at(), header.key_len as usize);
+        let (old_value_len, old_len) = (header.value_len as usize, block_len(header));
+        let new_key_at = HEADER + if expiry.is_some() { EXPIRY } else { 0 };
+        let new_len = new_key_at + key_len + value_len;
+        let kept = key_len + old_value_len.min(value_len);
+        // SAFETY: `old_len` is the length the block was allocated with. The tail is moved while the block is as long
+        // as the longer of both shapes: before shrinking, after growing. Bytes beyond `kept` are zeroed.
+        unsafe {
+            let mut base = self.block.as_ptr().cast::<u8>();
+            if new_len < old_len {
+                std::ptr::copy(base.add(old_key_at), base.add(new_key_at), kept);
+            }
+            if new_len != old_len {
+                base = realloc(base, layout(old_len), new_len);
+                let Some(block) = NonNull::new(base.cast::<Header>()) else {
+                    handle_alloc_error(layout(new_len))
+                };
+                self.block = block;
+            }
+            if new_len >= old_len {
+                std::ptr::copy(base.add(old_key_at), base.add(new_key_at), kept);
+            }
+            std::ptr::write_bytes(base.add(new_key_at + kept), 0, key_len + value_len - kept);
+            if let Some(at) = expiry {
+                std::ptr::copy_nonoverlapping(at.to_ne_bytes().as_ptr(), base.add(HEADER), EXPIRY);
+            }
+        }
+        let header = self.header_mut();
+        header.value_len = value_len as u32;
+        header.flags = if expiry.is_some() {
+            header.flags | EXPIRES
+        } else {
+            header.flags & !EXPIRES
+        };
+    }
+
+    /// Replaces value and expiry; the entry becomes a string.
+    pub fn assign(&mut self, value: &[u8], expiry: Option<i64>) {
+        if self.header().value_len as usize != value.len() || expiry.is_some() || self.has(EXPIRES) {
+            self.reshape(expiry, value.len());
+        }
+        self.header_mut().kind = Kind::String as u8;
+        self.set(EDITED, false);
+        self.value_mut().copy_from_slice(value);
+    }
+
+    /// Makes the value `len` bytes long; what is new is zero.
+    pub fn resize(&mut self, len: usize) {
+        if self.header().value_len as usize != len {
+            self.reshape(self.expiry(), len);
+        }
+        self.header_mut().kind = Kind::String as u8;
+    }
+
+    /// Replaces the bytes and keeps the expiry; the string is no longer an edited one.
+    pub fn overwrite(&mut self, value: &[u8]) {
+        self.resize(value.len());
+        self.value_mut().copy_from_slice(value);
+        self.set(EDITED, false);
+    }
+
+    pub fn set_expiry(&mut self, expiry: Option<i64>) {
+        if expiry.is_some() || self.has(EXPIRES) {
+            self.reshape(expiry, self.header().value_len as usize);
+        }
+    }
+
+    /// Turns the entry into a tombstone.
+    pub fn bury(&mut self) {
+        self.reshape(None, 0);
+        self.header_mut().kind = Kind::Absent as u8;
+        self.set(EDITED | INDEXED, false);
+    }
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        let layout = layout(block_len(self.header()));
+        // SAFETY: the block was allocated with this layout, and nothing refers to it any more.
+        unsafe { dealloc(self.block.as_ptr().cast(), layout) }
+    }
+}
+
+fn block_len(header: &Header) -> usize {
+    let expiry = if header.flags & EXPIRES != 0 { EXPIRY } else { 0 };
+    HEADER + expiry + header.key_len as usize + header.value_len as usize
+}
+
+/// The allocator's size class for `len` bytes: four classes per doubling above 128 bytes, multiples of 16 below.
+pub fn size_class(len: usize) -> usize {
+    if len <= 128 {
+        return len.next_multiple_of(16);
+    }
+    let step = (len - 1).ilog2().saturating_sub(2);
+    len.next_multiple_of(1 << step)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keeps_key_and_value_through_every_reshape() {
+        let mut entry = Entry::new(3, b"key", b"value", None, 7);
+        entry.set_expiry(Some(99));
+        assert_eq!(
+            (entry.key(), entry.value(), entry.expiry()),
+            (&b"key"[..], &b"value"[..], Some(99))
+        );
+        entry.resize(8);
+        assert_eq!(entry.value(), b"value\0\0\0");
+        entry.set_expiry(None);
+        entry.resize(2);
+        assert_eq!(
+            (entry.key(), entry.value(), entry.expiry()),
+            (&b"key"[..], &b"va"[..], None)
+        );
+        entry.assign(b"longer than before", Some(5));
+        assert_eq!(
+            (entry.value(), entry.expiry(), entry.db()),
+            (&b"longer than before"[..], Some(5), 3)
+        );
+        entry.bury();
+        assert!(entry.is_absent() && entry.value().is_empty() && entry.key() == b"key");
+    }
+
+    #[test]
+    fn sixteen_and_sixty_four_bytes_fill_one_size_class() {
+        assert_eq!(Entry::new(0, &[b'k'; 16], &[b'v'; 64], None, 0).size(), 96);
+    }
+
+    #[test]
+    fn size_classes_are_the_allocators() {
+        for (len, class) in [
+            (1, 16),
+            (96, 96),
+            (97, 112),
+            (129, 160),
+            (161, 192),
+            (257, 320),
+            (4097, 5120),
+        ] {
+            assert_eq!(size_class(len), class, "{len}");
+        }
+    }
+}

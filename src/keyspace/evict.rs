@@ -1,0 +1,176 @@
+//! Making room: evicting keys of memory ranges, dropping clean entries of durable ranges.
+//!
+//! Both choose by sampling, as Redis documents its approximated LRU and LFU: look at a few entries, take the worst.
+//! Entries of a shard's table stand in the order of their hashes, so a run of neighbours is a random sample of keys.
+//! A durable key is never deleted by eviction: only its resident copy goes, and only when the store has an equal row.
+
+use super::Keyspace;
+use super::clock::{self, Tick};
+use super::entry::Entry;
+use super::range::Range;
+use super::shard::ShardState;
+use crate::config::EvictionPolicy;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+/// What a write has to do about memory before it runs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Room {
+    Enough,
+    /// Nothing can be evicted: the write is refused.
+    Full,
+    /// Everything that could be dropped differs from the store: the write waits for a flush.
+    WaitForFlush,
+}
+
+/// Shards looked at for one victim before giving up.
+const TRIES: usize = 64;
+/// Victims for one write at most, so that no single command pays for all others.
+const VICTIMS_MOST: usize = 256;
+
+impl Keyspace {
+    /// True when some limit has been reached: the only thing that a write checks when there is room.
+    #[inline]
+    pub fn is_over_limit(&self) -> bool {
+        let most = self.limits.maxmemory.load(Relaxed);
+        most > 0 && self.memory_bytes() > most
+            || self.limits.range_limits.load(Relaxed) && self.a_range_is_over()
+    }
+
+    fn a_range_is_over(&self) -> bool {
+        self.ranges.load().iter().any(|range| is_over(range))
+    }
+
+    /// Evicts until every limit holds. Called without locks.
+    pub fn make_room(&self, now_ms: i64) -> Room {
+        let tick = self.tick(now_ms);
+        let ranges: Vec<Arc<Range>> = self.ranges.load().iter().cloned().collect();
+        for range in ranges.iter().filter(|range| is_over(range)) {
+            let room = self.evict_while(|| is_over(range), Some(range), tick);
+            if room != Room::Enough {
+                return room;
+            }
+        }
+        let over = || {
+            let most = self.limits.maxmemory.load(Relaxed);
+            most > 0 && self.memory_bytes() > most
+        };
+        self.evict_while(over, None, tick)
+    }
+
+    fn evict_while(&self, over: impl Fn() -> bool, only: Option<&Range>, tick: Tick) -> Room {
+        for _ in 0..VICTIMS_MOST {
+            if !over() {
+                return Room::Enough;
+            }
+            if self.evict_one(only, tick) {
+                continue;
+            }
+            if self.flush.dirty_bytes() > 0 || self.flush.is_running() {
+                self.flush.request();
+                return Room::WaitForFlush;
+            }
+            return Room::Full;
+        }
+        Room::Enough
+    }
+
+    /// Takes the worst of a sample out of one shard. False when no shard tried had anything to give.
+    fn evict_one(&self, only: Option<&Range>, tick: Tick) -> bool {
+        let samples = self.limits.samples.load(Relaxed) as usize;
+        let map = self.ranges.load();
+        let start = fastrand::usize(..self.shards.len());
+        // Few keys: every shard is looked at before the write is refused.
+        let tries = if self.entry_bytes.load(Relaxed) < 1 << 22 {
+            self.shards.len()
+        } else {
+            TRIES.max(self.shards.len() / 4)
+        };
+        for at in 0..tries.min(self.shards.len()) {
+            let mut state = self.shards[(start + at) & (self.shards.len() - 1)].lock();
+            let worst = state
+                .sample(fastrand::usize(..), samples)
+                .filter_map(|entry| {
+                    let range = map.find(entry.key());
+                    let wanted = only.is_none_or(|only| only.spec.name == range.spec.name);
+                    let score = if wanted {
+                        self.score(entry, range, tick)
+                    } else {
+                        None
+                    };
+                    score.map(|score| (score, entry.db(), entry.key()))
+                })
+                .max_by_key(|(score, ..)| *score)
+                .map(|(_, db, key)| (db, key.to_vec()));
+            if let Some((db, key)) = worst {
+                self.evict(&mut state, db, &key, map.find(&key));
+                return true;
+            }
+        }
+        false
+    }
+
+    /// How much an entry deserves to go; none when it may not.
+    fn score(&self, entry: &Entry, range: &Range, tick: Tick) -> Option<u64> {
+        let durable = range.is_durable();
+        if durable && !self.flush.is_droppable(entry) || entry.is_absent() {
+            return None;
+        }
+        let idle = u64::from(clock::idle_seconds(entry.clock(), tick));
+        let policy = range.policy.eviction;
+        if !durable && policy.is_volatile() && entry.expiry().is_none() {
+            return None;
+        }
+        match policy {
+            EvictionPolicy::NoEviction => durable.then_some(idle),
+            EvictionPolicy::AllKeysLru | EvictionPolicy::VolatileLru => Some(idle),
+            EvictionPolicy::AllKeysLfu | EvictionPolicy::VolatileLfu => {
+                Some(u64::from(255 - clock::frequency(entry.clock(), tick)))
+            }
+            EvictionPolicy::AllKeysRandom | EvictionPolicy::VolatileRandom => Some(fastrand::u64(..1 << 32)),
+            EvictionPolicy::VolatileTtl => Some(entry.expiry().map_or(0, |at| u64::MAX - at.max(0) as u64)),
+        }
+    }
+
+    fn evict(&self, state: &mut ShardState, db: u8, key: &[u8], range: &Range) {
+        let hash = self.hasher.hash(db, key);
+        if !range.is_durable() {
+            self.remove_entry(state, hash, db, key, range);
+            range.counters.evicted.fetch_add(1, Relaxed);
+            return;
+        }
+        self.drop_clean(state, hash, db, key, range);
+    }
+
+    /// Drops the resident copy of a key whose row is in the store.
+    fn drop_clean(&self, state: &mut ShardState, hash: u64, db: u8, key: &[u8], range: &Range) {
+        if let Some(entry) = state.remove(hash, db, key) {
+            state.epoch = state.epoch.wrapping_add(1);
+            self.count_bytes(range, entry.size(), 0);
+            range.counters.cold.fetch_add(1, Relaxed);
+            range.counters.dropped.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// Drops every clean entry of durable ranges, so that what is read next comes from the store.
+    pub fn drop_all_clean(&self) {
+        let map = self.ranges.load();
+        for shard in &self.shards {
+            let mut state = shard.lock();
+            let droppable =
+                |entry: &&Entry| map.find(entry.key()).is_durable() && self.flush.is_droppable(entry);
+            let keys: Vec<(u8, Vec<u8>)> = state
+                .iter()
+                .filter(droppable)
+                .map(|entry| (entry.db(), entry.key().to_vec()))
+                .collect();
+            for (db, key) in keys {
+                self.drop_clean(&mut state, self.hasher.hash(db, &key), db, &key, map.find(&key));
+            }
+        }
+    }
+}
+
+fn is_over(range: &Range) -> bool {
+    range.policy.maxmemory > 0 && range.counters.bytes.load(Relaxed) > range.policy.maxmemory as i64
+}

@@ -1,0 +1,240 @@
+//! When keys expire: the per-shard index, and the cycle that removes what is due.
+//!
+//! The index is a wheel of seconds: second → the hashes of keys that expire in it. It is allowed to be
+//! early and to hold keys that are gone; it is never late. So
+//! * a key whose expiry moves later keeps its old item, and is put in again when that item comes due;
+//! * a key whose expiry moves earlier, or that is new, gets an item;
+//! * a deleted key's item is dropped when it comes due, or when stale items outnumber live ones and the index is
+//!   rebuilt from the table.
+//!
+//! A key that is touched a thousand times with `EXPIRE` therefore costs one item of eight bytes.
+
+use super::effects::Effects;
+use super::entry;
+use super::load::may_wait;
+use super::tx::Call;
+use super::{Keyspace, StoreError};
+use crate::store::rows;
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+/// Milliseconds in one slot of the wheel.
+const SLOT_MS: i64 = 128;
+
+#[derive(Default)]
+pub struct ExpiryIndex {
+    slots: BTreeMap<i64, Vec<u64>>,
+    items: usize,
+}
+
+impl ExpiryIndex {
+    /// Notes that the key with `hash` expires at `at_ms`.
+    pub fn add(&mut self, at_ms: i64, hash: u64) {
+        self.slots
+            .entry(at_ms.div_euclid(SLOT_MS))
+            .or_default()
+            .push(hash);
+        self.items += 1;
+    }
+
+    /// Takes up to `most` items whose slot has ended at `now_ms`, as hashes.
+    pub fn take_due(&mut self, now_ms: i64, most: usize) -> Vec<u64> {
+        let mut due = Vec::new();
+        while due.len() < most {
+            let Some(mut first) = self.slots.first_entry() else {
+                break;
+            };
+            if (first.key() + 1) * SLOT_MS > now_ms {
+                break;
+            }
+            let room = most - due.len();
+            let slot = first.get_mut();
+            if slot.len() <= room {
+                due.append(slot);
+                first.remove();
+            } else {
+                due.extend(slot.drain(slot.len() - room..));
+            }
+        }
+        self.items -= due.len();
+        due
+    }
+
+    pub fn clear(&mut self) {
+        *self = ExpiryIndex::default();
+    }
+
+    pub fn items(&self) -> usize {
+        self.items
+    }
+
+    /// A close estimate of the heap bytes in use.
+    pub fn bytes(&self) -> usize {
+        self.items * 8 + self.slots.len() * 40
+    }
+}
+
+/// Keys taken from one shard while its lock is held: a few microseconds each.
+const PORTION: usize = 64;
+
+impl Keyspace {
+    /// Deletes resident keys that are due, for at most `budget`. Returns how many, and whether time ran out. Also
+    /// brings the count of table bytes up to date.
+    pub fn expire_resident(&self, now_ms: i64, budget: Duration, effects: &mut Effects) -> (u64, bool) {
+        let started = Instant::now();
+        let (mut count, mut table_bytes, mut ran_out) = (0, 0, false);
+        for shard in &self.shards {
+            loop {
+                let mut state = shard.lock();
+                let due = if ran_out {
+                    Vec::new()
+                } else {
+                    state.expiries.take_due(now_ms, PORTION)
+                };
+                let full = due.len() == PORTION;
+                for hash in due {
+                    count += self.expire_hash(&mut state, hash, now_ms, effects);
+                }
+                if !effects.is_empty() {
+                    if let Some(journal) = self.journal() {
+                        state.last_offset = journal.append(effects.finish());
+                    }
+                    effects.clear();
+                }
+                if !full {
+                    table_bytes += state.table_bytes() as i64;
+                    break;
+                }
+                ran_out = ran_out || started.elapsed() > budget;
+            }
+            ran_out = ran_out || started.elapsed() > budget;
+        }
+        self.table_bytes.store(table_bytes, Relaxed);
+        (count, ran_out)
+    }
+
+    /// Handles one index item that came due: its key has expired, expires later, or is gone.
+    fn expire_hash(
+        &self,
+        state: &mut super::ShardState,
+        hash: u64,
+        now_ms: i64,
+        effects: &mut Effects,
+    ) -> u64 {
+        let (mut expired, mut later) = (Vec::new(), Vec::new());
+        state.with_hash_mut(hash, |entry| match entry.expiry() {
+            Some(at) if at <= now_ms => expired.push((entry.db(), entry.key().to_vec())),
+            Some(at) if entry.has(entry::INDEXED) => later.push(at),
+            _ => {}
+        });
+        later.into_iter().for_each(|at| state.expiries.add(at, hash));
+        let map = self.ranges.load();
+        for (db, key) in &expired {
+            let range = map.find(key);
+            if self.remove_entry(state, hash, *db, key, range) {
+                range.counters.expired.fetch_add(1, Relaxed);
+                if range.is_durable() {
+                    effects.push(self.logical(*db), &[b"DEL", key]);
+                }
+            }
+        }
+        expired.len() as u64
+    }
+
+    /// Deletes cold keys that are due, found by the store's expiry index; at most `most`. Index rows whose key has
+    /// changed since are passed over: compaction of the key's later rows does not remove them, the next flush of a
+    /// key that expires does. Returns how many keys were deleted.
+    pub fn expire_cold(
+        &self,
+        now_ms: i64,
+        most: usize,
+        after: &mut Vec<u8>,
+        effects: &mut Effects,
+    ) -> Result<usize, StoreError> {
+        if self
+            .ranges
+            .load()
+            .iter()
+            .all(|range| range.counters.cold.load(Relaxed) <= 0)
+        {
+            return Ok(0);
+        }
+        let (first, end) = rows::expiry_bounds(now_ms);
+        let from = if after.is_empty() {
+            first
+        } else {
+            std::mem::take(after)
+        };
+        let mut due = Vec::new();
+        may_wait(|| -> Result<(), StoreError> {
+            for row in self.store.scan(from, end, false).take(most) {
+                due.push(row?.0);
+            }
+            Ok(())
+        })?;
+        if due.len() == most
+            && let Some(last) = due.last()
+        {
+            *after = [last, &[0][..]].concat();
+        }
+        let mut count = 0;
+        for row_key in due {
+            let Some((_, db, key)) = rows::split_expiry_key(&row_key) else {
+                continue;
+            };
+            let call = Call {
+                db: self.logical(db),
+                now_ms,
+                keys: &[key],
+                received: &[],
+                replay: None,
+            };
+            let before = self.ranges.load().find(key).counters.expired.load(Relaxed);
+            let mut tx = self.begin(call, effects)?;
+            // Looking at an expired key deletes it, with its effect.
+            let gone = !tx.exists(key);
+            tx.commit();
+            count +=
+                usize::from(gone && self.ranges.load().find(key).counters.expired.load(Relaxed) > before);
+        }
+        Ok(count)
+    }
+
+    /// The logical number of a physical database.
+    pub(super) fn logical(&self, physical: u8) -> u8 {
+        let found = self.databases.iter().position(|db| db.load(Relaxed) == physical);
+        found.unwrap_or(physical as usize) as u8
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_comes_before_its_time_and_everything_after_it() {
+        let mut index = ExpiryIndex::default();
+        for at in [5_000, 1_000, 3_000, 1_001] {
+            index.add(at, at as u64);
+        }
+        assert!(index.take_due(999, 10).is_empty());
+        let mut due = index.take_due(3_000 + SLOT_MS, 10);
+        due.sort_unstable();
+        assert_eq!(due, [1_000, 1_001, 3_000]);
+        assert_eq!(index.items(), 1);
+    }
+
+    #[test]
+    fn a_full_slot_is_taken_in_portions() {
+        let mut index = ExpiryIndex::default();
+        for hash in 0..100 {
+            index.add(10, hash);
+        }
+        let mut taken = 0;
+        while index.items() > 0 {
+            taken += index.take_due(1_000, 30).len();
+        }
+        assert_eq!(taken, 100);
+    }
+}

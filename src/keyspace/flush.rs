@@ -1,0 +1,454 @@
+//! Dirty entries become sorted rows of the store, in the background.
+//!
+//! A flush takes the journal's end as its mark-to-be, then visits every shard: each dirty entry becomes a row and is
+//! clean. Effects with offsets below the mark were applied before their shard was visited, so they are in the rows;
+//! later ones may be too, and each row carries its shard's newest offset so that replay can tell.
+//!
+//! ```text
+//!   mark-to-be ──┐
+//!                v
+//!   shard 0 1 2 3 ... visited, rows collected      commands go on in the shards not visited and in those done
+//!   journal synced up to the newest offset in the portion
+//!   portion sorted, written, ingested              (again from "visited" while shards are left)
+//!   last portion carries the mark; segments below it are removed; tombstones it held leave memory
+//! ```
+//!
+//! Guarantees: an entry is dropped from memory only when its row is in the store (`is_droppable`); a portion that
+//! cannot be written is kept and tried again, so nothing is lost when a disk is full; a flushed database is wiped
+//! from the store after the rows that it still had and before the ones it got since.
+
+use super::entry::{DIRTY, Entry, FLUSH_PARITY, FLUSHED, STORED, STORED_EXPIRES};
+use super::range::DBS;
+use super::shard::ShardState;
+use super::{Keyspace, StoreError};
+use crate::store::flush::{Batch, Meta, RangeMeta, wipe};
+use crate::store::rows;
+use parking_lot::{Condvar, Mutex, MutexGuard};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU16, AtomicU64};
+use std::time::Duration;
+
+/// Bytes of rows collected before they are written: what a flush needs of memory beyond the entries.
+const PORTION: usize = 64 << 20;
+const POLL: Duration = Duration::from_millis(50);
+const RETRY: Duration = Duration::from_millis(500);
+/// Bit of `phase` that is set while a flush runs; the lowest bit is its parity.
+const RUNNING: u8 = 2;
+
+#[derive(Default)]
+pub struct FlushState {
+    requests: Mutex<Requests>,
+    wake: Condvar,
+    done: Condvar,
+    phase: AtomicU8,
+    dirty_bytes: AtomicI64,
+    journal_flush_size: AtomicU64,
+    flush_dirty_size: AtomicU64,
+    /// Journal offset at which the last flush began.
+    mark: AtomicU64,
+    /// Physical databases whose rows have to be wiped, as bits. Set while every shard is locked.
+    wipes: AtomicU16,
+    /// The mark row has to be written although nothing is dirty: the ranges changed.
+    forced: AtomicBool,
+    stopping: AtomicBool,
+    failure: Mutex<Option<Arc<str>>>,
+    failed: AtomicBool,
+    pub last_success_ms: AtomicU64,
+    pub flushes: AtomicU64,
+    pub rows_written: AtomicU64,
+    /// What the store holds, as its newest mark row says. Held for the whole of a flush.
+    stored: Mutex<Stored>,
+}
+
+#[derive(Default)]
+struct Requests {
+    asked: u64,
+    done: u64,
+    thread_ended: bool,
+}
+
+/// Counts of rows, by range name.
+#[derive(Default)]
+pub struct Stored {
+    pub mark: u64,
+    /// No row has a higher offset.
+    pub newest: u64,
+    /// At the mark: logical database → physical database.
+    pub databases: Vec<u8>,
+    pub counts: HashMap<String, ([i64; DBS], [i64; DBS])>,
+}
+
+impl FlushState {
+    pub(super) fn set_sizes(&self, journal: u64, dirty: u64) {
+        self.journal_flush_size.store(journal, Relaxed);
+        self.flush_dirty_size.store(dirty, Relaxed);
+    }
+
+    /// Counts an entry that became dirty.
+    #[inline]
+    pub fn note_dirty(&self, bytes: usize) {
+        self.dirty_bytes.fetch_add(bytes as i64, Relaxed);
+    }
+
+    pub fn dirty_bytes(&self) -> i64 {
+        self.dirty_bytes.load(Relaxed).max(0)
+    }
+
+    pub fn mark(&self) -> u64 {
+        self.mark.load(Relaxed)
+    }
+
+    pub fn is_running(&self) -> bool {
+        self.phase.load(Relaxed) & RUNNING != 0
+    }
+
+    pub(super) fn note_wipe(&self, db: u8) {
+        self.wipes.fetch_or(1 << db, SeqCst);
+    }
+
+    pub(super) fn stored(&self) -> MutexGuard<'_, Stored> {
+        self.stored.lock()
+    }
+
+    pub(super) fn failure(&self) -> Option<Arc<str>> {
+        if self.failed.load(Relaxed) {
+            self.failure.lock().clone()
+        } else {
+            None
+        }
+    }
+
+    /// True when the row of this entry is in the store and equal to it.
+    pub(super) fn is_droppable(&self, entry: &Entry) -> bool {
+        let phase = self.phase.load(Relaxed);
+        let parity = phase & 1 != 0;
+        let in_flight =
+            phase & RUNNING != 0 && entry.store_has(FLUSHED) && entry.store_has(FLUSH_PARITY) == parity;
+        entry.store_has(STORED) && !entry.store_has(DIRTY) && !in_flight && !entry.is_absent()
+    }
+
+    /// Makes the next flush write its mark row whatever is dirty.
+    pub(super) fn force(&self) {
+        self.forced.store(true, SeqCst);
+    }
+
+    /// Asks for a flush and returns at once.
+    pub fn request(&self) {
+        self.requests.lock().asked += 1;
+        self.wake.notify_one();
+    }
+
+    /// Flushes everything that is dirty now; returns when it is in the store, or with why it cannot be.
+    pub fn run_and_wait(&self) -> Result<(), StoreError> {
+        let mut requests = self.requests.lock();
+        requests.asked += 1;
+        let mine = requests.asked;
+        self.wake.notify_one();
+        while requests.done < mine {
+            if requests.thread_ended {
+                return Err(StoreError::new("the server is shutting down"));
+            }
+            if let Some(why) = self.failure() {
+                return Err(StoreError::new(why));
+            }
+            self.done.wait_for(&mut requests, POLL);
+        }
+        Ok(())
+    }
+
+    /// A last flush, and the end of the flush thread.
+    pub(super) fn stop(&self) -> Result<(), StoreError> {
+        self.stopping.store(true, SeqCst);
+        let mut requests = self.requests.lock();
+        requests.asked += 1;
+        self.wake.notify_one();
+        while !requests.thread_ended {
+            self.done.wait(&mut requests);
+        }
+        match self.failure() {
+            Some(why) => Err(StoreError::new(why)),
+            None => Ok(()),
+        }
+    }
+
+    fn note_failure(&self, error: &StoreError) {
+        let why: Arc<str> = format!("flush: {error}").into();
+        let mut failure = self.failure.lock();
+        if failure.as_ref() != Some(&why) {
+            log::error!("{why}; writes to durable ranges are refused until it succeeds");
+        }
+        *failure = Some(why);
+        self.failed.store(true, SeqCst);
+    }
+
+    fn note_success(&self) {
+        if self.failed.swap(false, SeqCst) {
+            *self.failure.lock() = None;
+            log::info!("flush: the disk takes writes again");
+        }
+    }
+}
+
+/// Rows of one flush, collected so far, and what has to be done once they are in the store.
+#[derive(Default)]
+struct Portion {
+    batch: Batch,
+    /// (shard, hash) of the tombstones in it.
+    tombstones: Vec<(usize, u64)>,
+    /// Change of (rows, rows with expiry) by range name and database.
+    deltas: HashMap<String, [(i64, i64); DBS]>,
+    /// Rows carry offsets up to this one.
+    newest: u64,
+}
+
+impl Keyspace {
+    /// The flush thread: runs until `stop`.
+    pub fn flush_loop(&self) {
+        let state = &self.flush;
+        loop {
+            let asked = {
+                let mut requests = state.requests.lock();
+                if requests.asked == requests.done && !self.flush_is_due() {
+                    state.wake.wait_for(&mut requests, POLL);
+                }
+                requests.asked
+            };
+            let stopping = state.stopping.load(SeqCst);
+            if asked != state.requests.lock().done || self.flush_is_due() {
+                let finished = self.flush_once();
+                let mut requests = state.requests.lock();
+                if finished {
+                    requests.done = asked;
+                }
+                state.done.notify_all();
+            }
+            if stopping {
+                state.requests.lock().thread_ended = true;
+                state.done.notify_all();
+                return;
+            }
+        }
+    }
+
+    fn flush_is_due(&self) -> bool {
+        let state = &self.flush;
+        let journal = self
+            .journal()
+            .map_or(0, |journal| journal.end() - state.mark.load(Relaxed));
+        let most = self.limits.maxmemory.load(Relaxed);
+        let pressed = most > 0 && state.dirty_bytes() as u64 > most / 8;
+        journal > state.journal_flush_size.load(Relaxed)
+            || state.dirty_bytes() as u64 > state.flush_dirty_size.load(Relaxed)
+            || pressed
+    }
+
+    /// One flush of everything dirty. False when the server stops before the disk takes it.
+    fn flush_once(&self) -> bool {
+        let state = &self.flush;
+        let Some(journal) = self.journal() else {
+            return true;
+        };
+        let mut stored = state.stored.lock();
+        let parity = (state.phase.load(Relaxed) & 1) ^ 1;
+        let (mark, databases) = {
+            // With a shard locked no SWAPDB is under way: mark and databases are of one moment.
+            let _guard = self.shards[0].lock();
+            state.phase.store(RUNNING | parity, SeqCst);
+            let databases: Vec<u8> = (0..DBS as u8).map(|db| self.physical(db)).collect();
+            (journal.end(), databases)
+        };
+        let nothing = mark == stored.mark && state.dirty_bytes() == 0 && state.wipes.load(SeqCst) == 0;
+        if nothing && !state.forced.swap(false, SeqCst) {
+            state.phase.store(parity, SeqCst);
+            return true;
+        }
+        state.dirty_bytes.store(0, Relaxed);
+        let mut portion = Portion::default();
+        for shard in 0..self.shards.len() {
+            loop {
+                let mut guard = self.shards[shard].lock();
+                // Set only while every shard is locked, so what is seen here holds for this visit.
+                if state.wipes.load(SeqCst) == 0 {
+                    self.collect(shard, &mut guard, parity != 0, &mut portion);
+                    break;
+                }
+                drop(guard);
+                let rows = std::mem::take(&mut portion);
+                if !(self.write_portion(rows, &mut stored, None) && self.wipe_databases(&mut stored)) {
+                    return false;
+                }
+            }
+            if portion.batch.bytes() >= PORTION {
+                let rows = std::mem::take(&mut portion);
+                if !self.write_portion(rows, &mut stored, None) {
+                    return false;
+                }
+            }
+        }
+        if !self.write_portion(portion, &mut stored, Some((mark, databases))) {
+            return false;
+        }
+        state.phase.store(parity, SeqCst);
+        state.mark.store(mark, Relaxed);
+        state.flushes.fetch_add(1, Relaxed);
+        state.last_success_ms.store(crate::journal::unix_ms(), Relaxed);
+        fail::fail_point!("flush-before-trim");
+        // A crash here is fine: segments below the mark are skipped and removed by the next flush.
+        if let Err(error) = journal.remove_below(mark) {
+            log::warn!("journal: old segments could not be removed: {error}");
+        }
+        true
+    }
+
+    /// Turns the dirty entries of a shard into rows.
+    fn collect(&self, shard: usize, state: &mut ShardState, parity: bool, portion: &mut Portion) {
+        if state.dirty.is_empty() {
+            return;
+        }
+        let offset = state.last_offset;
+        portion.newest = portion.newest.max(offset);
+        let map = self.ranges.load();
+        for hash in std::mem::take(&mut state.dirty) {
+            state.with_hash_mut(hash, |entry| {
+                if !entry.store_has(DIRTY) {
+                    return;
+                }
+                let range = map.find(entry.key());
+                let had = (entry.store_has(STORED), entry.store_has(STORED_EXPIRES));
+                let has = (!entry.is_absent(), entry.expiry().is_some());
+                let deltas = portion.deltas.entry(range.spec.name.clone()).or_default();
+                deltas[entry.db() as usize].0 += i64::from(has.0) - i64::from(had.0);
+                deltas[entry.db() as usize].1 += i64::from(has.1) - i64::from(had.1);
+                push_rows(&mut portion.batch, entry, offset);
+                if entry.is_absent() {
+                    portion.tombstones.push((shard, hash));
+                }
+                entry.store_set(DIRTY, false);
+                entry.store_set(STORED, has.0);
+                entry.store_set(STORED_EXPIRES, has.1);
+                entry.store_set(FLUSHED, true);
+                entry.store_set(FLUSH_PARITY, parity);
+            });
+        }
+    }
+
+    /// Writes a portion, and the mark if it is the last; tries until it succeeds or the server stops.
+    fn write_portion(&self, mut portion: Portion, stored: &mut Stored, mark: Option<(u64, Vec<u8>)>) -> bool {
+        if portion.batch.is_empty() && mark.is_none() {
+            return true;
+        }
+        for (name, deltas) in &portion.deltas {
+            let counts = stored.counts.entry(name.clone()).or_default();
+            for (db, (rows, expires)) in deltas.iter().enumerate() {
+                counts.0[db] += rows;
+                counts.1[db] += expires;
+            }
+        }
+        if let Some((mark, databases)) = mark {
+            (stored.mark, stored.databases) = (mark, databases);
+        }
+        stored.newest = stored.newest.max(portion.newest);
+        // Without this a crash could leave the store ahead of the journal: a state that is no prefix of it.
+        let newest = portion.newest.max(stored.mark);
+        let meta = self.meta(stored);
+        if !self.until_done(|| {
+            self.synced_to(newest)
+                .and_then(|()| portion.batch.write(&self.store, &meta))
+        }) {
+            return false;
+        }
+        self.flush
+            .rows_written
+            .fetch_add(portion.batch.len() as u64, Relaxed);
+        for (shard, hash) in portion.tombstones {
+            let mut state = self.shards[shard].lock();
+            let done = |entry: &Entry| entry.is_absent() && !entry.store_has(DIRTY);
+            while let Some(entry) = state.remove_if(hash, done) {
+                // The row is gone now; who read it before must read again.
+                state.epoch = state.epoch.wrapping_add(1);
+                self.count_bytes(self.ranges.load().find(entry.key()), entry.size(), 0);
+            }
+        }
+        true
+    }
+
+    fn synced_to(&self, offset: u64) -> Result<(), StoreError> {
+        match self.journal() {
+            Some(journal) if !journal.wait_synced_blocking(offset) => {
+                Err(StoreError::new("the journal is closed"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Removes the rows of databases that were flushed.
+    fn wipe_databases(&self, stored: &mut Stored) -> bool {
+        let wipes = self.flush.wipes.swap(0, SeqCst);
+        let end = self.journal().map_or(0, |journal| journal.end());
+        for db in (0..DBS as u8).filter(|db| wipes & 1 << db != 0) {
+            for counts in stored.counts.values_mut() {
+                (counts.0[db as usize], counts.1[db as usize]) = (0, 0);
+            }
+            let meta = self.meta(stored);
+            if !self.until_done(|| self.synced_to(end).and_then(|()| wipe(&self.store, db, &meta))) {
+                return false;
+            }
+        }
+        true
+    }
+
+    fn until_done(&self, mut write: impl FnMut() -> Result<(), StoreError>) -> bool {
+        loop {
+            match write() {
+                Ok(()) => {
+                    self.flush.note_success();
+                    return true;
+                }
+                Err(error) => {
+                    self.flush.note_failure(&error);
+                    if self.flush.stopping.load(SeqCst) {
+                        return false;
+                    }
+                    std::thread::sleep(RETRY);
+                }
+            }
+        }
+    }
+
+    /// The mark row for what the store holds.
+    fn meta(&self, stored: &Stored) -> Meta {
+        let map = self.ranges.load();
+        let range = |range: &Arc<super::range::Range>| {
+            let (rows, expires) = stored.counts.get(&range.spec.name).copied().unwrap_or_default();
+            RangeMeta {
+                spec: range.spec.clone(),
+                rows: rows.to_vec(),
+                expires: expires.to_vec(),
+            }
+        };
+        Meta::new(
+            stored.mark,
+            stored.newest,
+            stored.databases.clone(),
+            map.iter().map(range).collect(),
+        )
+    }
+}
+
+fn push_rows(batch: &mut Batch, entry: &Entry, offset: u64) {
+    let key = |out: &mut Vec<u8>| rows::push_object_key(out, entry.db(), entry.key());
+    if entry.is_absent() {
+        batch.push(key, None::<fn(&mut Vec<u8>)>);
+        return;
+    }
+    batch.push(
+        key,
+        Some(|out: &mut Vec<u8>| rows::encode_string_row(out, offset, entry.expiry(), entry.value())),
+    );
+    if let Some(at) = entry.expiry() {
+        let index_key = |out: &mut Vec<u8>| rows::push_expiry_key(out, at, entry.db(), entry.key());
+        batch.push(index_key, Some(|_: &mut Vec<u8>| {}));
+    }
+}

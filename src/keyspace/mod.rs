@@ -1,0 +1,278 @@
+//! All keys of all databases: shards of resident entries, the ranges that say how each is kept, and the way between
+//! memory, journal and store.
+//!
+//! | file | what it does |
+//! |---|---|
+//! | `entry`, `clock`, `shard` | one key; its access clock; a locked slice of the resident keys |
+//! | `range`, `ranges` | a range and the map of ranges; creating, altering, dropping them |
+//! | `tx`, `effects` | reading and changing keys under their locks; what is recorded of it |
+//! | `load` | opening a `Tx`: locking shards, bringing cold keys in |
+//! | `expire`, `evict` | removing what is due; making room |
+//! | `scan`, `whole` | iteration; commands on whole databases |
+//! | `flush`, `recover` | dirty entries into the store; the state after a start |
+//!
+//! Lock order: the ranges' change lock, then the flush lock, then shards by ascending index. Nothing waits for a disk
+//! while it holds a shard.
+
+pub mod clock;
+pub mod effects;
+pub mod entry;
+pub mod evict;
+pub mod expire;
+pub mod flush;
+pub mod load;
+pub mod range;
+pub mod ranges;
+pub mod recover;
+pub mod scan;
+pub mod shard;
+pub mod tx;
+pub mod whole;
+
+pub use effects::Effects;
+pub use entry::Entry;
+pub use tx::{Call, Effect, Expiry, Tx};
+
+use crate::journal::Journal;
+use crate::store::StoreError;
+use crate::store::block::BlockStore;
+use crate::store::rows::{Row, RowError};
+use arc_swap::{ArcSwap, Guard};
+use clock::Tick;
+use entry::{FLUSHED, STORED};
+use range::{DBS, Inherited, Range, RangeMap};
+use shard::{KeyHasher, Shard, ShardGuard, ShardState};
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU32, AtomicU64};
+use std::sync::{Arc, OnceLock};
+
+/// What the keyspace takes from the configuration; all but `shards` may change at run time.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    pub shards: usize,
+    /// Bytes over all ranges; 0 is no limit.
+    pub maxmemory: u64,
+    pub maxmemory_samples: usize,
+    pub lfu_log_factor: u32,
+    pub lfu_decay_minutes: u32,
+    /// Bytes of journal, and of dirty entries, after which a flush starts.
+    pub journal_flush_size: u64,
+    pub flush_dirty_size: u64,
+    /// Bytes of a string.
+    pub max_value_len: u64,
+    pub inherited: Inherited,
+}
+
+/// Settings that commands read without a lock.
+#[derive(Default)]
+struct Limits {
+    maxmemory: AtomicU64,
+    samples: AtomicU32,
+    lfu_log_factor: AtomicU32,
+    lfu_decay_minutes: AtomicU32,
+    max_value_len: AtomicU64,
+    counting: AtomicBool,
+    /// Some range has a limit of its own.
+    range_limits: AtomicBool,
+}
+
+pub struct Keyspace {
+    shards: Box<[Shard]>,
+    hasher: KeyHasher,
+    ranges: ArcSwap<RangeMap>,
+    /// Logical → physical database: `SWAPDB` exchanges two of them. Changes only while every shard is locked.
+    databases: [AtomicU8; DBS],
+    /// Rows of a physical database at or below this journal offset are gone: it was flushed.
+    wiped_at: [AtomicU64; DBS],
+    limits: Limits,
+    /// Bytes of resident entries over all ranges, and of the tables (refreshed by the expire cycle).
+    entry_bytes: AtomicI64,
+    table_bytes: AtomicI64,
+    store: Arc<BlockStore>,
+    journal: OnceLock<Journal>,
+    pub(crate) flush: flush::FlushState,
+    recovery: recover::RecoveryState,
+    positions: scan::Positions,
+    /// Held while the set of ranges changes.
+    change: parking_lot::Mutex<()>,
+}
+
+impl Keyspace {
+    /// An empty keyspace over a store; `recover` fills it and opens the journal.
+    pub fn new(store: BlockStore, map: RangeMap, settings: &Settings, hash_seed: u64) -> Keyspace {
+        let shards = settings.shards.clamp(1, 1 << 16).next_power_of_two();
+        let keyspace = Keyspace {
+            shards: (0..shards).map(|_| Shard::new()).collect(),
+            hasher: KeyHasher::new(hash_seed),
+            ranges: ArcSwap::from_pointee(map),
+            databases: std::array::from_fn(|db| AtomicU8::new(db as u8)),
+            wiped_at: Default::default(),
+            limits: Limits::default(),
+            entry_bytes: AtomicI64::new(0),
+            table_bytes: AtomicI64::new(0),
+            store: Arc::new(store),
+            journal: OnceLock::new(),
+            flush: flush::FlushState::default(),
+            recovery: recover::RecoveryState::default(),
+            positions: scan::Positions::default(),
+            change: parking_lot::Mutex::new(()),
+        };
+        keyspace.apply_settings(settings);
+        keyspace
+    }
+
+    /// Takes over changed settings; what ranges inherit is changed by `ranges::inherit`.
+    pub fn apply_settings(&self, settings: &Settings) {
+        let limits = &self.limits;
+        limits.maxmemory.store(settings.maxmemory, Relaxed);
+        limits
+            .samples
+            .store(settings.maxmemory_samples.max(1) as u32, Relaxed);
+        limits.lfu_log_factor.store(settings.lfu_log_factor, Relaxed);
+        limits
+            .lfu_decay_minutes
+            .store(settings.lfu_decay_minutes, Relaxed);
+        limits
+            .max_value_len
+            .store(settings.max_value_len.min(entry::MAX_LEN as u64), Relaxed);
+        self.flush
+            .set_sizes(settings.journal_flush_size, settings.flush_dirty_size);
+        self.note_policies(&self.ranges.load());
+    }
+
+    fn note_policies(&self, map: &RangeMap) {
+        self.limits
+            .counting
+            .store(map.iter().any(|range| range.policy.eviction.is_lfu()), Relaxed);
+        self.limits
+            .range_limits
+            .store(map.iter().any(|range| range.policy.maxmemory > 0), Relaxed);
+    }
+
+    pub fn ranges(&self) -> Guard<Arc<RangeMap>> {
+        self.ranges.load()
+    }
+
+    pub fn journal(&self) -> Option<&Journal> {
+        self.journal.get()
+    }
+
+    pub fn store(&self) -> &BlockStore {
+        &self.store
+    }
+
+    pub fn physical(&self, db: u8) -> u8 {
+        self.databases[db as usize].load(Relaxed)
+    }
+
+    #[inline]
+    fn shard_of(&self, hash: u64) -> usize {
+        (hash >> 32) as usize & (self.shards.len() - 1)
+    }
+
+    /// This moment for access clocks.
+    pub fn tick(&self, now_ms: i64) -> Tick {
+        Tick {
+            seconds: (now_ms / 1000) as u32,
+            lfu_log_factor: self.limits.lfu_log_factor.load(Relaxed),
+            lfu_decay_minutes: self.limits.lfu_decay_minutes.load(Relaxed),
+            counting: self.limits.counting.load(Relaxed),
+        }
+    }
+
+    /// The longest string that a command may make.
+    pub fn max_value_len(&self) -> usize {
+        self.limits.max_value_len.load(Relaxed) as usize
+    }
+
+    fn lock_all(&self) -> Vec<ShardGuard<'_>> {
+        self.shards.iter().map(Shard::lock).collect()
+    }
+
+    #[inline]
+    fn count_bytes(&self, range: &Range, before: usize, after: usize) {
+        if before != after {
+            let delta = after as i64 - before as i64;
+            range.counters.bytes.fetch_add(delta, Relaxed);
+            self.entry_bytes.fetch_add(delta, Relaxed);
+        }
+    }
+
+    /// Bytes that entries and tables use: what `maxmemory` is held against.
+    pub fn memory_bytes(&self) -> u64 {
+        (self.entry_bytes.load(Relaxed) + self.table_bytes.load(Relaxed)).max(0) as u64
+    }
+
+    /// Deletes an entry, live or expired. In a durable range whose store may hold a row of the key, a tombstone stays
+    /// until the store has been told. False when there was none, or a tombstone already.
+    fn remove_entry(&self, state: &mut ShardState, hash: u64, db: u8, key: &[u8], range: &Range) -> bool {
+        let Some(entry) = state.find_mut(hash, db, key).filter(|entry| !entry.is_absent()) else {
+            return false;
+        };
+        let (before, expiry) = (entry.size(), entry.expiry());
+        tx::count_change(range, db, Some(expiry), None);
+        if range.is_durable() && entry.store_has(STORED | FLUSHED) {
+            entry.bury();
+            let after = entry.size();
+            if ShardState::mark_dirty_at(state, hash, db, key) {
+                self.flush.note_dirty(after);
+            }
+            self.count_bytes(range, before, after);
+        } else {
+            state.remove(hash, db, key);
+            state.shrink(&self.hasher);
+            self.count_bytes(range, before, 0);
+        }
+        true
+    }
+
+    /// Makes a row resident that was read without a lock; the key must not be resident.
+    fn insert_row(
+        &self,
+        state: &mut ShardState,
+        hash: u64,
+        (db, key): (u8, &[u8]),
+        row: &Row<'_>,
+        now: i64,
+    ) -> Result<(), RowError> {
+        let map = self.ranges.load();
+        let range = map.find(key);
+        let mut entry = Entry::new(db, key, row.string()?, row.expiry, clock::fresh(self.tick(now)));
+        entry.store_set(STORED, true);
+        entry.store_set(entry::STORED_EXPIRES, row.expiry.is_some());
+        self.count_bytes(range, 0, entry.size());
+        if let Some(at) = row.expiry {
+            entry.set(entry::INDEXED, true);
+            state.expiries.add(at, hash);
+        }
+        state.insert(hash, entry, &self.hasher);
+        range.counters.cold.fetch_sub(1, Relaxed);
+        range.counters.loaded.fetch_add(1, Relaxed);
+        Ok(())
+    }
+
+    /// False for rows of a database that has been flushed since they were written.
+    fn row_stands(&self, db: u8, row: &Row<'_>) -> bool {
+        row.offset > self.wiped_at[db as usize].load(Relaxed)
+    }
+
+    /// Why durable ranges cannot take writes now, if so.
+    pub fn failure(&self) -> Option<Arc<str>> {
+        self.journal()
+            .and_then(Journal::failure)
+            .or_else(|| self.flush.failure())
+    }
+
+    /// Ends flushing, flushes what is dirty, and closes the journal: the next start replays nothing.
+    pub fn close(&self) -> Result<(), StoreError> {
+        let flushed = self.flush.stop();
+        let closed = self.journal().is_none_or(Journal::close);
+        self.store.close();
+        flushed?;
+        if closed {
+            Ok(())
+        } else {
+            Err(StoreError::new("the journal could not be synced"))
+        }
+    }
+}

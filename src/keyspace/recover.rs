@@ -1,0 +1,208 @@
+//! The state after a start: what the store holds, and the journal replayed behind its mark.
+//!
+//! 1. A row carries the offset of the last effect in it; effects at or below it are skipped for that key.
+//! 2. Absence carries no offset and needs none: replay runs to the end, and a deletion resets what was before it.
+//! 3. The mark is never above the first effect that is not in the store.
+//! 4. Counts are the store's rows, from its mark row, changed by replay like by any command.
+//! 5. So the state is that of a prefix of the journal, which holds every acknowledged `always` write.
+
+use super::entry::{STORED, STORED_EXPIRES};
+use super::range::{DBS, RangeMap};
+use super::tx::count_change;
+use super::{Keyspace, StoreError};
+use crate::journal::{self, Journal, ReadError, ReadSummary, record::RecordHeader};
+use crate::store::flush::Meta;
+use crate::store::rows::{self, Row};
+use parking_lot::Mutex;
+use std::collections::HashMap;
+use std::fmt;
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
+
+/// What replay has to remember.
+#[derive(Default)]
+pub struct RecoveryState {
+    active: AtomicBool,
+    store_has_rows: AtomicBool,
+    mark: std::sync::atomic::AtomicU64,
+    /// Offsets of rows read that are newer than the mark.
+    newer: Mutex<HashMap<(u8, Vec<u8>), u64>>,
+}
+
+impl RecoveryState {
+    pub fn store_is_empty(&self) -> bool {
+        !self.store_has_rows.load(Relaxed)
+    }
+
+    /// Notes the offset of a row that was made resident.
+    pub fn note_row(&self, db: u8, key: &[u8], offset: u64) {
+        if self.active.load(Relaxed) && offset > self.mark.load(Relaxed) {
+            self.newer.lock().insert((db, key.to_vec()), offset);
+        }
+    }
+}
+
+#[derive(Debug)]
+pub enum RecoverError {
+    Store(StoreError),
+    Journal(ReadError),
+    Io(std::io::Error),
+}
+
+impl fmt::Display for RecoverError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            RecoverError::Store(error) => write!(f, "store: {error}"),
+            RecoverError::Journal(error) => write!(f, "{error}"),
+            RecoverError::Io(error) => write!(f, "journal: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for RecoverError {}
+
+impl Keyspace {
+    /// Takes over what the store holds, replays the journal in `dir` from its mark through `apply`, and opens the
+    /// journal behind it.
+    pub fn recover(
+        &self,
+        meta: Option<Meta>,
+        dir: &Path,
+        options: journal::Options,
+        mut apply: impl FnMut(&Keyspace, &RecordHeader, &[u8]) -> Result<(), String>,
+    ) -> Result<ReadSummary, RecoverError> {
+        std::fs::create_dir_all(dir).map_err(RecoverError::Io)?;
+        let mark = meta.as_ref().map_or(0, |meta| meta.mark);
+        if let Some(meta) = meta {
+            self.take_over(meta).map_err(RecoverError::Store)?;
+        }
+        self.recovery.mark.store(mark, Relaxed);
+        self.recovery.active.store(true, Relaxed);
+        let summary = journal::read(dir, mark, |header, payload| apply(self, header, payload))
+            .map_err(RecoverError::Journal)?;
+        self.recovery.active.store(false, Relaxed);
+        self.recovery.newer.lock().clear();
+        let journal = Journal::open(dir, summary.end, options).map_err(RecoverError::Io)?;
+        // Set once: a keyspace is recovered once, before anything else uses it.
+        let _ = self.journal.set(journal);
+        Ok(summary)
+    }
+
+    /// True when a key's row already holds the effect that ends at `offset`.
+    pub fn row_holds(&self, db: u8, key: &[u8], offset: u64) -> bool {
+        let newer = self.recovery.newer.lock();
+        !newer.is_empty()
+            && newer
+                .get(&(self.physical(db), key.to_vec()))
+                .is_some_and(|row| *row >= offset)
+    }
+
+    fn take_over(&self, meta: Meta) -> Result<(), StoreError> {
+        {
+            let mut stored = self.flush.stored();
+            (stored.mark, stored.newest, stored.databases) = (meta.mark, meta.newest, meta.databases.clone());
+        }
+        for (logical, physical) in meta.databases.iter().enumerate().take(DBS) {
+            self.databases[logical].store(*physical, Relaxed);
+        }
+        let map = self.ranges.load();
+        if self.same_intervals(&map, &meta) {
+            for range in &meta.ranges {
+                self.take_counts(&map, &range.spec.name, &range.rows, &range.expires);
+            }
+        } else {
+            log::info!("ranges differ from those of the last run: counting the rows of the store");
+            self.recount(&map)?;
+        }
+        self.recovery.store_has_rows.store(
+            map.iter().any(|range| range.counters.cold.load(Relaxed) > 0),
+            Relaxed,
+        );
+        Ok(())
+    }
+
+    /// After a replayed flush of databases at `offset`: their rows that are newer were written by a flush that the
+    /// crash cut short, and the rest of the store is still to be wiped. They become resident and dirty.
+    pub(super) fn keep_newer_rows(&self, physical: &[u8], offset: u64) -> Result<(), StoreError> {
+        if self.flush.stored().newest <= offset {
+            return Ok(());
+        }
+        let map = self.ranges.load();
+        for db in physical {
+            let (from, to) = rows::db_bounds(*db);
+            for found in self.store.scan(from, to, false) {
+                let (row_key, value) = found?;
+                let row = Row::decode(&value).map_err(StoreError::new)?;
+                let Some((db, key)) = rows::split_object_key(&row_key).filter(|_| row.offset > offset) else {
+                    continue;
+                };
+                let hash = self.hasher.hash(db, key);
+                let mut state = self.shards[self.shard_of(hash)].lock();
+                state.last_offset = state.last_offset.max(row.offset);
+                self.insert_row(&mut state, hash, (db, key), &row, 0)
+                    .map_err(StoreError::new)?;
+                if let Some(entry) = state.find_mut(hash, db, key) {
+                    entry.store_set(STORED | STORED_EXPIRES, false);
+                }
+                state.mark_dirty_at(hash, db, key);
+                let range = map.find(key);
+                range.counters.cold.fetch_add(1, Relaxed);
+                count_change(range, db, None, Some(row.expiry));
+                self.recovery.note_row(db, key, row.offset);
+            }
+        }
+        Ok(())
+    }
+
+    fn same_intervals(&self, map: &RangeMap, meta: &Meta) -> bool {
+        let same = |range: &crate::store::flush::RangeMeta| {
+            map.by_name(&range.spec.name).is_some_and(|now| {
+                now.spec.name == range.spec.name
+                    && now.spec.bounds == range.spec.bounds
+                    && now.spec.tier == range.spec.tier
+            })
+        };
+        meta.ranges.len() == map.iter().count() && meta.ranges.iter().all(same)
+    }
+
+    fn take_counts(&self, map: &RangeMap, name: &str, rows: &[i64], expires: &[i64]) {
+        let Some(range) = map.by_name(name) else { return };
+        let mut stored = self.flush.stored();
+        let counts = stored.counts.entry(range.spec.name.clone()).or_default();
+        for db in 0..DBS.min(rows.len()).min(expires.len()) {
+            (counts.0[db], counts.1[db]) = (rows[db], expires[db]);
+            range.counters.keys[db].store(rows[db], Relaxed);
+            range.counters.expires[db].store(expires[db], Relaxed);
+            range.counters.cold.fetch_add(rows[db], Relaxed);
+        }
+    }
+
+    /// Counts the store's rows by range. Rows in a memory range are an error: they would be out of reach.
+    fn recount(&self, map: &RangeMap) -> Result<(), StoreError> {
+        let mut counts: HashMap<String, (Vec<i64>, Vec<i64>)> = HashMap::new();
+        let (from, _) = rows::db_bounds(0);
+        let (_, to) = rows::db_bounds(DBS as u8 - 1);
+        for row in self.store.scan(from, to, false) {
+            let (row_key, value) = row?;
+            let Some((db, key)) = rows::split_object_key(&row_key) else {
+                continue;
+            };
+            let range = map.find(key);
+            if !range.is_durable() {
+                let why = "range '{}' is a memory range, but the store holds keys of it: start with it durable, or drop them";
+                return Err(StoreError::new(why.replace("{}", &range.spec.name)));
+            }
+            let row = Row::decode(&value).map_err(StoreError::new)?;
+            let count = counts
+                .entry(range.spec.name.clone())
+                .or_insert_with(|| (vec![0; DBS], vec![0; DBS]));
+            count.0[db as usize] += 1;
+            count.1[db as usize] += i64::from(row.expiry.is_some());
+        }
+        for (name, (rows, expires)) in counts {
+            self.take_counts(map, &name, &rows, &expires);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,190 @@
+//! One slice of the resident keyspace: a hash table of entries behind one lock, and what must change together with
+//! them.
+//!
+//! Guarantees, all of them while the shard's lock is held:
+//! * an entry is `DIRTY` exactly when its hash is in `dirty` (a hash may also stand there for an entry that is gone);
+//! * `last_offset` is at or above the journal offset of every effect on a durable key of this shard, so a row written
+//!   from here may carry it: every effect up to it is in the row, every later one will have a higher offset;
+//! * `epoch` moves whenever a key leaves the table while the store may hold it, so that who looked into the store
+//!   without the lock can tell whether what it saw is still true.
+
+use super::entry::{self, Entry};
+use super::expire::ExpiryIndex;
+use hashbrown::HashTable;
+use parking_lot::{Mutex, MutexGuard};
+use std::hash::{BuildHasher, Hasher};
+
+/// Hashes (database, key) with a seed of this process.
+///
+/// Shard, table bucket and table tag come from different bits: the table uses the lowest and the highest seven, the
+/// shard those from bit 32, `SCAN` orders a shard by the lowest 32.
+#[derive(Clone)]
+pub struct KeyHasher {
+    seed: foldhash::fast::FixedState,
+}
+
+impl KeyHasher {
+    pub fn new(seed: u64) -> KeyHasher {
+        KeyHasher {
+            seed: foldhash::fast::FixedState::with_seed(seed),
+        }
+    }
+
+    #[inline]
+    pub fn hash(&self, db: u8, key: &[u8]) -> u64 {
+        let mut hasher = self.seed.build_hasher();
+        hasher.write(key);
+        hasher.write_u8(db);
+        hasher.finish()
+    }
+
+    fn of(&self, entry: &Entry) -> u64 {
+        self.hash(entry.db(), entry.key())
+    }
+}
+
+/// A shard: its own cache line for the lock, so that neighbours do not disturb each other.
+#[repr(align(128))]
+pub struct Shard {
+    state: Mutex<ShardState>,
+}
+
+pub type ShardGuard<'a> = MutexGuard<'a, ShardState>;
+
+pub struct ShardState {
+    table: HashTable<Entry>,
+    /// Journal offset behind the last effect on a durable key of this shard.
+    pub last_offset: u64,
+    /// Hashes of the entries that a flush has to take.
+    pub dirty: Vec<u64>,
+    pub epoch: u32,
+    pub expiries: ExpiryIndex,
+}
+
+impl Shard {
+    pub fn new() -> Shard {
+        Shard {
+            state: Mutex::new(ShardState {
+                table: HashTable::new(),
+                last_offset: 0,
+                dirty: Vec::new(),
+                epoch: 0,
+                expiries: ExpiryIndex::default(),
+            }),
+        }
+    }
+
+    #[inline]
+    pub fn lock(&self) -> ShardGuard<'_> {
+        self.state.lock()
+    }
+}
+
+impl ShardState {
+    #[inline]
+    pub fn find(&self, hash: u64, db: u8, key: &[u8]) -> Option<&Entry> {
+        self.table
+            .find(hash, |entry| entry.db() == db && entry.key() == key)
+    }
+
+    #[inline]
+    pub fn find_mut(&mut self, hash: u64, db: u8, key: &[u8]) -> Option<&mut Entry> {
+        self.table
+            .find_mut(hash, |entry| entry.db() == db && entry.key() == key)
+    }
+
+    /// Adds an entry whose key is not in the table.
+    pub fn insert(&mut self, hash: u64, entry: Entry, hasher: &KeyHasher) -> &mut Entry {
+        self.table
+            .insert_unique(hash, entry, |entry| hasher.of(entry))
+            .into_mut()
+    }
+
+    pub fn remove(&mut self, hash: u64, db: u8, key: &[u8]) -> Option<Entry> {
+        let found = self
+            .table
+            .find_entry(hash, |entry| entry.db() == db && entry.key() == key)
+            .ok()?;
+        let (entry, _) = found.remove();
+        Some(entry)
+    }
+
+    /// Removes the first entry of this hash that `wanted` accepts.
+    pub fn remove_if(&mut self, hash: u64, wanted: impl Fn(&Entry) -> bool) -> Option<Entry> {
+        let found = self.table.find_entry(hash, wanted).ok()?;
+        let (entry, _) = found.remove();
+        Some(entry)
+    }
+
+    /// Every entry with this hash; more than one only where two keys collide.
+    pub fn with_hash_mut(&mut self, hash: u64, mut visit: impl FnMut(&mut Entry)) {
+        for entry in self.table.iter_hash_mut(hash) {
+            visit(entry);
+        }
+    }
+
+    /// Puts the entry of a key among those the next flush takes; true when it was not there yet.
+    pub fn mark_dirty_at(&mut self, hash: u64, db: u8, key: &[u8]) -> bool {
+        let Some(entry) = self
+            .find_mut(hash, db, key)
+            .filter(|entry| !entry.store_has(entry::DIRTY))
+        else {
+            return false;
+        };
+        entry.store_set(entry::DIRTY, true);
+        self.dirty.push(hash);
+        true
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &Entry> {
+        self.table.iter()
+    }
+
+    pub fn len(&self) -> usize {
+        self.table.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.table.is_empty()
+    }
+
+    /// Bytes of the table itself: a pointer and a tag for each bucket.
+    pub fn table_bytes(&self) -> usize {
+        self.table.capacity() * 8 / 7 * (size_of::<Entry>() + 1)
+            + self.expiries.bytes()
+            + self.dirty.capacity() * 8
+    }
+
+    /// Takes every entry for which `wanted` holds out of the table.
+    pub fn extract(&mut self, wanted: impl FnMut(&mut Entry) -> bool) -> Vec<Entry> {
+        self.table.extract_if(wanted).collect()
+    }
+
+    /// Up to `most` entries from one place of the table, chosen by `random`.
+    pub fn sample(&self, random: usize, most: usize) -> impl Iterator<Item = &Entry> {
+        let skip = if self.table.len() > most {
+            random % self.table.len()
+        } else {
+            0
+        };
+        self.table
+            .iter()
+            .skip(skip)
+            .chain(self.table.iter())
+            .take(most.min(self.table.len()))
+    }
+
+    /// Gives table memory back once most of it is unused.
+    pub fn shrink(&mut self, hasher: &KeyHasher) {
+        if self.table.capacity() > 64 && self.table.len() * 8 < self.table.capacity() {
+            self.table
+                .shrink_to(self.table.len() * 2, |entry| hasher.of(entry));
+        }
+    }
+}
+
+impl Default for Shard {
+    fn default() -> Shard {
+        Shard::new()
+    }
+}

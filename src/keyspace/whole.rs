@@ -1,0 +1,107 @@
+//! Commands on whole databases: flushing and exchanging them. All of them hold every shard for a moment.
+
+use super::entry::Entry;
+use super::flush::FlushState;
+use super::range::DBS;
+use super::{Effects, Keyspace, StoreError};
+use std::sync::atomic::Ordering::Relaxed;
+
+impl Keyspace {
+    /// Deletes every key of a logical database, or of all. The entries are freed on another thread. Returns how many
+    /// keys there were and the journal offset behind the effect.
+    pub fn flush_db(&self, db: Option<u8>, effects: &mut Effects) -> (i64, u64) {
+        let guards = self.lock_all();
+        let physical: Vec<u8> = db.map_or((0..DBS as u8).collect(), |db| vec![self.physical(db)]);
+        match db {
+            Some(db) => effects.push(db, &[b"FLUSHDB"]),
+            None => effects.push(0, &[b"FLUSHALL"]),
+        }
+        let end = self.append(effects);
+        let (count, garbage) = self.clear(guards, &physical, end);
+        std::thread::spawn(move || drop(garbage));
+        (count, end)
+    }
+
+    /// The part of a flush that replay repeats: `offset` is where the effect ends.
+    pub fn replay_flush_db(&self, db: Option<u8>, offset: u64) -> Result<(), StoreError> {
+        let guards = self.lock_all();
+        let physical: Vec<u8> = db.map_or((0..DBS as u8).collect(), |db| vec![self.physical(db)]);
+        self.clear(guards, &physical, offset);
+        self.keep_newer_rows(&physical, offset)
+    }
+
+    fn append(&self, effects: &mut Effects) -> u64 {
+        let durable = self.ranges.load().iter().any(|range| range.is_durable());
+        let end = match self.journal() {
+            Some(journal) if durable => journal.append(effects.finish()),
+            _ => 0,
+        };
+        effects.clear();
+        end
+    }
+
+    fn clear(&self, mut guards: Vec<super::ShardGuard<'_>>, physical: &[u8], end: u64) -> (i64, Vec<Entry>) {
+        let map = self.ranges.load();
+        let mut garbage = Vec::new();
+        for state in &mut guards {
+            garbage.append(&mut state.extract(|entry| physical.contains(&entry.db())));
+            state.shrink(&self.hasher);
+            state.epoch = state.epoch.wrapping_add(1);
+            state.last_offset = state.last_offset.max(end);
+            if state.is_empty() {
+                state.expiries.clear();
+                state.dirty.clear();
+            }
+        }
+        let mut resident = std::collections::HashMap::<&str, i64>::new();
+        for entry in &garbage {
+            let range = map.find(entry.key());
+            self.count_bytes(range, entry.size(), 0);
+            if !entry.is_absent() {
+                *resident.entry(&range.spec.name).or_default() += 1;
+            }
+        }
+        let mut count = 0;
+        for range in map.iter() {
+            let keys: i64 = physical
+                .iter()
+                .map(|db| range.counters.keys[*db as usize].swap(0, Relaxed))
+                .sum();
+            physical
+                .iter()
+                .for_each(|db| range.counters.expires[*db as usize].store(0, Relaxed));
+            let cold = keys - resident.get(range.spec.name.as_str()).copied().unwrap_or(0);
+            range.counters.cold.fetch_sub(cold, Relaxed);
+            count += keys;
+        }
+        for db in physical.iter().filter(|_| end > 0) {
+            self.wiped_at[*db as usize].store(end, Relaxed);
+            FlushState::note_wipe(&self.flush, *db);
+        }
+        drop(guards);
+        (count, garbage)
+    }
+
+    /// Exchanges two logical databases. Returns the journal offset behind the effect.
+    pub fn swap_db(&self, a: u8, b: u8, effects: &mut Effects) -> u64 {
+        let mut guards = self.lock_all();
+        self.exchange(a, b);
+        let (mut first, mut second) = (itoa::Buffer::new(), itoa::Buffer::new());
+        effects.push(
+            0,
+            &[b"SWAPDB", first.format(a).as_bytes(), second.format(b).as_bytes()],
+        );
+        let end = self.append(effects);
+        guards
+            .iter_mut()
+            .for_each(|state| state.last_offset = state.last_offset.max(end));
+        end
+    }
+
+    /// The part of `swap_db` that replay repeats.
+    pub fn exchange(&self, a: u8, b: u8) {
+        let (physical_a, physical_b) = (self.physical(a), self.physical(b));
+        self.databases[a as usize].store(physical_b, Relaxed);
+        self.databases[b as usize].store(physical_a, Relaxed);
+    }
+}

@@ -1,0 +1,35 @@
+//! Terrace: a server that speaks the Redis protocol and is cache and database in one.
+//!
+//! The layers, each seeing only what is below it:
+//!
+//! ```text
+//! net        sockets, connections, sessions
+//! command    the table, the pipeline, one file per family
+//! keyspace   shards, entries, transactions, ranges, expiry, eviction, scans, flushing, recovery
+//! object     native values and their codec │ journal  the record of effects │ store  rows in RocksDB
+//! ```
+//!
+//! Beside them: `resp` (bytes to requests, replies to bytes; no I/O), `config`, `observe` (what the operator sees),
+//! and `server`, which puts them together.
+//!
+//! The life of a command: `net::connection` reads bytes; `resp::parser` finds requests in them; `command::execute`
+//! looks up the row and asks `keyspace::load` for a transaction: the shards of its keys locked, cold keys brought in;
+//! the handler reads and changes entries through `keyspace::tx`, which records effects; they are appended to the
+//! `journal` before the shards are unlocked; the connection waits at the reply gate if a range asks for it, and writes
+//! the replies of the whole batch at once. In the background `keyspace::flush` turns dirty entries into rows of the
+//! `store`.
+
+pub mod check;
+pub mod command;
+pub mod config;
+pub mod journal;
+pub mod keyspace;
+pub mod net;
+pub mod object;
+pub mod observe;
+pub mod resp;
+pub mod server;
+pub mod store;
+
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;

@@ -1,0 +1,146 @@
+//! The `terrace` program: flags, configuration, run.
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+use terrace::config::{Command, Config, LogLevel, Startup};
+use terrace::net::listener::Listeners;
+use terrace::observe::logger;
+use terrace::server::{Server, VERSION};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// How long connections may take to end before the last flush begins.
+const DRAIN: Duration = Duration::from_millis(500);
+
+fn main() -> ExitCode {
+    let args: Vec<Vec<u8>> = std::env::args_os()
+        .skip(1)
+        .map(std::os::unix::ffi::OsStringExt::into_vec)
+        .collect();
+    match Command::parse(&args) {
+        Ok(Command::Serve(startup)) => serve(*startup),
+        Ok(Command::Check { dir, repair }) => terrace::check::run(&dir, repair),
+        Ok(Command::Version(text) | Command::Help(text)) => {
+            println!("{text}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn serve(startup: Startup) -> ExitCode {
+    let Startup {
+        config,
+        file,
+        warnings,
+    } = startup;
+    if let Err(error) = logger::start(Path::new(&config.logfile), level(config.loglevel)) {
+        eprintln!("the log file {} cannot be opened: {error}", config.logfile);
+        return ExitCode::FAILURE;
+    }
+    log::info!("Terrace {VERSION} starting, pid {}", std::process::id());
+    for warning in warnings {
+        log::warn!("{warning}");
+    }
+    let threads = match config.io_threads {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        threads => threads,
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(threads)
+        .enable_all()
+        .build();
+    let outcome = match runtime {
+        Ok(runtime) => runtime.block_on(run(config, file)),
+        Err(error) => Err(error.to_string()),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            log::error!("{error}");
+            // Also where an operator looks who has a log file.
+            eprintln!("terrace: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn level(level: LogLevel) -> log::LevelFilter {
+    match level {
+        LogLevel::Debug => log::LevelFilter::Trace,
+        LogLevel::Verbose => log::LevelFilter::Debug,
+        LogLevel::Notice => log::LevelFilter::Info,
+        LogLevel::Warning => log::LevelFilter::Warn,
+    }
+}
+
+async fn run(config: Config, file: Option<std::path::PathBuf>) -> Result<(), String> {
+    let mut terminate = signal(SignalKind::terminate()).map_err(|error| error.to_string())?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| error.to_string())?;
+    let pidfile = config.pidfile.clone();
+    // Bound before the data is read, so that a second server ends at once; served after.
+    let listeners = Listeners::bind(&config).map_err(|error| error.to_string())?;
+    let server = Server::open(config, file).map_err(|error| error.to_string())?;
+    write_pidfile(&pidfile);
+    banner(&server);
+    listeners.serve(&server);
+    let mut shutdown = server.shutdown.subscribe();
+    tokio::select! {
+        _ = terminate.recv() => log::info!("SIGTERM received, shutting down"),
+        _ = interrupt.recv() => log::info!("SIGINT received, shutting down"),
+        _ = shutdown.wait_for(|stop| *stop) => {}
+    }
+    server.stop();
+    for client in server.clients.all() {
+        client.kill();
+    }
+    let drained = tokio::time::Instant::now() + DRAIN;
+    while !server.clients.is_empty() && tokio::time::Instant::now() < drained {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let closed = tokio::task::block_in_place(|| server.close());
+    if !pidfile.is_empty() {
+        // It may be gone already.
+        let _ = std::fs::remove_file(&pidfile);
+    }
+    closed.map_err(|error| error.to_string())?;
+    log::info!("Terrace is ready to exit, bye bye...");
+    Ok(())
+}
+
+fn write_pidfile(path: &str) {
+    if path.is_empty() {
+        return;
+    }
+    if let Err(error) = std::fs::write(path, format!("{}\n", std::process::id())) {
+        log::warn!("pidfile {path} cannot be written: {error}");
+    }
+}
+
+fn banner(server: &Arc<Server>) {
+    let config = server.config.load();
+    log::info!("data folder {}", config.dir.display());
+    for range in server.keyspace.ranges().iter() {
+        let keys = String::from_utf8_lossy(&range.spec.bounds.to_bytes()).into_owned();
+        let tier = range.spec.tier.as_str();
+        log::info!(
+            "range {}: keys {keys}, {tier}, {} keys now",
+            range.spec.name,
+            range.counters.total_keys()
+        );
+    }
+    let unix = if config.unixsocket.is_empty() {
+        String::new()
+    } else {
+        format!(" and {}", config.unixsocket)
+    };
+    log::info!(
+        "ready to accept connections on {} port {}{unix}",
+        config.bind.join(" "),
+        config.port
+    );
+}

@@ -1,0 +1,304 @@
+//! One connection: read, parse, run, wait at the reply gate, write; one write for a batch of pipelined requests.
+//!
+//! Guarantees: at most one batch of replies is held for a client that does not read, because the next request runs
+//! only after they are written; and at most `client-query-buffer-limit` of requests.
+
+use super::clients::Client;
+use super::session::Session;
+use super::socket::Socket;
+use crate::command::{After, Args, Executor};
+use crate::resp::{Batch, Limits, Parser, Protocol, Reply};
+use crate::server::{Server, unix_ms};
+use bytes::{Buf, BytesMut};
+use smallvec::SmallVec;
+use std::future::{Future, poll_fn};
+use std::io;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::task::Poll;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+/// Bytes read at once; a longer request makes the buffer grow.
+const READ_BYTES: usize = 16 << 10;
+/// Room lent to a request that announces a large argument, before its bytes are there.
+const LEND_MOST: usize = 1 << 20;
+/// Replies are written when they have grown to this, although requests are left.
+const WRITE_BYTES: usize = 64 << 10;
+/// Requests parsed at once.
+const BATCH: usize = 128;
+/// A buffer that has grown beyond this is given back when it is empty.
+const KEEP_BYTES: usize = 64 << 10;
+
+pub struct Connection {
+    server: Arc<Server>,
+    client: Arc<Client>,
+    socket: Socket,
+    session: Session,
+    executor: Executor,
+    parser: Parser,
+    limits: Limits,
+    input: BytesMut,
+    reply: Reply,
+}
+
+enum Event {
+    Read(io::Result<usize>),
+    Signal,
+}
+
+/// Why a connection ends. All are ordinary; the last is worth a line in the log.
+enum End {
+    Closed,
+    Io,
+    QueryBufferLimit,
+}
+
+impl From<io::Error> for End {
+    fn from(_: io::Error) -> End {
+        End::Io
+    }
+}
+
+impl Connection {
+    pub fn new(server: Arc<Server>, client: Arc<Client>, socket: Socket) -> Connection {
+        let config = server.config.load();
+        let authenticated = config.requirepass.is_empty();
+        let limits = Limits {
+            max_bulk_len: config.proto_max_bulk_len as usize,
+            authenticated,
+            ..Limits::default()
+        };
+        Connection {
+            session: Session::new(client.clone(), authenticated),
+            executor: Executor::new(server.clone()),
+            parser: Parser::new(),
+            limits,
+            input: BytesMut::with_capacity(READ_BYTES),
+            reply: Reply::new(Protocol::Resp2),
+            socket,
+            client,
+            server: server.clone(),
+        }
+    }
+
+    /// Serves until either side ends.
+    pub async fn run(mut self) {
+        if let Err(End::QueryBufferLimit) = self.serve().await {
+            log::warn!(
+                "client {} closed: it exceeded client-query-buffer-limit",
+                self.client.addr
+            );
+        }
+        self.server.monitors.remove(self.client.id);
+        self.server.clients.remove(self.client.id);
+    }
+
+    async fn serve(&mut self) -> Result<(), End> {
+        loop {
+            match self.next_event().await {
+                Event::Signal => self.on_signal().await?,
+                Event::Read(read) => {
+                    if read? == 0 {
+                        return Ok(());
+                    }
+                    self.run_input().await?;
+                }
+            }
+            if self.session.closing {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Waits for bytes, or for somebody who wants something of this client.
+    async fn next_event(&mut self) -> Event {
+        let wanted = self
+            .parser
+            .bytes_wanted(self.input.len())
+            .clamp(READ_BYTES / 4, LEND_MOST);
+        if self.input.capacity() - self.input.len() < wanted {
+            self.input.reserve(wanted.max(READ_BYTES));
+        }
+        let (client, socket, input) = (&self.client, &mut self.socket, &mut self.input);
+        let mut read = pin!(socket.read_buf(input));
+        poll_fn(|cx| {
+            if client.take_signal() {
+                return Poll::Ready(Event::Signal);
+            }
+            if let Poll::Ready(read) = read.as_mut().poll(cx) {
+                return Poll::Ready(Event::Read(read));
+            }
+            client.waker.register(cx.waker());
+            if client.take_signal() {
+                Poll::Ready(Event::Signal)
+            } else {
+                Poll::Pending
+            }
+        })
+        .await
+    }
+
+    async fn on_signal(&mut self) -> Result<(), End> {
+        if self.client.is_killed() {
+            return Err(End::Closed);
+        }
+        for bytes in self.client.take_inbox() {
+            self.write(&bytes).await?;
+        }
+        Ok(())
+    }
+
+    /// Runs the whole requests in the input.
+    async fn run_input(&mut self) -> Result<(), End> {
+        let mut batch = Batch::new();
+        loop {
+            self.limits.authenticated = self.session.authenticated;
+            let most = if self.session.authenticated { BATCH } else { 1 };
+            let (taken, error) = self.parser.parse(&self.input, &self.limits, &mut batch, most);
+            if !batch.is_empty() {
+                self.run_batch(&batch).await?;
+            }
+            self.input.advance(taken);
+            if self.session.closing {
+                return self.write_reply().await;
+            }
+            if let Some(error) = error {
+                self.reply.protocol_error(&error);
+                self.session.closing = true;
+                return self.write_reply().await;
+            }
+            if batch.is_empty() && taken == 0 || self.input.is_empty() {
+                break;
+            }
+        }
+        let limit = self.server.config.load().client_query_buffer_limit as usize;
+        if limit > 0 && self.input.len() > limit {
+            return Err(End::QueryBufferLimit);
+        }
+        if self.input.is_empty() && self.input.capacity() > KEEP_BYTES {
+            self.input = BytesMut::with_capacity(READ_BYTES);
+        }
+        self.write_reply().await
+    }
+
+    async fn run_batch(&mut self, batch: &Batch) -> Result<(), End> {
+        self.wait_for_journal().await;
+        self.executor.begin_batch();
+        let now_ms = unix_ms();
+        self.client.last_active_ms.store(now_ms, Relaxed);
+        self.client.commands.fetch_add(batch.len() as u64, Relaxed);
+        self.server.totals.commands.fetch_add(batch.len() as u64, Relaxed);
+        let mut at = 0;
+        while at < batch.len() {
+            let words: SmallVec<[&[u8]; 8]> = batch.request(at, &self.input).iter().collect();
+            match self
+                .executor
+                .execute(&Args::new(&words), &mut self.session, &mut self.reply)
+            {
+                After::Continue => at += 1,
+                After::Paused => {
+                    drop(words);
+                    self.write_reply().await?;
+                    self.wait_out_pause().await?;
+                    self.executor.begin_batch();
+                    continue;
+                }
+            }
+            if self.session.closing {
+                return Ok(());
+            }
+            if self.reply.len() >= WRITE_BYTES {
+                drop(words);
+                self.write_reply().await?;
+                self.wait_for_journal().await;
+                self.executor.begin_batch();
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets the journal's writer catch up before more is appended.
+    async fn wait_for_journal(&self) {
+        let keyspace = &self.server.keyspace;
+        while keyspace.journal().is_some_and(|journal| !journal.has_room()) && keyspace.failure().is_none() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    async fn wait_out_pause(&self) -> Result<(), End> {
+        while self.server.pause.until_ms() > unix_ms() {
+            if self.client.is_killed() {
+                return Err(End::Closed);
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        Ok(())
+    }
+
+    /// Writes the replies, once everything that they speak of is as durable as its range promises.
+    async fn write_reply(&mut self) -> Result<(), End> {
+        let gate = std::mem::take(&mut self.executor.gate);
+        if gate > 0
+            && let Some(journal) = self.server.keyspace.journal()
+        {
+            let mut synced = pin!(journal.wait_synced(gate));
+            let client = &self.client;
+            let done = poll_fn(|cx| {
+                client.waker.register(cx.waker());
+                if client.is_killed() {
+                    return Poll::Ready(false);
+                }
+                synced.as_mut().poll(cx).map(|()| true)
+            });
+            if !done.await {
+                return Err(End::Closed);
+            }
+        }
+        if self.reply.is_empty() {
+            return Ok(());
+        }
+        let mut reply = std::mem::replace(&mut self.reply, Reply::new(Protocol::Resp2));
+        let written = self.write(reply.as_slice()).await;
+        reply.clear();
+        self.reply = reply;
+        written
+    }
+
+    /// Writes bytes, unless the client is killed first.
+    async fn write(&mut self, bytes: &[u8]) -> Result<(), End> {
+        self.client.output_bytes.store(bytes.len(), Relaxed);
+        let (client, socket) = (&self.client, &mut self.socket);
+        let mut at = 0;
+        poll_fn(|cx| {
+            while at < bytes.len() {
+                match Pin::new(&mut *socket).poll_write(cx, &bytes[at..]) {
+                    Poll::Ready(Ok(0)) => return Poll::Ready(Err(End::Io)),
+                    Poll::Ready(Ok(written)) => at += written,
+                    Poll::Ready(Err(_)) => return Poll::Ready(Err(End::Io)),
+                    Poll::Pending => {
+                        client.waker.register(cx.waker());
+                        return if client.is_killed() {
+                            Poll::Ready(Err(End::Closed))
+                        } else {
+                            Poll::Pending
+                        };
+                    }
+                }
+            }
+            Poll::Ready(Ok(()))
+        })
+        .await?;
+        self.client.output_bytes.store(0, Relaxed);
+        self.client.net_out.fetch_add(bytes.len() as u64, Relaxed);
+        self.server.totals.net_out.fetch_add(bytes.len() as u64, Relaxed);
+        Ok(())
+    }
+}
+
+/// Tells a client that there is no room for it, and hangs up.
+pub async fn refuse(mut socket: Socket, why: &str) {
+    // The client may be gone already.
+    let _ = socket.write_all(why.as_bytes()).await;
+}

@@ -1,0 +1,190 @@
+//! Listening on TCP addresses and a unix socket, and letting connections in.
+
+use super::clients::Peer;
+use super::connection::{Connection, refuse};
+use super::socket::Socket;
+use crate::config::Config;
+use crate::server::{Server, unix_ms};
+use socket2::{Domain, Protocol, SockRef, TcpKeepalive, Type};
+use std::fs;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::PermissionsExt;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+
+/// The sockets that a server listens on.
+pub struct Listeners {
+    tcp: Vec<TcpListener>,
+    unix: Option<UnixListener>,
+}
+
+impl Listeners {
+    /// Binds every configured address. One that starts with `-` may be unavailable.
+    pub fn bind(config: &Config) -> io::Result<Listeners> {
+        let mut tcp = Vec::new();
+        for address in config.bind.iter().filter(|_| config.port != 0) {
+            let (name, optional) = address
+                .strip_prefix('-')
+                .map_or((address.as_str(), false), |name| (name, true));
+            match bind_tcp(name, config) {
+                Ok(listener) => tcp.push(listener),
+                Err(error) if optional && is_unavailable(&error) => {}
+                Err(error) => {
+                    return Err(io::Error::new(
+                        error.kind(),
+                        format!("cannot listen on {name}:{}: {error}", config.port),
+                    ));
+                }
+            }
+        }
+        let unix = if config.unixsocket.is_empty() {
+            None
+        } else {
+            Some(bind_unix(config)?)
+        };
+        if tcp.is_empty() && unix.is_none() {
+            return Err(io::Error::other(
+                "no address to listen on: port is 0 and no unixsocket is set",
+            ));
+        }
+        Ok(Listeners { tcp, unix })
+    }
+
+    /// Accepts connections on every socket, each in a task of its own.
+    pub fn serve(self, server: &Arc<Server>) {
+        for listener in self.tcp {
+            let server = server.clone();
+            tokio::spawn(async move {
+                loop {
+                    match listener.accept().await {
+                        Ok((stream, peer)) => accept_tcp(&server, stream, peer),
+                        Err(error) => accept_failed(&error).await,
+                    }
+                }
+            });
+        }
+        if let Some(listener) = self.unix {
+            let server = server.clone();
+            tokio::spawn(async move {
+                loop {
+                    match listener.accept().await {
+                        Ok((stream, _)) => accept_unix(&server, stream),
+                        Err(error) => accept_failed(&error).await,
+                    }
+                }
+            });
+        }
+    }
+}
+
+fn is_unavailable(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::AddrNotAvailable | io::ErrorKind::Unsupported
+    ) || matches!(
+        error.raw_os_error(),
+        Some(libc::EAFNOSUPPORT | libc::EPROTONOSUPPORT)
+    )
+}
+
+fn bind_tcp(name: &str, config: &Config) -> io::Result<TcpListener> {
+    let ip: IpAddr = match name {
+        "*" => IpAddr::from([0, 0, 0, 0]),
+        "::*" => IpAddr::from([0u16; 8]),
+        "localhost" => IpAddr::from([127, 0, 0, 1]),
+        name => name
+            .parse()
+            .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "not an IP address"))?,
+    };
+    let address = SocketAddr::new(ip, config.port);
+    let socket = socket2::Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(config.tcp_backlog as i32)?;
+    TcpListener::from_std(socket.into())
+}
+
+fn bind_unix(config: &Config) -> io::Result<UnixListener> {
+    let path = &config.unixsocket;
+    // A socket that an earlier run left behind; anything else there is not ours to remove.
+    if fs::symlink_metadata(path)
+        .is_ok_and(|found| std::os::unix::fs::FileTypeExt::is_socket(&found.file_type()))
+    {
+        fs::remove_file(path)?;
+    }
+    let listener =
+        UnixListener::bind(path).map_err(|error| io::Error::new(error.kind(), format!("{path}: {error}")))?;
+    if config.unixsocketperm != 0 {
+        fs::set_permissions(path, fs::Permissions::from_mode(config.unixsocketperm))?;
+    }
+    Ok(listener)
+}
+
+/// Out of file descriptors, mostly: wait for some to be closed.
+async fn accept_failed(error: &io::Error) {
+    log::warn!("accepting a connection failed: {error}");
+    tokio::time::sleep(Duration::from_millis(100)).await;
+}
+
+fn accept_tcp(server: &Arc<Server>, stream: TcpStream, peer: SocketAddr) {
+    let config = server.config.load();
+    // What cannot be set on a socket whose peer is gone does not matter.
+    let _ = stream.set_nodelay(true);
+    if config.tcp_keepalive > 0 {
+        let every = Duration::from_secs(u64::from(config.tcp_keepalive));
+        let _ = SockRef::from(&stream)
+            .set_tcp_keepalive(&TcpKeepalive::new().with_time(every).with_interval(every / 3));
+    }
+    let protected =
+        config.protected_mode && config.requirepass.is_empty() && !peer.ip().to_canonical().is_loopback();
+    let laddr = stream
+        .local_addr()
+        .map_or_else(|_| String::new(), |addr| addr.to_string());
+    let peer = Peer {
+        addr: peer.to_string(),
+        laddr,
+        fd: stream.as_raw_fd(),
+        unix_socket: false,
+    };
+    if protected {
+        let why = "-DENIED Terrace is running in protected mode because no password is set. Connections are accepted \
+                   from this machine only. Set a password with requirepass, or turn protected-mode off.\r\n";
+        server.totals.rejected_connections.fetch_add(1, Relaxed);
+        tokio::spawn(refuse(Socket::Tcp(stream), why));
+        return;
+    }
+    start(server, Socket::Tcp(stream), peer);
+}
+
+fn accept_unix(server: &Arc<Server>, stream: UnixStream) {
+    let path = server.config.load().unixsocket.clone();
+    let peer = Peer {
+        addr: format!("{path}:0"),
+        laddr: format!("{path}:0"),
+        fd: stream.as_raw_fd(),
+        unix_socket: true,
+    };
+    start(server, Socket::Unix(stream), peer);
+}
+
+fn start(server: &Arc<Server>, socket: Socket, peer: Peer) {
+    server.totals.connections.fetch_add(1, Relaxed);
+    let config = server.config.load();
+    match server.clients.admit(peer, &config, unix_ms()) {
+        Some(client) => {
+            tokio::spawn(Connection::new(server.clone(), client, socket).run());
+        }
+        None => {
+            server.totals.rejected_connections.fetch_add(1, Relaxed);
+            tokio::spawn(refuse(socket, "-ERR max number of clients reached\r\n"));
+        }
+    }
+}

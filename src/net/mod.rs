@@ -1,0 +1,7 @@
+//! Sockets: listening, connections, what is known of each client.
+
+pub mod clients;
+pub mod connection;
+pub mod listener;
+pub mod session;
+pub mod socket;

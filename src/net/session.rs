@@ -1,0 +1,61 @@
+//! What a connection is to the commands it sends: its database, whether it has authenticated, how it wants replies.
+
+use super::clients::Client;
+use crate::command::table::Command;
+use crate::resp::Reply;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+/// `CLIENT REPLY`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum ReplyMode {
+    #[default]
+    On,
+    Off,
+    /// Off for the command that asked, and for the next.
+    SkipNext,
+    Skip,
+}
+
+pub struct Session {
+    pub client: Arc<Client>,
+    /// Logical database.
+    pub db: u8,
+    pub authenticated: bool,
+    pub reply_mode: ReplyMode,
+    /// The connection ends when the replies so far are written.
+    pub closing: bool,
+    pub last_command: Option<&'static Command>,
+}
+
+impl Session {
+    pub fn new(client: Arc<Client>, authenticated: bool) -> Session {
+        Session {
+            client,
+            db: 0,
+            authenticated,
+            reply_mode: ReplyMode::On,
+            closing: false,
+            last_command: None,
+        }
+    }
+
+    pub fn select(&mut self, db: u8) {
+        self.db = db;
+        self.client.db.store(db, Relaxed);
+    }
+
+    /// Takes back the reply of a command that the client does not want to see; it begins at `start`.
+    #[inline]
+    pub fn settle_reply(&mut self, reply: &mut Reply, start: usize) {
+        if self.reply_mode == ReplyMode::On {
+            return;
+        }
+        reply.truncate(start);
+        self.reply_mode = match self.reply_mode {
+            ReplyMode::SkipNext => ReplyMode::Skip,
+            ReplyMode::Skip => ReplyMode::On,
+            mode => mode,
+        };
+    }
+}

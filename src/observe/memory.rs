@@ -1,0 +1,36 @@
+//! What the allocator and the system say about memory.
+
+use tikv_jemalloc_ctl::{epoch, stats};
+
+/// Bytes that the program has allocated, RocksDB's included.
+pub fn allocated() -> u64 {
+    refresh();
+    stats::allocated::read().unwrap_or(0) as u64
+}
+
+/// (allocated, active, resident) bytes of the allocator.
+pub fn allocator() -> (u64, u64, u64) {
+    refresh();
+    let read = |value: Result<usize, _>| value.map_or(0, |bytes| bytes as u64);
+    (
+        read(stats::allocated::read()),
+        read(stats::active::read()),
+        read(stats::resident::read()),
+    )
+}
+
+fn refresh() {
+    // The figures stay as they are when the allocator does not answer.
+    let _ = epoch::advance();
+}
+
+/// Resident bytes of the process, from the system.
+pub fn resident() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let pages: u64 = status
+        .split(' ')
+        .nth(1)
+        .and_then(|pages| pages.parse().ok())
+        .unwrap_or(0);
+    pages * 4096
+}

@@ -1,0 +1,8 @@
+//! Looking at the server: what it keeps so that its operator can see what it does.
+
+pub mod errors;
+pub mod latency;
+pub mod logger;
+pub mod memory;
+pub mod monitor;
+pub mod slowlog;

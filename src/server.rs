@@ -1,0 +1,346 @@
+//! The server: what all connections share, put together from the layers, and its background work.
+
+use crate::command::replay::Replayer;
+use crate::command::table::Command;
+use crate::command::{Args, Error};
+use crate::config::Config;
+use crate::journal::{self, ReadSummary};
+use crate::keyspace::range::{Inherited, RangeMap};
+use crate::keyspace::{Effects, Keyspace, Settings};
+use crate::net::clients::Clients;
+use crate::net::session::Session;
+use crate::observe::errors::ErrorStats;
+use crate::observe::latency::Latency;
+use crate::observe::monitor::Monitors;
+use crate::observe::slowlog::SlowLog;
+use crate::store::block::BlockStore;
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use std::fmt;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+use tokio::sync::watch;
+
+/// The Redis version whose behaviour clients are told to expect.
+pub const REDIS_VERSION: &str = "7.2.4";
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// Unix milliseconds.
+pub fn unix_ms() -> i64 {
+    journal::unix_ms() as i64
+}
+
+/// Why a server does not start.
+#[derive(Debug)]
+pub struct StartError(String);
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for StartError {}
+
+impl StartError {
+    pub fn new(why: impl fmt::Display) -> StartError {
+        StartError(why.to_string())
+    }
+}
+
+/// Counters of the whole server.
+#[derive(Default)]
+pub struct Totals {
+    pub connections: AtomicU64,
+    pub rejected_connections: AtomicU64,
+    pub net_in: AtomicU64,
+    pub net_out: AtomicU64,
+    pub commands: AtomicU64,
+    /// Commands per second and bytes per second, measured by the cron.
+    pub ops_per_second: AtomicU64,
+    pub peak_memory: AtomicU64,
+}
+
+/// `CLIENT PAUSE`.
+#[derive(Default)]
+pub struct Pause {
+    until_ms: AtomicI64,
+    writes_only: AtomicBool,
+}
+
+impl Pause {
+    /// True when a command has to wait.
+    #[inline]
+    pub fn holds(&self, write: bool, now_ms: i64) -> bool {
+        let until = self.until_ms.load(Relaxed);
+        until != 0 && now_ms < until && (write || !self.writes_only.load(Relaxed))
+    }
+
+    pub fn set(&self, until_ms: i64, writes_only: bool) {
+        self.writes_only.store(writes_only, Relaxed);
+        self.until_ms.store(until_ms, Relaxed);
+    }
+
+    pub fn clear(&self) {
+        self.until_ms.store(0, Relaxed);
+    }
+
+    pub fn until_ms(&self) -> i64 {
+        self.until_ms.load(Relaxed)
+    }
+}
+
+pub struct Server {
+    pub config: ArcSwap<Config>,
+    pub config_file: Option<PathBuf>,
+    pub keyspace: Arc<Keyspace>,
+    pub clients: Clients,
+    pub totals: Totals,
+    pub errors: ErrorStats,
+    pub slowlog: Mutex<SlowLog>,
+    /// Commands that take at least so long are looked at by the slow log and the latency monitor.
+    pub slow_nanos: AtomicU64,
+    pub latency: Mutex<Latency>,
+    pub monitors: Monitors,
+    pub pause: Pause,
+    pub active_expire: AtomicBool,
+    pub started: Instant,
+    pub started_ms: i64,
+    pub run_id: String,
+    pub recovered: ReadSummary,
+    /// Turns true when the server is to end.
+    pub shutdown: watch::Sender<bool>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    /// Held while the data folder is in use.
+    _lock: File,
+}
+
+fn settings(config: &Config) -> Settings {
+    Settings {
+        shards: config.shards,
+        maxmemory: config.maxmemory,
+        maxmemory_samples: config.maxmemory_samples as usize,
+        lfu_log_factor: config.lfu_log_factor,
+        lfu_decay_minutes: config.lfu_decay_time_minutes,
+        journal_flush_size: config.journal_flush_size,
+        flush_dirty_size: config.flush_dirty_size,
+        max_value_len: config.proto_max_bulk_len,
+        inherited: inherited(config),
+    }
+}
+
+fn inherited(config: &Config) -> Inherited {
+    Inherited {
+        fsync: config.appendfsync,
+        eviction: config.maxmemory_policy,
+    }
+}
+
+/// Takes the lock of a data folder; it is let go when the file is dropped, or by the system when the process dies.
+pub fn lock_folder(dir: &Path) -> Result<File, StartError> {
+    std::fs::create_dir_all(dir)
+        .map_err(|error| StartError::new(format_args!("{}: {error}", dir.display())))?;
+    let path = dir.join("terrace.lock");
+    let file =
+        File::create(&path).map_err(|error| StartError::new(format_args!("{}: {error}", path.display())))?;
+    file.try_lock().map_err(|_| {
+        StartError::new(format_args!(
+            "the data folder {} is in use by another server",
+            dir.display()
+        ))
+    })?;
+    Ok(file)
+}
+
+impl Server {
+    /// Opens the data folder, recovers, and starts the background threads.
+    pub fn open(config: Config, config_file: Option<PathBuf>) -> Result<Arc<Server>, StartError> {
+        let started = Instant::now();
+        let lock = lock_folder(&config.dir)?;
+        let store = BlockStore::open(&config.dir.join("store"), config.store_block_cache as usize)
+            .map_err(StartError::new)?;
+        let meta = store.meta().map_err(StartError::new)?;
+        let settings = settings(&config);
+        let mut specs = config.ranges.clone();
+        // Ranges made by RANGE CREATE; what the configuration says of a range of the same name wins.
+        for range in meta.iter().flat_map(|meta| &meta.ranges) {
+            let known = specs.iter().any(|spec| spec.name == range.spec.name);
+            if !known && range.spec.name != "default" {
+                if let Some(why) = specs.iter().find_map(|spec| range.spec.conflict_with(spec)) {
+                    return Err(StartError::new(why));
+                }
+                specs.push(range.spec.clone());
+            }
+        }
+        let map = RangeMap::new(&specs, settings.inherited, None);
+        let options = journal::Options {
+            segment_size: config.journal_segment_size,
+            ring_size: config.journal_ring_size as usize,
+            sync_every_second: map.wants_sync_every_second(),
+        };
+        let keyspace = Arc::new(Keyspace::new(store, map, &settings, fastrand::u64(..)));
+        let mut replayer = Replayer::new(unix_ms());
+        let recovered = keyspace
+            .recover(
+                meta,
+                &config.dir.join("journal"),
+                options,
+                |keyspace, header, payload| replayer.apply(keyspace, header, payload),
+            )
+            .map_err(StartError::new)?;
+        report_recovery(&recovered, started.elapsed());
+        let server = Arc::new(Server {
+            keyspace,
+            config_file,
+            clients: Clients::default(),
+            totals: Totals::default(),
+            errors: ErrorStats::default(),
+            slowlog: Mutex::default(),
+            slow_nanos: AtomicU64::new(u64::MAX),
+            latency: Mutex::default(),
+            monitors: Monitors::default(),
+            pause: Pause::default(),
+            active_expire: AtomicBool::new(true),
+            started,
+            started_ms: unix_ms(),
+            run_id: (0..40)
+                .map(|_| char::from(b"0123456789abcdef"[fastrand::usize(..16)]))
+                .collect(),
+            recovered,
+            shutdown: watch::Sender::new(false),
+            threads: Mutex::default(),
+            config: ArcSwap::from_pointee(config),
+            _lock: lock,
+        });
+        server.apply_config();
+        server.start_threads()?;
+        Ok(server)
+    }
+
+    fn start_threads(self: &Arc<Server>) -> Result<(), StartError> {
+        let keyspace = self.keyspace.clone();
+        let flush = std::thread::Builder::new()
+            .name("flush".into())
+            .spawn(move || keyspace.flush_loop());
+        let server = self.clone();
+        let cron = std::thread::Builder::new()
+            .name("cron".into())
+            .spawn(move || server.cron());
+        let threads = [flush, cron]
+            .into_iter()
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(StartError::new)?;
+        self.threads.lock().extend(threads);
+        Ok(())
+    }
+
+    /// Brings into force what `config` says now: called after every change of it.
+    pub fn apply_config(&self) {
+        let config = self.config.load();
+        self.keyspace.apply_settings(&settings(&config));
+        if self.keyspace.ranges().inherited != inherited(&config) {
+            self.keyspace.inherit(inherited(&config));
+        }
+        let slow = [
+            u64::try_from(config.slowlog_log_slower_than_us).map_or(u64::MAX, |us| us.saturating_mul(1_000)),
+            match config.latency_monitor_threshold_ms {
+                0 => u64::MAX,
+                ms => ms.saturating_mul(1_000_000),
+            },
+        ];
+        self.slow_nanos
+            .store(slow.into_iter().min().unwrap_or(u64::MAX), Relaxed);
+        self.slowlog.lock().set_max_len(config.slowlog_max_len);
+    }
+
+    /// A command took long enough to be noted.
+    pub fn note_slow(&self, spec: &'static Command, args: &Args<'_>, session: &Session, nanos: u64) {
+        let config = self.config.load();
+        let us = nanos / 1_000;
+        let threshold = config.slowlog_log_slower_than_us;
+        if threshold >= 0 && us >= threshold as u64 && !spec.has(crate::command::spec::flag::SKIP_SLOWLOG) {
+            self.slowlog.lock().push(args, session, unix_ms(), us);
+        }
+        let latency = config.latency_monitor_threshold_ms;
+        if latency > 0 && nanos >= latency.saturating_mul(1_000_000) {
+            let event = if spec.has(crate::command::spec::flag::FAST) {
+                "fast-command"
+            } else {
+                "command"
+            };
+            self.latency.lock().note(event, unix_ms(), us / 1_000);
+        }
+    }
+
+    /// Ten times a second: expiry, idle clients, figures.
+    fn cron(&self) {
+        let mut effects = Effects::default();
+        let (mut cold_position, mut commands, mut last) = (Vec::new(), 0, Instant::now());
+        let shutdown = self.shutdown.subscribe();
+        while !*shutdown.borrow() {
+            let now_ms = unix_ms();
+            let mut busy = false;
+            if self.active_expire.load(Relaxed) && !self.pause.holds(true, now_ms) {
+                busy = self
+                    .keyspace
+                    .expire_resident(now_ms, Duration::from_millis(25), &mut effects)
+                    .1;
+                match self
+                    .keyspace
+                    .expire_cold(now_ms, 256, &mut cold_position, &mut effects)
+                {
+                    Ok(count) => busy |= count > 0,
+                    Err(error) => log::warn!("expired keys could not be read: {error}"),
+                }
+            }
+            if last.elapsed() >= Duration::from_secs(1) {
+                let now = self.totals.commands.load(Relaxed);
+                let per_second = (now - commands) as f64 / last.elapsed().as_secs_f64();
+                self.totals.ops_per_second.store(per_second as u64, Relaxed);
+                (commands, last) = (now, Instant::now());
+                self.totals
+                    .peak_memory
+                    .fetch_max(crate::observe::memory::allocated(), Relaxed);
+                self.clients.close_idle(self.config.load().timeout, now_ms);
+            }
+            std::thread::sleep(Duration::from_millis(if busy { 1 } else { 100 }));
+        }
+    }
+
+    /// Asks the server to end.
+    pub fn stop(&self) {
+        self.shutdown.send_replace(true);
+    }
+
+    /// The end: no connection is served any more. Flushes, syncs, and leaves a state that starts at once.
+    pub fn close(&self) -> Result<(), Error> {
+        let closed = self.keyspace.close();
+        for thread in self.threads.lock().drain(..) {
+            let _ = thread.join();
+        }
+        Ok(closed?)
+    }
+}
+
+fn report_recovery(recovered: &ReadSummary, took: Duration) {
+    let seconds = took.as_secs_f64();
+    if recovered.torn_bytes > 0 {
+        log::warn!(
+            "journal: the last record was cut short by a crash; {} bytes removed",
+            recovered.torn_bytes
+        );
+    }
+    if recovered.records > 0 {
+        let rate = recovered.records as f64 / seconds.max(1e-9);
+        log::info!(
+            "journal: replayed {} records in {seconds:.3} s, {rate:.0} a second",
+            recovered.records
+        );
+    }
+    log::info!("data loaded: {seconds:.3} seconds");
+}

@@ -1,0 +1,170 @@
+//! The block store: RocksDB on disk behind durable ranges.
+//!
+//! Guarantees: rows enter only as whole sorted files (`flush`), so there is no memtable and no WAL; a read sees a file
+//! wholly or not at all. A read error is an error, never an absent row.
+
+use super::StoreError;
+use super::flush::Meta;
+use super::rows;
+use rocksdb::{
+    BlockBasedOptions, Cache, DB, DBCompressionType, Direction, ErrorKind, IngestExternalFileOptions,
+    IteratorMode, LogLevel, Options, ReadOptions, ReadTier,
+};
+use std::path::{Path, PathBuf};
+
+/// What a read without touching the disk can say.
+pub enum Cached {
+    Row(Vec<u8>),
+    Absent,
+    /// The disk has to be asked.
+    Unknown,
+}
+
+pub struct BlockStore {
+    db: DB,
+    options: Options,
+    path: PathBuf,
+}
+
+/// Rows in key order, with an error in place of a row that cannot be read.
+pub type RowIter<'a> = Box<dyn Iterator<Item = Result<(Box<[u8]>, Box<[u8]>), StoreError>> + 'a>;
+
+fn options(cache: &Cache) -> Options {
+    let mut table = BlockBasedOptions::default();
+    table.set_block_cache(cache);
+    table.set_bloom_filter(10.0, false);
+    table.set_cache_index_and_filter_blocks(true);
+    table.set_pin_l0_filter_and_index_blocks_in_cache(true);
+    table.set_format_version(5);
+    let mut options = Options::default();
+    options.set_block_based_table_factory(&table);
+    options.create_if_missing(true);
+    options.set_compression_type(DBCompressionType::Lz4);
+    // Files come in already large and sorted; merging few of them at a time only writes the same rows again.
+    options.set_level_zero_file_num_compaction_trigger(6);
+    options.set_level_zero_slowdown_writes_trigger(40);
+    options.set_level_zero_stop_writes_trigger(60);
+    options.set_target_file_size_base(64 << 20);
+    options.set_max_bytes_for_level_base(512 << 20);
+    options.set_write_buffer_size(1 << 20);
+    options.set_max_background_jobs(2);
+    options.set_max_open_files(512);
+    options.set_bytes_per_sync(1 << 20);
+    options.set_keep_log_file_num(2);
+    options.set_max_log_file_size(1 << 20);
+    options.set_log_level(LogLevel::Warn);
+    options.set_stats_dump_period_sec(0);
+    options.set_stats_persist_period_sec(0);
+    options
+}
+
+impl BlockStore {
+    /// Opens or creates the store in `path`, with `cache_size` bytes of block cache.
+    pub fn open(path: &Path, cache_size: usize) -> Result<BlockStore, StoreError> {
+        let cache = Cache::new_lru_cache(cache_size);
+        let options = options(&cache);
+        let db = DB::open(&options, path)
+            .map_err(|error| StoreError::new(format_args!("{}: {}", path.display(), error.into_string())))?;
+        // Sorted files that a crash left beside the store: their rows are still in the journal.
+        for item in std::fs::read_dir(path).map_err(StoreError::new)?.flatten() {
+            if item.file_name().to_string_lossy().starts_with("flush-") {
+                std::fs::remove_file(item.path()).map_err(StoreError::new)?;
+            }
+        }
+        Ok(BlockStore {
+            db,
+            options,
+            path: path.to_path_buf(),
+        })
+    }
+
+    pub(super) fn options(&self) -> &Options {
+        &self.options
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Reads an object row without touching the disk.
+    pub fn get_cached(&self, db: u8, key: &[u8]) -> Result<Cached, StoreError> {
+        let mut read = ReadOptions::default();
+        read.set_read_tier(ReadTier::BlockCache);
+        match self.db.get_opt(rows::object_key(db, key), &read) {
+            Ok(Some(row)) => Ok(Cached::Row(row)),
+            Ok(None) => Ok(Cached::Absent),
+            Err(error) if error.kind() == ErrorKind::Incomplete => Ok(Cached::Unknown),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Reads an object row; may wait for the disk.
+    pub fn get(&self, db: u8, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        Ok(self.db.get(rows::object_key(db, key))?)
+    }
+
+    /// The mark and counts; none in a new store.
+    pub fn meta(&self) -> Result<Option<Meta>, StoreError> {
+        self.db
+            .get(rows::META_KEY)?
+            .map(|bytes| Meta::decode(&bytes))
+            .transpose()
+    }
+
+    /// Rows with keys in [from, to), ascending, or descending from the last below `to`.
+    pub fn scan(&self, from: Vec<u8>, to: Vec<u8>, reverse: bool) -> RowIter<'_> {
+        let mut read = ReadOptions::default();
+        let (start, direction) = if reverse {
+            (to.clone(), Direction::Reverse)
+        } else {
+            (from.clone(), Direction::Forward)
+        };
+        read.set_iterate_lower_bound(from);
+        read.set_iterate_upper_bound(to);
+        let mode = if reverse {
+            IteratorMode::End
+        } else {
+            IteratorMode::From(&start, direction)
+        };
+        let rows = self.db.iterator_opt(mode, read);
+        Box::new(rows.map(|row| row.map_err(StoreError::from)))
+    }
+
+    /// Adds a whole sorted file to the store; durable when this returns.
+    pub(super) fn ingest(&self, file: &Path) -> Result<(), StoreError> {
+        let mut options = IngestExternalFileOptions::default();
+        options.set_move_files(true);
+        Ok(self.db.ingest_external_file_opts(&options, vec![file])?)
+    }
+
+    /// Bytes of the store's files.
+    pub fn disk_bytes(&self) -> u64 {
+        self.db
+            .property_int_value("rocksdb.total-sst-files-size")
+            .ok()
+            .flatten()
+            .unwrap_or(0)
+    }
+
+    /// Bytes of memory that RocksDB holds: block cache and table readers.
+    pub fn memory_bytes(&self) -> u64 {
+        let read = |name: &str| self.db.property_int_value(name).ok().flatten().unwrap_or(0);
+        read("rocksdb.block-cache-usage") + read("rocksdb.estimate-table-readers-mem")
+    }
+
+    /// Reads every block of every file and checks its checksum.
+    pub fn verify(&self) -> Result<(), StoreError> {
+        let mut read = ReadOptions::default();
+        read.set_verify_checksums(true);
+        read.fill_cache(false);
+        for row in self.db.iterator_opt(IteratorMode::Start, read) {
+            row?;
+        }
+        Ok(())
+    }
+
+    /// Ends background work, so that the process can leave at once.
+    pub fn close(&self) {
+        self.db.cancel_all_background_work(true);
+    }
+}

@@ -1,0 +1,200 @@
+//! Making a sorted file out of rows and handing it to the store.
+//!
+//! Guarantees: the file holds the new mark and counts beside the rows that they speak of, and enters the store as one,
+//! synced with its manifest. A crash before that leaves a `flush-` file, which the next start removes.
+
+use super::StoreError;
+use super::block::BlockStore;
+use super::rows;
+use crate::config::RangeSpec;
+use rocksdb::SstFileWriter;
+use serde::{Deserialize, Serialize};
+
+/// The row that says what the store holds.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
+pub struct Meta {
+    pub version: u32,
+    /// The journal offset up to which the store holds every effect.
+    pub mark: u64,
+    /// No row carries a higher journal offset than this.
+    pub newest: u64,
+    /// At the mark: logical database → physical database.
+    pub databases: Vec<u8>,
+    pub ranges: Vec<RangeMeta>,
+}
+
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
+pub struct RangeMeta {
+    pub spec: RangeSpec,
+    /// Rows in the store per physical database.
+    pub rows: Vec<i64>,
+    /// Those of them that have an expiry.
+    pub expires: Vec<i64>,
+}
+
+const META_VERSION: u32 = 1;
+
+impl Meta {
+    pub fn new(mark: u64, newest: u64, databases: Vec<u8>, ranges: Vec<RangeMeta>) -> Meta {
+        Meta {
+            version: META_VERSION,
+            mark,
+            newest,
+            databases,
+            ranges,
+        }
+    }
+
+    pub fn decode(bytes: &[u8]) -> Result<Meta, StoreError> {
+        let meta: Meta = serde_json::from_slice(bytes)
+            .map_err(|error| StoreError::new(format_args!("the store's mark cannot be read: {error}")))?;
+        if meta.version != META_VERSION {
+            let why = format_args!(
+                "store format {} is newer than this server's {META_VERSION}",
+                meta.version
+            );
+            return Err(StoreError::new(why));
+        }
+        Ok(meta)
+    }
+
+    fn encode(&self) -> Result<Vec<u8>, StoreError> {
+        serde_json::to_vec(self).map_err(StoreError::new)
+    }
+}
+
+struct RowRef {
+    key: (usize, usize),
+    /// `None` deletes the row.
+    value: Option<(usize, usize)>,
+}
+
+/// Rows to be sorted and written, in one arena.
+#[derive(Default)]
+pub struct Batch {
+    arena: Vec<u8>,
+    rows: Vec<RowRef>,
+}
+
+impl Batch {
+    /// Adds a row, or the deletion of one; `key` and `value` append to the arena they are given.
+    pub fn push(&mut self, key: impl FnOnce(&mut Vec<u8>), value: Option<impl FnOnce(&mut Vec<u8>)>) {
+        let start = self.arena.len();
+        key(&mut self.arena);
+        let key = (start, self.arena.len());
+        let value = value.map(|value| {
+            value(&mut self.arena);
+            (key.1, self.arena.len())
+        });
+        self.rows.push(RowRef { key, value });
+    }
+
+    pub fn bytes(&self) -> usize {
+        self.arena.len()
+    }
+
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    fn sort(&mut self) {
+        let arena = &self.arena;
+        self.rows
+            .sort_unstable_by(|a, b| arena[a.key.0..a.key.1].cmp(&arena[b.key.0..b.key.1]));
+    }
+
+    /// Writes the rows and `meta` as one sorted file and adds it to the store. May be called again after an error.
+    pub fn write(&mut self, store: &BlockStore, meta: &Meta) -> Result<(), StoreError> {
+        self.sort();
+        let path = store.path().join("flush-rows.sst");
+        let mut writer = SstFileWriter::create(store.options());
+        writer.open(&path)?;
+        // The kind byte of the mark sorts before every other row.
+        writer.put(rows::META_KEY, meta.encode()?)?;
+        for row in &self.rows {
+            let key = &self.arena[row.key.0..row.key.1];
+            match row.value {
+                Some((start, end)) => writer.put(key, &self.arena[start..end])?,
+                None => writer.delete(key)?,
+            }
+        }
+        writer.finish()?;
+        fail::fail_point!("flush-before-ingest");
+        // A crash here is fine: the file is not yet part of the store, and the journal still has its rows.
+        store.ingest(&path)?;
+        fail::fail_point!("flush-after-ingest");
+        Ok(())
+    }
+}
+
+/// Removes every row of a physical database; `meta` says so in the same file.
+pub fn wipe(store: &BlockStore, db: u8, meta: &Meta) -> Result<(), StoreError> {
+    let path = store.path().join("flush-wipe.sst");
+    let mut writer = SstFileWriter::create(store.options());
+    writer.open(&path)?;
+    writer.put(rows::META_KEY, meta.encode()?)?;
+    let (from, to) = rows::db_bounds(db);
+    writer.delete_range(from, to)?;
+    writer.finish()?;
+    store.ingest(&path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn meta(mark: u64) -> Meta {
+        Meta::new(mark, mark, (0..16).collect(), Vec::new())
+    }
+
+    #[test]
+    fn rows_and_mark_enter_together_and_deletions_win_over_older_files() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let store = BlockStore::open(dir.path(), 1 << 20).expect("open");
+        let mut batch = Batch::default();
+        for key in [b"b", b"a", b"c"] {
+            let value = |out: &mut Vec<u8>| rows::encode_string_row(out, 5, None, key);
+            batch.push(|out| rows::push_object_key(out, 0, key), Some(value));
+        }
+        batch.write(&store, &meta(5)).expect("write");
+        let mut second = Batch::default();
+        second.push(
+            |out| rows::push_object_key(out, 0, b"b"),
+            None::<fn(&mut Vec<u8>)>,
+        );
+        second.write(&store, &meta(9)).expect("write");
+        assert_eq!(store.meta().expect("meta").expect("present").mark, 9);
+        assert!(store.get(0, b"b").expect("get").is_none());
+        let (from, to) = rows::db_bounds(0);
+        let keys = |reverse| -> Vec<u8> {
+            store
+                .scan(from.clone(), to.clone(), reverse)
+                .map(|row| row.expect("row").0[2])
+                .collect()
+        };
+        assert_eq!((keys(false), keys(true)), (b"ac".to_vec(), b"ca".to_vec()));
+    }
+
+    #[test]
+    fn a_wipe_removes_one_database_and_later_rows_stand() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let store = BlockStore::open(dir.path(), 1 << 20).expect("open");
+        let put = |db: u8| {
+            let mut batch = Batch::default();
+            let value = |out: &mut Vec<u8>| rows::encode_string_row(out, 5, None, b"v");
+            batch.push(|out| rows::push_object_key(out, db, b"k"), Some(value));
+            batch.write(&store, &meta(1)).expect("write");
+        };
+        put(0);
+        put(1);
+        wipe(&store, 0, &meta(2)).expect("wipe");
+        assert!(store.get(0, b"k").expect("get").is_none());
+        assert!(store.get(1, b"k").expect("get").is_some());
+        put(0);
+        assert!(store.get(0, b"k").expect("get").is_some());
+    }
+}

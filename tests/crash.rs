@@ -1,0 +1,246 @@
+//! `kill -9` under load, round after round on the same data folder: what was promised is there, and what is there is
+//! a prefix of what was sent.
+//!
+//! Each connection writes a sequence of its own: for i = 1, 2, 3 … `SET k:<conn>:<i> <i>` and `INCR c:<conn>`. So
+//! its keys are a prefix of 1..=n without a hole exactly if the server kept a prefix of what the connection sent,
+//! and the counter tells how long it is. Meanwhile flushes are provoked, by small segments and by BGSAVE.
+//!
+//! `TERRACE_CRASH_ROUNDS` sets the rounds per policy, `TERRACE_SEED` repeats the random waits.
+//! `TERRACE_CRASH_SELF=1` tests redis-server with its append-only file: what fails then is a fault of the test.
+
+mod common;
+
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use common::{Conn, Server, Value, encode, show};
+use fastrand::Rng;
+
+const CONNECTIONS: usize = 4;
+/// Segments, dirty memory and flush batches far below their defaults: a second of load crosses all of them often.
+const SMALL_SIZES: &[&str] = &[
+    "--journal-flush-size",
+    "4mb",
+    "--flush-dirty-size",
+    "2mb",
+    "--journal-segment-size",
+    "1mb",
+];
+/// What `everysec` may lose: its second, and the time that a busy machine takes to come to it.
+const EVERYSEC_LOSS_MAX: Duration = Duration::from_millis(1200);
+
+#[test]
+fn always_loses_no_acknowledged_write() {
+    run("always", 1, |acknowledged, _killed| {
+        acknowledged.last().map_or(0, |(_, count)| *count)
+    });
+}
+
+#[test]
+fn everysec_loses_at_most_the_last_second() {
+    run("everysec", 16, |acknowledged, killed| {
+        let old_enough = |at: &Instant| killed.duration_since(*at) > EVERYSEC_LOSS_MAX;
+        acknowledged
+            .iter()
+            .take_while(|(at, _)| old_enough(at))
+            .last()
+            .map_or(0, |(_, count)| *count)
+    });
+}
+
+#[test]
+fn no_fsync_keeps_a_prefix() {
+    // A killed process loses nothing that the kernel has; how much that is, nobody promised.
+    run("no", 16, |_, _| 0);
+}
+
+/// What one connection had acknowledged, and when: (time of the reply, writes acknowledged by then), ascending.
+type Acknowledged = Vec<(Instant, u64)>;
+
+/// What one connection did in one round.
+struct Written {
+    acknowledged: Acknowledged,
+    /// The last number it sent; acknowledged or not, it may be there.
+    sent: u64,
+}
+
+/// Runs all rounds of one policy. `promised` says how many writes of one connection must have survived, at least.
+fn run(policy: &str, pipeline: u64, promised: fn(&Acknowledged, Instant) -> u64) {
+    let seed =
+        std::env::var("TERRACE_SEED").map_or_else(|_| fastrand::u64(..), |s| s.parse().expect("a number"));
+    let rounds: usize =
+        std::env::var("TERRACE_CRASH_ROUNDS").map_or(6, |r| r.parse().expect("a number of rounds"));
+    println!("{policy}: TERRACE_SEED={seed}");
+    let mut rng = Rng::with_seed(seed);
+    let mut server = start(policy);
+    let mut survived = [0u64; CONNECTIONS];
+    for round in 0..rounds {
+        let load = Duration::from_millis(rng.u64(300..3000));
+        let (written, killed) = write_until_killed(&mut server, load, pipeline, &survived, &mut rng);
+        server.restart();
+        for (conn, written) in written.iter().enumerate() {
+            let least = promised(&written.acknowledged, killed).max(survived[conn]);
+            let count = check_prefix(&mut server.connect(), conn, round);
+            let acknowledged = written.acknowledged.last().map_or(0, |(_, count)| *count);
+            println!(
+                "{policy} round {round} connection {conn}: {count} of {} sent, {acknowledged} acknowledged",
+                written.sent
+            );
+            assert!(
+                (least..=written.sent).contains(&count),
+                "{policy} round {round} connection {conn}: {count} writes survived; promised {least}, sent {}",
+                written.sent
+            );
+            survived[conn] = count;
+        }
+        check_counts(&mut server.connect(), survived.iter().sum());
+    }
+    // The last state must also survive an orderly end.
+    assert!(server.terminate().success(), "SIGTERM ends with status 0");
+    server.restart();
+    for (conn, count) in survived.iter().enumerate() {
+        assert_eq!(
+            check_prefix(&mut server.connect(), conn, rounds),
+            *count,
+            "after SIGTERM, connection {conn}"
+        );
+    }
+}
+
+fn start(policy: &str) -> Server {
+    if std::env::var("TERRACE_CRASH_SELF").is_ok_and(|v| v != "0") {
+        return Server::redis(&["--appendonly", "yes", "--appendfsync", policy]);
+    }
+    Server::terrace(&[&["--appendfsync", policy], SMALL_SIZES].concat())
+}
+
+/// Load from all connections, flushes now and then, and SIGKILL after `load`. Returns what each connection did,
+/// and the moment of the kill.
+fn write_until_killed(
+    server: &mut Server,
+    load: Duration,
+    pipeline: u64,
+    survived: &[u64],
+    rng: &mut Rng,
+) -> (Vec<Written>, Instant) {
+    let stopping = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let writers: Vec<_> = survived
+            .iter()
+            .enumerate()
+            .map(|(conn, from)| (conn, *from, server.connect()))
+            .map(|(conn, from, stream)| scope.spawn(move || write_sequence(stream, conn, from, pipeline)))
+            .collect();
+        let mut flusher = server.connect();
+        let mut flusher_rng = rng.fork();
+        let stopping = &stopping;
+        scope.spawn(move || {
+            while !stopping.load(Ordering::Relaxed) {
+                std::thread::sleep(Duration::from_millis(flusher_rng.u64(20..400)));
+                if flusher.try_call(&["BGSAVE"]).is_err() {
+                    break;
+                }
+            }
+        });
+        std::thread::sleep(load);
+        let killed = Instant::now();
+        server.kill();
+        stopping.store(true, Ordering::Relaxed);
+        (
+            writers
+                .into_iter()
+                .map(|w| w.join().expect("the writer ends with its connection"))
+                .collect(),
+            killed,
+        )
+    })
+}
+
+/// Writes `from + 1`, `from + 2`, … until the connection breaks.
+fn write_sequence(mut stream: Conn, conn: usize, from: u64, pipeline: u64) -> Written {
+    let mut written = Written {
+        acknowledged: vec![(Instant::now(), from)],
+        sent: from,
+    };
+    loop {
+        let mut batch = Vec::new();
+        for i in written.sent + 1..=written.sent + pipeline {
+            batch.extend(encode(&["SET", &format!("k:{conn}:{i}"), &i.to_string()]));
+            batch.extend(encode(&["INCR", &format!("c:{conn}")]));
+        }
+        let first = written.sent + 1;
+        written.sent += pipeline;
+        if stream.send_raw(&batch).is_err() {
+            return written;
+        }
+        for i in first..=written.sent {
+            let replies = [stream.read_frame(), stream.read_frame()];
+            let [Ok(set), Ok(incr)] = replies else {
+                return written;
+            };
+            assert_eq!(show(&set), "+OK\\r\\n", "SET k:{conn}:{i}");
+            assert_eq!(show(&incr), format!(":{i}\\r\\n"), "INCR c:{conn}");
+            written.acknowledged.push((Instant::now(), i));
+        }
+    }
+}
+
+/// How many writes of the connection are there. Fails when they are no prefix of what it sent, or a value is wrong.
+/// The one command that a crash may cut off between SET and INCR is repeated, so that the next round starts whole.
+fn check_prefix(client: &mut Conn, conn: usize, round: usize) -> u64 {
+    let place = format!("round {round}, connection {conn}");
+    let counter: u64 = match client.bulk(&format!("GET c:{conn}")) {
+        Some(text) => String::from_utf8_lossy(&text).parse().expect("a counter"),
+        None => 0,
+    };
+    let keys: Vec<u64> = (1..=counter + 1).collect();
+    for chunk in keys.chunks(500) {
+        let request: Vec<String> = std::iter::once("MGET".to_string())
+            .chain(chunk.iter().map(|i| format!("k:{conn}:{i}")))
+            .collect();
+        let Value::List(_, values) = Value::parse(&client.call(&request)) else {
+            panic!("MGET answers an array")
+        };
+        for (i, value) in chunk.iter().zip(values) {
+            match value {
+                Value::Bulk(_, text) => {
+                    assert_eq!(show(&text), i.to_string(), "{place}: value of k:{conn}:{i}")
+                }
+                _ if *i == counter + 1 => return counter,
+                _ => panic!("{place}: k:{conn}:{i} is missing, and the counter says {counter}"),
+            }
+        }
+    }
+    // SET was kept and its INCR was not: a prefix too.
+    assert_eq!(
+        client.integer(&format!("INCR c:{conn}")),
+        counter as i64 + 1,
+        "{place}: counter"
+    );
+    counter + 1
+}
+
+/// DBSIZE, SCAN and the sequences agree: nothing is there that nobody wrote, and nothing is counted twice.
+fn check_counts(client: &mut Conn, written: u64) {
+    let mut seen = HashSet::new();
+    let mut cursor = "0".to_string();
+    loop {
+        let reply = client.words(&format!("SCAN {cursor} COUNT 1000"));
+        let Value::List(_, parts) = Value::parse(&reply) else {
+            panic!("SCAN answered {}", show(&reply))
+        };
+        cursor = String::from_utf8(parts[0].texts().remove(0)).expect("a cursor");
+        seen.extend(parts[1].texts());
+        if cursor == "0" {
+            break;
+        }
+    }
+    let counters = seen.iter().filter(|key| key.starts_with(b"c:")).count() as u64;
+    assert_eq!(seen.len() as u64, written + counters, "keys found by SCAN");
+    assert_eq!(
+        client.integer("DBSIZE"),
+        seen.len() as i64,
+        "DBSIZE and the keys found by SCAN"
+    );
+}

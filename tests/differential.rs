@@ -1,0 +1,162 @@
+//! The same commands to Debian's redis-server and to Terrace, the replies compared byte by byte.
+//!
+//! Three sources: the scripts in `tests/differential/*.txt`, picked by hand; random streams (`random.rs`); raw
+//! bytes, malformed ones too (`protocol.rs`). Scripts and streams run for each tier, in RESP2 and in RESP3.
+//! Whatever may differ between two right answers is named where it occurs (`@normalize`); all else must be equal.
+//!
+//! `TERRACE_DIFF_SELF=1` puts redis-server on both sides: what fails then is a fault of the test.
+//! `TERRACE_DIFF_ONLY=strings` runs one script. `TERRACE_SEED=n` repeats a random stream.
+//!
+//! The oracle is Redis 7.0: what is newer is tested elsewhere.
+
+mod common;
+#[path = "differential/normalize.rs"]
+mod normalize;
+#[path = "differential/protocol.rs"]
+mod protocol;
+#[path = "differential/random.rs"]
+mod random;
+#[path = "differential/script.rs"]
+mod script;
+
+use std::collections::BTreeSet;
+
+use common::{Conn, Server, Value};
+
+/// The two kinds of storage; one command has one reply on both.
+#[derive(Clone, Copy, Debug)]
+pub enum Tier {
+    Memory,
+    Durable,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    Resp2,
+    Resp3,
+}
+
+/// Both servers; index 0 is the oracle, 1 the server under test.
+pub struct Pair {
+    pub servers: [Server; 2],
+    pub protocol: Protocol,
+}
+
+impl Pair {
+    pub fn start(tier: Tier, protocol: Protocol) -> Pair {
+        Pair {
+            servers: [Server::redis(&[]), server_under_test(tier)],
+            protocol,
+        }
+    }
+
+    /// A connection to each, speaking the pair's protocol.
+    pub fn connect(&self) -> [Conn; 2] {
+        [0, 1].map(|side| {
+            let mut conn = self.servers[side].connect();
+            if self.protocol == Protocol::Resp3 {
+                let hello = conn.words("HELLO 3");
+                assert!(
+                    hello.starts_with(b"%"),
+                    "HELLO 3 answered {}",
+                    common::show(&hello)
+                );
+            }
+            conn
+        })
+    }
+}
+
+fn against_itself() -> bool {
+    std::env::var("TERRACE_DIFF_SELF").is_ok_and(|v| v != "0")
+}
+
+fn server_under_test(tier: Tier) -> Server {
+    if against_itself() {
+        return Server::redis(&[]);
+    }
+    match tier {
+        Tier::Memory => Server::terrace(&["--range", "default", "*", "memory"]),
+        Tier::Durable => Server::terrace(&[]),
+    }
+}
+
+#[test]
+fn scripts_on_a_memory_range_in_resp2() {
+    script::run_all(Tier::Memory, Protocol::Resp2);
+}
+
+#[test]
+fn scripts_on_a_memory_range_in_resp3() {
+    script::run_all(Tier::Memory, Protocol::Resp3);
+}
+
+#[test]
+fn scripts_on_a_durable_range_in_resp2() {
+    script::run_all(Tier::Durable, Protocol::Resp2);
+}
+
+#[test]
+fn scripts_on_a_durable_range_in_resp3() {
+    script::run_all(Tier::Durable, Protocol::Resp3);
+}
+
+#[test]
+fn random_commands_on_a_memory_range_in_resp2() {
+    random::run(Tier::Memory, Protocol::Resp2);
+}
+
+#[test]
+fn random_commands_on_a_memory_range_in_resp3() {
+    random::run(Tier::Memory, Protocol::Resp3);
+}
+
+#[test]
+fn random_commands_on_a_durable_range_in_resp2() {
+    random::run(Tier::Durable, Protocol::Resp2);
+}
+
+#[test]
+fn random_commands_on_a_durable_range_in_resp3() {
+    random::run(Tier::Durable, Protocol::Resp3);
+}
+
+#[test]
+fn raw_and_malformed_bytes() {
+    protocol::run(&Pair::start(Tier::Memory, Protocol::Resp2));
+}
+
+/// Commands that no script can compare, each with the reason.
+const NOT_COMPARED: &[(&str, &str)] = &[
+    ("range", "Redis has no ranges"),
+    ("shutdown", "ends the server; the crash tests cover it"),
+    (
+        "monitor",
+        "turns the connection into an endless stream; protocol.rs compares its first lines",
+    ),
+];
+
+/// A row of the command table that no script mentions is a row that nothing holds to Redis's behaviour.
+#[test]
+fn every_command_of_the_table_is_compared() {
+    if against_itself() {
+        return; // the oracle has far more commands than the scripts
+    }
+    let server = server_under_test(Tier::Memory);
+    let listed = Value::parse(&server.connect().words("COMMAND LIST")).texts();
+    assert!(
+        listed.len() > 50,
+        "COMMAND LIST names only {} commands",
+        listed.len()
+    );
+    let compared = script::commands_in_scripts();
+    let missing: BTreeSet<String> = listed
+        .iter()
+        .map(|name| String::from_utf8_lossy(name).to_lowercase())
+        .filter(|name| !compared.contains(name) && !NOT_COMPARED.iter().any(|(n, _)| n == name))
+        .collect();
+    assert!(
+        missing.is_empty(),
+        "no script in tests/differential/ mentions: {missing:?}"
+    );
+}
