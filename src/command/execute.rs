@@ -12,7 +12,7 @@ use crate::keyspace::evict::Room;
 use crate::keyspace::load::may_wait;
 use crate::keyspace::{Call, Effects};
 use crate::net::session::Session;
-use crate::resp::Reply;
+use crate::resp::{Batch, Reply};
 use crate::server::{Server, unix_ms};
 use smallvec::SmallVec;
 use std::sync::Arc;
@@ -36,7 +36,11 @@ pub struct Executor {
     clock: Instant,
     /// The journal offset that must be durable before the replies written so far may leave; 0 for none.
     pub gate: u64,
+    hashes: Vec<u64>,
 }
+
+/// Requests in a batch from which on prefetching pays.
+const PREFETCH_FROM: usize = 3;
 
 impl Executor {
     pub fn new(server: Arc<Server>) -> Executor {
@@ -46,6 +50,7 @@ impl Executor {
             now_ms: unix_ms(),
             clock: Instant::now(),
             gate: 0,
+            hashes: Vec::new(),
         }
     }
 
@@ -53,6 +58,20 @@ impl Executor {
     pub fn begin_batch(&mut self) {
         self.now_ms = unix_ms();
         self.clock = Instant::now();
+    }
+
+    /// Starts bringing in what the requests of a batch will need of memory: the first key of each.
+    pub fn prefetch(&mut self, batch: &Batch, input: &[u8], session: &Session) {
+        if batch.len() < PREFETCH_FROM {
+            return;
+        }
+        let first_key = |i| {
+            let request = batch.request(i, input);
+            let at = table::find(request.get(0))?.keys.first()?.first;
+            (at < request.len()).then(|| request.get(at))
+        };
+        let keys = (0..batch.len()).filter_map(first_key);
+        self.server.keyspace.prefetch(session.db, keys, &mut self.hashes);
     }
 
     /// Runs one request and appends its reply.

@@ -16,6 +16,7 @@
 //! ranges or stores: the flags are kept here and given meaning by `shard` and `tx`.
 
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error, realloc};
+use std::num::NonZeroU64;
 use std::ptr::NonNull;
 
 /// What the value bytes are. Later types add a kind whose value bytes are a pointer to their object.
@@ -71,15 +72,26 @@ const EXPIRY: usize = size_of::<i64>();
 /// The longest key or value an entry can hold.
 pub const MAX_LEN: usize = u32::MAX as usize;
 
-/// An owned resident entry.
+/// The bits of `Entry` that are the pointer; user addresses of 64-bit systems fit them.
+const ADDRESS: u64 = (1 << 48) - 1;
+
+/// An owned resident entry: the address of its block, and above it 16 bits that its table keeps there.
 pub struct Entry {
-    block: NonNull<Header>,
+    packed: NonZeroU64,
 }
 
 // SAFETY: an Entry owns its block and nothing else refers to it; the block is plain bytes.
 unsafe impl Send for Entry {}
 // SAFETY: a shared Entry only reads its block; all change goes through `&mut self`.
 unsafe impl Sync for Entry {}
+
+fn pack(block: NonNull<Header>, fragment: u16) -> NonZeroU64 {
+    let address = block.as_ptr().expose_provenance() as u64;
+    assert!(address <= ADDRESS, "heap addresses fit 48 bits");
+    let packed = NonZeroU64::new(address | u64::from(fragment) << 48);
+    // proof: the address is not null.
+    packed.expect("a block's address is not null")
+}
 
 fn layout(len: usize) -> Layout {
     // proof: every length is below 16 + 8 + 2 * u32::MAX, far under isize::MAX.
@@ -130,23 +142,48 @@ impl Entry {
             std::ptr::copy_nonoverlapping(value.as_ptr(), key_at.as_ptr().add(key.len()), value.len());
             block
         };
-        Entry { block }
+        Entry {
+            packed: pack(block, 0),
+        }
+    }
+
+    #[inline]
+    fn block(&self) -> *mut Header {
+        std::ptr::with_exposed_provenance_mut((self.packed.get() & ADDRESS) as usize)
+    }
+
+    /// What the table noted of the key's hash.
+    #[inline]
+    pub fn fragment(&self) -> u16 {
+        (self.packed.get() >> 48) as u16
+    }
+
+    pub fn set_fragment(&mut self, fragment: u16) {
+        // proof: the block's address is not null.
+        let block = NonNull::new(self.block()).expect("an entry has a block");
+        self.packed = pack(block, fragment);
+    }
+
+    /// Where the block stands; for prefetching.
+    #[inline]
+    pub fn address(&self) -> *const u8 {
+        self.block().cast_const().cast()
     }
 
     fn header(&self) -> &Header {
         // SAFETY: the block is owned, aligned for Header, and its header is always initialized.
-        unsafe { self.block.as_ref() }
+        unsafe { &*self.block() }
     }
 
     fn header_mut(&mut self) -> &mut Header {
         // SAFETY: as `header`, and `&mut self` makes the access exclusive.
-        unsafe { self.block.as_mut() }
+        unsafe { &mut *self.block() }
     }
 
     fn bytes(&self, at: usize, len: usize) -> &[u8] {
         debug_assert!(at + len <= block_len(self.header()));
         // SAFETY: callers pass positions computed from the header, which lie within the initialized block.
-        unsafe { std::slice::from_raw_parts(self.block.as_ptr().cast::<u8>().add(at), len) }
+        unsafe { std::slice::from_raw_parts(self.block().cast::<u8>().add(at), len) }
     }
 
     fn key_at(&self) -> usize {
@@ -188,7 +225,7 @@ impl Entry {
             self.header().value_len as usize,
         );
         // SAFETY: position and length come from the header and lie within the block; `&mut self` is exclusive.
-        unsafe { std::slice::from_raw_parts_mut(self.block.as_ptr().cast::<u8>().add(at), len) }
+        unsafe { std::slice::from_raw_parts_mut(self.block().cast::<u8>().add(at), len) }
     }
 
     /// Unix milliseconds, if the key expires.
@@ -252,7 +289,7 @@ impl Entry {
         // SAFETY: `old_len` is the length the block was allocated with. The tail is moved while the block is as long
         // as the longer of both shapes: before shrinking, after growing. Bytes beyond `kept` are zeroed.
         unsafe {
-            let mut base = self.block.as_ptr().cast::<u8>();
+            let mut base = self.block().cast::<u8>();
             if new_len < old_len {
                 std::ptr::copy(base.add(old_key_at), base.add(new_key_at), kept);
             }
@@ -261,7 +298,7 @@ impl Entry {
                 let Some(block) = NonNull::new(base.cast::<Header>()) else {
                     handle_alloc_error(layout(new_len))
                 };
-                self.block = block;
+                self.packed = pack(block, self.fragment());
             }
             if new_len >= old_len {
                 std::ptr::copy(base.add(old_key_at), base.add(new_key_at), kept);
@@ -323,7 +360,7 @@ impl Drop for Entry {
     fn drop(&mut self) {
         let layout = layout(block_len(self.header()));
         // SAFETY: the block was allocated with this layout, and nothing refers to it any more.
-        unsafe { dealloc(self.block.as_ptr().cast(), layout) }
+        unsafe { dealloc(self.block().cast(), layout) }
     }
 }
 

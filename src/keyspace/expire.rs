@@ -123,7 +123,7 @@ impl Keyspace {
         effects: &mut Effects,
     ) -> u64 {
         let (mut expired, mut later) = (Vec::new(), Vec::new());
-        state.with_hash_mut(hash, |entry| match entry.expiry() {
+        state.visit_like(hash, |entry| match entry.expiry() {
             Some(at) if at <= now_ms => expired.push((entry.db(), entry.key().to_vec())),
             Some(at) if entry.has(entry::INDEXED) => later.push(at),
             _ => {}

@@ -311,7 +311,7 @@ impl Keyspace {
         portion.newest = portion.newest.max(offset);
         let map = self.ranges.load();
         for hash in std::mem::take(&mut state.dirty) {
-            state.with_hash_mut(hash, |entry| {
+            state.visit_like(hash, |entry| {
                 if !entry.store_has(DIRTY) {
                     return;
                 }
@@ -364,7 +364,8 @@ impl Keyspace {
             .fetch_add(portion.batch.len() as u64, Relaxed);
         for (shard, hash) in portion.tombstones {
             let mut state = self.shards[shard].lock();
-            let done = |entry: &Entry| entry.is_absent() && !entry.store_has(DIRTY);
+            let done =
+                |entry: &Entry| entry.is_absent() && !entry.store_has(DIRTY) && self.hasher.of(entry) == hash;
             while let Some(entry) = state.remove_if(hash, done) {
                 // The row is gone now; who read it before must read again.
                 state.epoch = state.epoch.wrapping_add(1);

@@ -3,10 +3,10 @@
 //!
 //! | file | what it does |
 //! |---|---|
-//! | `entry`, `clock`, `shard` | one key; its access clock; a locked slice of the resident keys |
+//! | `entry`, `clock`, `table`, `shard` | one key; its access clock; a hash table of them; a locked slice of the resident keys |
 //! | `range`, `ranges` | a range and the map of ranges; creating, altering, dropping them |
 //! | `tx`, `effects` | reading and changing keys under their locks; what is recorded of it |
-//! | `load` | opening a `Tx`: locking shards, bringing cold keys in |
+//! | `load`, `prefetch` | opening a `Tx`: locking shards, bringing cold keys in; starting cache misses early |
 //! | `expire`, `evict` | removing what is due; making room |
 //! | `scan`, `whole` | iteration; commands on whole databases |
 //! | `flush`, `recover` | dirty entries into the store; the state after a start |
@@ -21,11 +21,13 @@ pub mod evict;
 pub mod expire;
 pub mod flush;
 pub mod load;
+pub mod prefetch;
 pub mod range;
 pub mod ranges;
 pub mod recover;
 pub mod scan;
 pub mod shard;
+pub mod table;
 pub mod tx;
 pub mod whole;
 
@@ -220,7 +222,6 @@ impl Keyspace {
             self.count_bytes(range, before, after);
         } else {
             state.remove(hash, db, key);
-            state.shrink(&self.hasher);
             self.count_bytes(range, before, 0);
         }
         true
@@ -245,7 +246,7 @@ impl Keyspace {
             entry.set(entry::INDEXED, true);
             state.expiries.add(at, hash);
         }
-        state.insert(hash, entry, &self.hasher);
+        state.insert(hash, entry);
         range.counters.cold.fetch_sub(1, Relaxed);
         range.counters.loaded.fetch_add(1, Relaxed);
         Ok(())

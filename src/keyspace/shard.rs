@@ -10,14 +10,14 @@
 
 use super::entry::{self, Entry};
 use super::expire::ExpiryIndex;
-use hashbrown::HashTable;
+use super::table::Table;
 use parking_lot::{Mutex, MutexGuard};
 use std::hash::{BuildHasher, Hasher};
 
 /// Hashes (database, key) with a seed of this process.
 ///
-/// Shard, table bucket and table tag come from different bits: the table uses the lowest and the highest seven, the
-/// shard those from bit 32, `SCAN` orders a shard by the lowest 32.
+/// Shard, table bucket and table tag come from different bits: the table uses the highest 16, the shard
+/// those from bit 32, `SCAN` orders a shard by the lowest 32.
 #[derive(Clone)]
 pub struct KeyHasher {
     seed: foldhash::fast::FixedState,
@@ -38,7 +38,7 @@ impl KeyHasher {
         hasher.finish()
     }
 
-    fn of(&self, entry: &Entry) -> u64 {
+    pub fn of(&self, entry: &Entry) -> u64 {
         self.hash(entry.db(), entry.key())
     }
 }
@@ -52,7 +52,7 @@ pub struct Shard {
 pub type ShardGuard<'a> = MutexGuard<'a, ShardState>;
 
 pub struct ShardState {
-    table: HashTable<Entry>,
+    table: Table,
     /// Journal offset behind the last effect on a durable key of this shard.
     pub last_offset: u64,
     /// Hashes of the entries that a flush has to take.
@@ -65,7 +65,7 @@ impl Shard {
     pub fn new() -> Shard {
         Shard {
             state: Mutex::new(ShardState {
-                table: HashTable::new(),
+                table: Table::default(),
                 last_offset: 0,
                 dirty: Vec::new(),
                 epoch: 0,
@@ -94,33 +94,28 @@ impl ShardState {
     }
 
     /// Adds an entry whose key is not in the table.
-    pub fn insert(&mut self, hash: u64, entry: Entry, hasher: &KeyHasher) -> &mut Entry {
-        self.table
-            .insert_unique(hash, entry, |entry| hasher.of(entry))
-            .into_mut()
+    pub fn insert(&mut self, hash: u64, entry: Entry) -> &mut Entry {
+        self.table.insert(hash, entry)
     }
 
     pub fn remove(&mut self, hash: u64, db: u8, key: &[u8]) -> Option<Entry> {
-        let found = self
-            .table
-            .find_entry(hash, |entry| entry.db() == db && entry.key() == key)
-            .ok()?;
-        let (entry, _) = found.remove();
-        Some(entry)
+        self.remove_if(hash, |entry| entry.db() == db && entry.key() == key)
     }
 
-    /// Removes the first entry of this hash that `wanted` accepts.
+    /// Removes the first entry of this hash that `wanted` accepts; it may be asked about entries of other hashes.
     pub fn remove_if(&mut self, hash: u64, wanted: impl Fn(&Entry) -> bool) -> Option<Entry> {
-        let found = self.table.find_entry(hash, wanted).ok()?;
-        let (entry, _) = found.remove();
-        Some(entry)
+        let entry = self.table.remove(hash, wanted);
+        self.table.shrink();
+        entry
     }
 
-    /// Every entry with this hash; more than one only where two keys collide.
-    pub fn with_hash_mut(&mut self, hash: u64, mut visit: impl FnMut(&mut Entry)) {
-        for entry in self.table.iter_hash_mut(hash) {
-            visit(entry);
-        }
+    /// Visits the entries with this hash, and perhaps some others.
+    pub fn visit_like(&mut self, hash: u64, visit: impl FnMut(&mut Entry)) {
+        self.table.visit_like(hash, visit);
+    }
+
+    pub fn table(&self) -> &Table {
+        &self.table
     }
 
     /// Puts the entry of a key among those the next flush takes; true when it was not there yet.
@@ -148,38 +143,19 @@ impl ShardState {
         self.table.is_empty()
     }
 
-    /// Bytes of the table itself: a pointer and a tag for each bucket.
+    /// Bytes of the table itself, the expiry index and the dirty list.
     pub fn table_bytes(&self) -> usize {
-        self.table.capacity() * 8 / 7 * (size_of::<Entry>() + 1)
-            + self.expiries.bytes()
-            + self.dirty.capacity() * 8
+        self.table.bytes() + self.expiries.bytes() + self.dirty.capacity() * size_of::<u64>()
     }
 
     /// Takes every entry for which `wanted` holds out of the table.
     pub fn extract(&mut self, wanted: impl FnMut(&mut Entry) -> bool) -> Vec<Entry> {
-        self.table.extract_if(wanted).collect()
+        self.table.extract(wanted)
     }
 
     /// Up to `most` entries from one place of the table, chosen by `random`.
     pub fn sample(&self, random: usize, most: usize) -> impl Iterator<Item = &Entry> {
-        let skip = if self.table.len() > most {
-            random % self.table.len()
-        } else {
-            0
-        };
-        self.table
-            .iter()
-            .skip(skip)
-            .chain(self.table.iter())
-            .take(most.min(self.table.len()))
-    }
-
-    /// Gives table memory back once most of it is unused.
-    pub fn shrink(&mut self, hasher: &KeyHasher) {
-        if self.table.capacity() > 64 && self.table.len() * 8 < self.table.capacity() {
-            self.table
-                .shrink_to(self.table.len() * 2, |entry| hasher.of(entry));
-        }
+        self.table.iter_from(random).take(most)
     }
 }
 

@@ -223,39 +223,45 @@ impl<'a> Tx<'a> {
     ) {
         let (hash, guard) = self.locate(key);
         let (db, clock) = (self.db, clock::fresh(self.keyspace.tick(self.call.now_ms)));
+        let durable = range.is_durable();
         let state = &mut *self.guards[guard].1;
-        let (before, after) = match state.find_mut(hash, db, key) {
+        let (before, after, unsettled) = match state.find_mut(hash, db, key) {
             Some(entry) => {
                 let before = entry.size();
                 entry.assign(value, at);
                 reindex(entry, old.flatten(), at);
                 entry.set_clock(clock);
-                (before, entry.size())
+                (before, entry.size(), is_unsettled(entry, durable))
             }
             None => {
                 let entry = Entry::new(db, key, value, at, clock);
-                let size = entry.size();
-                state.insert(hash, entry, &self.keyspace.hasher);
-                (0, size)
+                let (size, unsettled) = (entry.size(), is_unsettled(&entry, durable));
+                state.insert(hash, entry);
+                (0, size, unsettled)
             }
         };
         self.keyspace.count_bytes(range, before, after);
         count_change(range, db, old, Some(at));
-        self.changed(hash, guard, key, range);
+        if unsettled {
+            self.changed(hash, guard, key, range);
+        }
     }
 
     /// After a change: index the expiry, mark the entry dirty.
     fn changed(&mut self, hash: u64, guard: usize, key: &[u8], range: &Range) {
-        let db = self.db;
+        let (db, durable) = (self.db, range.is_durable());
         let state = &mut *self.guards[guard].1;
-        let durable = range.is_durable();
         let Some(entry) = state.find_mut(hash, db, key) else {
             return;
         };
-        let newly_indexed = entry.expiry().filter(|_| !entry.has(entry::INDEXED));
-        if newly_indexed.is_some() {
-            entry.set(entry::INDEXED, true);
+        if !is_unsettled(entry, durable) {
+            return;
         }
+        let newly_indexed = entry.expiry().filter(|_| !entry.has(entry::INDEXED));
+        entry.set(
+            entry::INDEXED,
+            entry.has(entry::INDEXED) || newly_indexed.is_some(),
+        );
         let size = entry.size();
         if let Some(at) = newly_indexed {
             state.expiries.add(at, hash);
@@ -314,9 +320,11 @@ impl<'a> Tx<'a> {
         entry.set(entry::EDITED, true);
         let result = change(entry);
         clock::touch(entry, tick);
-        let after = entry.size();
+        let (after, unsettled) = (entry.size(), is_unsettled(entry, range.is_durable()));
         self.keyspace.count_bytes(&range, before, after);
-        self.changed(hash, guard, key, &range);
+        if unsettled {
+            self.changed(hash, guard, key, &range);
+        }
         match effect {
             Effect::AsReceived => self.record(&range, self.call.received),
             Effect::Command(words) => self.record(&range, words),
@@ -432,6 +440,11 @@ impl Drop for Tx<'_> {
     fn drop(&mut self) {
         self.finish();
     }
+}
+
+/// True when an entry still has to be put among the dirty ones, or its expiry into the index.
+fn is_unsettled(entry: &Entry, durable: bool) -> bool {
+    durable && !entry.store_has(entry::DIRTY) || entry.has(entry::EXPIRES) && !entry.has(entry::INDEXED)
 }
 
 /// After an expiry changed: the index's item still stands for it only if it comes no later than the new expiry.

@@ -45,7 +45,6 @@ impl Keyspace {
         let mut garbage = Vec::new();
         for state in &mut guards {
             garbage.append(&mut state.extract(|entry| physical.contains(&entry.db())));
-            state.shrink(&self.hasher);
             state.epoch = state.epoch.wrapping_add(1);
             state.last_offset = state.last_offset.max(end);
             if state.is_empty() {

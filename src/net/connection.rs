@@ -190,6 +190,7 @@ impl Connection {
         self.client.last_active_ms.store(now_ms, Relaxed);
         self.client.commands.fetch_add(batch.len() as u64, Relaxed);
         self.server.totals.commands.fetch_add(batch.len() as u64, Relaxed);
+        self.executor.prefetch(batch, &self.input, &self.session);
         let mut at = 0;
         while at < batch.len() {
             let words: SmallVec<[&[u8]; 8]> = batch.request(at, &self.input).iter().collect();
