@@ -11,6 +11,7 @@ pub mod spec;
 pub mod table;
 
 pub mod admin;
+pub mod bitfield;
 pub mod bitmaps;
 pub mod client;
 pub mod config;
@@ -20,6 +21,7 @@ pub mod expiry;
 pub mod info;
 pub mod introspection;
 pub mod keys;
+pub mod lcs;
 pub mod object;
 pub mod ranges;
 pub mod scan;

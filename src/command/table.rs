@@ -8,6 +8,7 @@ use std::sync::OnceLock;
 /// Every family. A new file of commands is added here and nowhere else.
 static FAMILIES: &[&[Spec]] = &[
     super::admin::COMMANDS,
+    super::bitfield::COMMANDS,
     super::bitmaps::COMMANDS,
     super::client::COMMANDS,
     super::config::COMMANDS,
@@ -17,6 +18,7 @@ static FAMILIES: &[&[Spec]] = &[
     super::info::COMMANDS,
     super::introspection::COMMANDS,
     super::keys::COMMANDS,
+    super::lcs::COMMANDS,
     super::object::COMMANDS,
     super::ranges::COMMANDS,
     super::scan::COMMANDS,

@@ -44,6 +44,8 @@ pub const EXPIRES: u8 = 1;
 pub const EDITED: u8 = 1 << 1;
 /// The shard's expiry index holds an item for this entry at or before its expiry.
 pub const INDEXED: u8 = 1 << 2;
+/// The string is a sum of INCRBYFLOAT; Redis reports such a string as `embstr` even where it reads as an integer.
+pub const FLOAT: u8 = 1 << 3;
 
 /// Differs from the store, and is in its shard's dirty list.
 pub const DIRTY: u8 = 1;
@@ -323,7 +325,7 @@ impl Entry {
             self.reshape(expiry, value.len());
         }
         self.header_mut().kind = Kind::String as u8;
-        self.set(EDITED, false);
+        self.set(EDITED | FLOAT, false);
         self.value_mut().copy_from_slice(value);
     }
 
@@ -339,7 +341,7 @@ impl Entry {
     pub fn overwrite(&mut self, value: &[u8]) {
         self.resize(value.len());
         self.value_mut().copy_from_slice(value);
-        self.set(EDITED, false);
+        self.set(EDITED | FLOAT, false);
     }
 
     pub fn set_expiry(&mut self, expiry: Option<i64>) {
@@ -352,7 +354,7 @@ impl Entry {
     pub fn bury(&mut self) {
         self.reshape(None, 0);
         self.header_mut().kind = Kind::Absent as u8;
-        self.set(EDITED | INDEXED, false);
+        self.set(EDITED | INDEXED | FLOAT, false);
     }
 }
 

@@ -338,6 +338,13 @@ impl<'a> Tx<'a> {
         result
     }
 
+    /// Makes the string count as edited (`raw`) that was just put. No effect: it is no part of the value.
+    pub fn mark_edited(&mut self, key: &[u8]) {
+        if let Some(entry) = self.live(key) {
+            entry.set(entry::EDITED, true);
+        }
+    }
+
     /// Deletes a key; false when there was none. Effect: `DEL`.
     pub fn delete(&mut self, key: &[u8]) -> bool {
         if self.live(key).is_none() {
