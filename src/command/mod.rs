@@ -6,6 +6,7 @@ pub mod args;
 pub mod context;
 pub mod error;
 pub mod execute;
+pub mod glob;
 pub mod replay;
 pub mod spec;
 pub mod table;

@@ -182,7 +182,16 @@ impl<'a> Tx<'a> {
         Some(entry)
     }
 
-    /// Reads a key without leaving a trace: `TTL`, `OBJECT`, the old value of a write.
+    /// Reads a key without using it: counts a hit or a miss, but eviction does not see the access.
+    pub fn glance(&mut self, key: &[u8]) -> Option<&Entry> {
+        let found = self.live(key).is_some();
+        let counters = &self.map.find(key).counters;
+        let counter = if found { &counters.hits } else { &counters.misses };
+        counter.fetch_add(1, Relaxed);
+        self.peek(key)
+    }
+
+    /// Reads a key without leaving a trace: the old value of a write.
     pub fn peek(&mut self, key: &[u8]) -> Option<&Entry> {
         self.live(key).map(|entry| &*entry)
     }

@@ -192,6 +192,7 @@ impl Connection {
         self.server.totals.commands.fetch_add(batch.len() as u64, Relaxed);
         let mut at = 0;
         while at < batch.len() {
+            let start = self.reply.len();
             let words: SmallVec<[&[u8]; 8]> = batch.request(at, &self.input).iter().collect();
             match self
                 .executor
@@ -208,6 +209,12 @@ impl Connection {
             }
             if self.session.closing {
                 return Ok(());
+            }
+            if let Some(hold_ms) = self.session.hold.take() {
+                drop(words);
+                self.hold_reply(start, hold_ms).await?;
+                self.executor.begin_batch();
+                continue;
             }
             if self.reply.len() >= WRITE_BYTES {
                 drop(words);
@@ -234,6 +241,27 @@ impl Connection {
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
+        Ok(())
+    }
+
+    /// Writes the replies before `start`, and lets what follows them go out only after `hold_ms` milliseconds; 0 is
+    /// never.
+    async fn hold_reply(&mut self, start: usize, hold_ms: i64) -> Result<(), End> {
+        let held = self.reply.as_slice()[start..].to_vec();
+        self.reply.truncate(start);
+        self.write_reply().await?;
+        let until = (hold_ms > 0).then(|| unix_ms().saturating_add(hold_ms));
+        loop {
+            let left = until.map_or(i64::MAX, |until| until - unix_ms());
+            if left <= 0 {
+                break;
+            }
+            if self.client.is_killed() || self.socket.peer_is_gone() {
+                return Err(End::Closed);
+            }
+            tokio::time::sleep(Duration::from_millis(left.min(100) as u64)).await;
+        }
+        self.reply.raw(&held);
         Ok(())
     }
 

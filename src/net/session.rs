@@ -25,6 +25,9 @@ pub struct Session {
     pub reply_mode: ReplyMode,
     /// The connection ends when the replies so far are written.
     pub closing: bool,
+    /// The reply just written is to be held for so many milliseconds, 0 for ever; nothing else of this connection is
+    /// done meanwhile.
+    pub hold: Option<i64>,
     pub last_command: Option<&'static Command>,
 }
 
@@ -36,6 +39,7 @@ impl Session {
             authenticated,
             reply_mode: ReplyMode::On,
             closing: false,
+            hold: None,
             last_command: None,
         }
     }
