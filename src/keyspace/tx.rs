@@ -59,6 +59,8 @@ pub struct Tx<'a> {
     /// Hash of the first key, which is nearly always the one asked for.
     first_hash: u64,
     effects: &'a mut Effects,
+    /// Accesses are noted on the entries' clocks.
+    touches: bool,
     finished: bool,
 }
 
@@ -79,6 +81,7 @@ impl<'a> Tx<'a> {
             db,
             first_hash,
             effects,
+            touches: true,
             finished: false,
         }
     }
@@ -99,6 +102,11 @@ impl<'a> Tx<'a> {
 
     pub fn is_replay(&self) -> bool {
         self.call.replay.is_some()
+    }
+
+    /// From now on reads and edits leave the access clocks as they are (`CLIENT NO-TOUCH`).
+    pub fn leave_clocks(&mut self) {
+        self.touches = false;
     }
 
     /// Goes on in another logical database, whose keys were declared too (see `Keyspace::begin_two`).
@@ -178,7 +186,9 @@ impl<'a> Tx<'a> {
             return None;
         };
         counters.hits.fetch_add(1, Relaxed);
-        clock::touch(entry, self.keyspace.tick(self.call.now_ms));
+        if self.touches {
+            clock::touch(entry, self.keyspace.tick(self.call.now_ms));
+        }
         Some(entry)
     }
 
@@ -322,7 +332,9 @@ impl<'a> Tx<'a> {
         let before = entry.size();
         entry.set(entry::EDITED, true);
         let result = change(entry);
-        clock::touch(entry, tick);
+        if self.touches {
+            clock::touch(entry, tick);
+        }
         let after = entry.size();
         self.keyspace.count_bytes(&range, before, after);
         self.changed(hash, guard, key, &range);

@@ -100,10 +100,17 @@ impl Connection {
             match self.next_event().await {
                 Event::Signal => self.on_signal().await?,
                 Event::Read(read) => {
-                    if read? == 0 {
+                    let read = read?;
+                    if read == 0 {
                         return Ok(());
                     }
+                    self.client.net_in.fetch_add(read as u64, Relaxed);
+                    self.server.totals.net_in.fetch_add(read as u64, Relaxed);
+                    self.client.query_bytes.store(self.input.len(), Relaxed);
                     self.run_input().await?;
+                    self.client.query_bytes.store(self.input.len(), Relaxed);
+                    let last = self.session.last_command.map_or(0, |command| command.number);
+                    self.client.last_command.store(last, Relaxed);
                 }
             }
             if self.session.closing {
