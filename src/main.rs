@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
-use terrace::config::{Command, Config, LogLevel, Startup};
+use terrace::config::{Command, Config, Startup};
 use terrace::net::listener::Listeners;
 use terrace::observe::logger;
 use terrace::server::{Server, VERSION};
@@ -38,7 +38,7 @@ fn serve(startup: Startup) -> ExitCode {
         file,
         warnings,
     } = startup;
-    if let Err(error) = logger::start(Path::new(&config.logfile), level(config.loglevel)) {
+    if let Err(error) = logger::start(Path::new(&config.logfile), config.loglevel) {
         eprintln!("the log file {} cannot be opened: {error}", config.logfile);
         return ExitCode::FAILURE;
     }
@@ -66,15 +66,6 @@ fn serve(startup: Startup) -> ExitCode {
             eprintln!("terrace: {error}");
             ExitCode::FAILURE
         }
-    }
-}
-
-fn level(level: LogLevel) -> log::LevelFilter {
-    match level {
-        LogLevel::Debug => log::LevelFilter::Trace,
-        LogLevel::Verbose => log::LevelFilter::Debug,
-        LogLevel::Notice => log::LevelFilter::Info,
-        LogLevel::Warning => log::LevelFilter::Warn,
     }
 }
 

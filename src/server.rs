@@ -11,6 +11,7 @@ use crate::net::clients::Clients;
 use crate::net::session::Session;
 use crate::observe::errors::ErrorStats;
 use crate::observe::latency::Latency;
+use crate::observe::logger;
 use crate::observe::monitor::Monitors;
 use crate::observe::slowlog::SlowLog;
 use crate::store::block::BlockStore;
@@ -61,9 +62,34 @@ pub struct Totals {
     pub net_in: AtomicU64,
     pub net_out: AtomicU64,
     pub commands: AtomicU64,
-    /// Commands per second and bytes per second, measured by the cron.
+    /// Commands, bytes read and bytes written per second, measured by the cron.
     pub ops_per_second: AtomicU64,
+    pub net_in_per_second: AtomicU64,
+    pub net_out_per_second: AtomicU64,
     pub peak_memory: AtomicU64,
+    /// Bytes allocated once the server was ready.
+    pub startup_memory: AtomicU64,
+}
+
+/// The totals at the last measurement: commands, bytes read, bytes written.
+#[derive(Default)]
+struct Rates([u64; 3]);
+
+impl Rates {
+    fn measure(&mut self, totals: &Totals, passed: Duration) {
+        let pairs = [
+            (&totals.commands, &totals.ops_per_second),
+            (&totals.net_in, &totals.net_in_per_second),
+            (&totals.net_out, &totals.net_out_per_second),
+        ];
+        for (before, (total, rate)) in self.0.iter_mut().zip(pairs) {
+            let now = total.load(Relaxed);
+            // CONFIG RESETSTAT may have set the total back.
+            let per_second = now.saturating_sub(*before) as f64 / passed.as_secs_f64();
+            rate.store(per_second as u64, Relaxed);
+            *before = now;
+        }
+    }
 }
 
 /// `CLIENT PAUSE`.
@@ -81,8 +107,16 @@ impl Pause {
         until != 0 && now_ms < until && (write || !self.writes_only.load(Relaxed))
     }
 
-    pub fn set(&self, until_ms: i64, writes_only: bool) {
-        self.writes_only.store(writes_only, Relaxed);
+    /// Begins a pause, or makes the one that lasts longer and stricter; never shorter or milder.
+    pub fn extend(&self, until_ms: i64, writes_only: bool, now_ms: i64) {
+        let lasts = self.holds(true, now_ms);
+        let milder = lasts && !self.writes_only.load(Relaxed);
+        self.writes_only.store(writes_only && !milder, Relaxed);
+        let until_ms = if lasts {
+            until_ms.max(self.until_ms.load(Relaxed))
+        } else {
+            until_ms
+        };
         self.until_ms.store(until_ms, Relaxed);
     }
 
@@ -97,6 +131,7 @@ impl Pause {
 
 pub struct Server {
     pub config: ArcSwap<Config>,
+    config_change: Mutex<()>,
     pub config_file: Option<PathBuf>,
     pub keyspace: Arc<Keyspace>,
     pub clients: Clients,
@@ -215,10 +250,14 @@ impl Server {
             shutdown: watch::Sender::new(false),
             threads: Mutex::default(),
             config: ArcSwap::from_pointee(config),
+            config_change: Mutex::default(),
             _lock: lock,
         });
         server.apply_config();
         server.start_threads()?;
+        let startup = crate::observe::memory::allocated();
+        server.totals.startup_memory.store(startup, Relaxed);
+        server.totals.peak_memory.store(startup, Relaxed);
         Ok(server)
     }
 
@@ -256,6 +295,17 @@ impl Server {
         self.slow_nanos
             .store(slow.into_iter().min().unwrap_or(u64::MAX), Relaxed);
         self.slowlog.lock().set_max_len(config.slowlog_max_len);
+        logger::set_level(config.loglevel);
+    }
+
+    /// Puts a changed configuration in the old one's place and brings it into force; a failing change changes
+    /// nothing. One change at a time.
+    pub fn change_config<E>(&self, change: impl FnOnce(&Config) -> Result<Config, E>) -> Result<(), E> {
+        let _one = self.config_change.lock();
+        let changed = change(&self.config.load())?;
+        self.config.store(Arc::new(changed));
+        self.apply_config();
+        Ok(())
     }
 
     /// A command took long enough to be noted.
@@ -280,7 +330,8 @@ impl Server {
     /// Ten times a second: expiry, idle clients, figures.
     fn cron(&self) {
         let mut effects = Effects::default();
-        let (mut cold_position, mut commands, mut last) = (Vec::new(), 0, Instant::now());
+        let (mut cold_position, mut last) = (Vec::new(), Instant::now());
+        let mut rates = Rates::default();
         let shutdown = self.shutdown.subscribe();
         while !*shutdown.borrow() {
             let now_ms = unix_ms();
@@ -299,10 +350,8 @@ impl Server {
                 }
             }
             if last.elapsed() >= Duration::from_secs(1) {
-                let now = self.totals.commands.load(Relaxed);
-                let per_second = (now - commands) as f64 / last.elapsed().as_secs_f64();
-                self.totals.ops_per_second.store(per_second as u64, Relaxed);
-                (commands, last) = (now, Instant::now());
+                rates.measure(&self.totals, last.elapsed());
+                last = Instant::now();
                 self.totals
                     .peak_memory
                     .fetch_max(crate::observe::memory::allocated(), Relaxed);

@@ -1,5 +1,166 @@
-//! CONFIG: reading and changing the configuration.
+//! CONFIG: reading and changing the configuration while the server runs.
 
-use super::spec::Spec;
+use super::args::Args;
+use super::context::Context;
+use super::error::Error;
+use super::spec::{Handler, Outcome, Spec, flag::*};
+use super::{glob, help, table};
+use crate::config::directives;
+use crate::keyspace::load::may_wait;
+use crate::server::Server;
+use std::collections::BTreeMap;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
 
-pub static COMMANDS: &[Spec] = &[];
+const OPERATOR: u32 = ADMIN | NOSCRIPT | LOADING | STALE;
+
+pub static COMMANDS: &[Spec] = &[Spec::new("config", -2, 0, 0, Handler::Container)
+    .group("server", "2.0.0")
+    .doc(
+        "",
+        "Depends on subcommand.",
+        "Commands about the server's configuration.",
+    )
+    .subcommands(&[
+        Spec::new("get", -3, OPERATOR, 0, Handler::Admin(get))
+            .group("server", "2.0.0")
+            .doc(
+                "parameter [parameter ...]",
+                "O(N) for N patterns",
+                "Returns the directives that match, with their values.",
+            ),
+        Spec::new("set", -4, OPERATOR, 0, Handler::Admin(set))
+            .group("server", "2.0.0")
+            .doc(
+                "parameter value [parameter value ...]",
+                "O(N) for N directives",
+                "Changes directives: all of them, or none if one is refused.",
+            )
+            .tips(&["request_policy:all_nodes", "response_policy:all_succeeded"]),
+        Spec::new("resetstat", 2, OPERATOR, 0, Handler::Admin(reset_stat))
+            .group("server", "2.0.0")
+            .doc(
+                "",
+                "O(N) for N commands",
+                "Sets the statistics of INFO back to zero.",
+            ),
+        Spec::new("rewrite", 2, OPERATOR, 0, Handler::Admin(rewrite))
+            .group("server", "2.8.0")
+            .doc(
+                "",
+                "O(N) for N directives",
+                "Writes the configuration into its file.",
+            ),
+        Spec::new("help", 2, LOADING | STALE, 0, Handler::Admin(show_help))
+            .group("server", "5.0.0")
+            .doc("", "O(1)", "Lists the subcommands."),
+    ])];
+
+/// A name without a pattern's characters also finds directives that `CONFIG GET *` leaves out.
+fn get(args: &Args<'_>, context: &mut Context<'_>) -> Outcome {
+    let config = context.server.config.load();
+    let mut found: BTreeMap<&'static str, Vec<u8>> = BTreeMap::new();
+    for pattern in args.rest(2) {
+        let pattern = pattern.to_ascii_lowercase();
+        if pattern.iter().any(|byte| b"*?[\\".contains(byte)) {
+            found.extend(
+                config
+                    .entries()
+                    .filter(|(name, _)| glob::matches(&pattern, name.as_bytes())),
+            );
+        } else if let Some((name, row)) = directives::lookup(&pattern) {
+            found.insert(name, row.get(&config));
+        }
+    }
+    context.reply.map(found.len());
+    for (name, value) in found {
+        context.reply.bulk(name.as_bytes());
+        context.reply.bulk(&value);
+    }
+    Ok(())
+}
+
+fn set(args: &Args<'_>, context: &mut Context<'_>) -> Outcome {
+    if !args.len().is_multiple_of(2) {
+        return Err(Error::Syntax);
+    }
+    let pairs: Vec<(&[u8], &[u8])> = args
+        .rest(2)
+        .chunks_exact(2)
+        .map(|pair| (pair[0], pair[1]))
+        .collect();
+    let local = context.session.client.is_local();
+    context
+        .server
+        .change_config(|config| config.set_many_from(&pairs, local))
+        .map_err(|error| Error::new(error.to_string()))?;
+    context.reply.ok();
+    Ok(())
+}
+
+fn reset_stat(_: &Args<'_>, context: &mut Context<'_>) -> Outcome {
+    reset_stats(context.server);
+    context.reply.ok();
+    Ok(())
+}
+
+fn reset_stats(server: &Server) {
+    table::all_rows().for_each(|command| command.stats.reset());
+    server.errors.reset();
+    let totals = &server.totals;
+    let zero = |counter: &AtomicU64| counter.store(0, Relaxed);
+    [
+        &totals.connections,
+        &totals.rejected_connections,
+        &totals.net_in,
+        &totals.net_out,
+        &totals.commands,
+    ]
+    .into_iter()
+    .for_each(zero);
+    for range in server.keyspace.ranges().iter() {
+        let counters = &range.counters;
+        [
+            &counters.hits,
+            &counters.misses,
+            &counters.expired,
+            &counters.evicted,
+        ]
+        .into_iter()
+        .for_each(zero);
+    }
+}
+
+fn rewrite(_: &Args<'_>, context: &mut Context<'_>) -> Outcome {
+    let Some(path) = &context.server.config_file else {
+        return Err(Error::new("ERR The server is running without a config file"));
+    };
+    let config = context.server.config.load();
+    may_wait(|| config.rewrite_file(path)).map_err(|error| {
+        log::warn!("CONFIG REWRITE failed: {error}");
+        Error::new(format!("ERR Rewriting config file: {error}"))
+    })?;
+    log::info!("CONFIG REWRITE: {} written", path.display());
+    context.reply.ok();
+    Ok(())
+}
+
+fn show_help(_: &Args<'_>, context: &mut Context<'_>) -> Outcome {
+    help::reply(
+        context.reply,
+        "CONFIG",
+        &[
+            (
+                "GET <pattern> [<pattern> ...]",
+                &["The directives whose names match, with their values."],
+            ),
+            (
+                "SET <directive> <value> [<directive> <value> ...]",
+                &["Changes directives: all of them, or none if one is refused."],
+            ),
+            ("RESETSTAT", &["Sets the statistics of INFO back to zero."]),
+            ("REWRITE", &["Writes the configuration into its file."]),
+        ],
+    );
+    Ok(())
+}

@@ -1,11 +1,13 @@
-//! Commands about the connection itself.
+//! Commands about the connection itself: who is there, which protocol it speaks, which database it is in.
 
 use super::args::Args;
 use super::context::Context;
 use super::error::Error;
 use super::spec::{Handler, Outcome, Spec, acl, flag::*};
 use crate::net::session::Session;
-use crate::resp::Reply;
+use crate::resp::{Protocol, Reply};
+use crate::server::REDIS_VERSION;
+use std::sync::atomic::Ordering::Relaxed;
 
 pub static COMMANDS: &[Spec] = &[
     Spec::new("ping", -1, FAST, acl::CONNECTION, Handler::Session(ping))
@@ -39,7 +41,30 @@ pub static COMMANDS: &[Spec] = &[
     )
     .group("connection", "1.0.0")
     .doc("", "O(1)", "Ends the connection."),
+    Spec::new("auth", -2, GREETING, acl::CONNECTION, Handler::Admin(auth))
+        .group("connection", "1.0.0")
+        .doc(
+            "[username] password",
+            "O(N) for N passwords of the user",
+            "Says who the client is, and proves it.",
+        ),
+    Spec::new("hello", -1, GREETING, acl::CONNECTION, Handler::Admin(hello))
+        .group("connection", "6.0.0")
+        .doc(
+            "[protover [AUTH username password] [SETNAME clientname]]",
+            "O(1)",
+            "Greets the server, and chooses the protocol of the replies.",
+        ),
+    Spec::new("reset", 1, GREETING, acl::CONNECTION, Handler::Admin(reset))
+        .group("connection", "6.2.0")
+        .doc(
+            "",
+            "O(1)",
+            "Brings the connection back to how it was at its start.",
+        ),
 ];
+
+const GREETING: u32 = NOSCRIPT | LOADING | STALE | FAST | NO_AUTH | ALLOW_BUSY;
 
 fn ping(args: &Args<'_>, _: &mut Session, reply: &mut Reply) -> Outcome {
     match args.len() {
@@ -74,5 +99,134 @@ fn select(args: &Args<'_>, context: &mut Context<'_>) -> Outcome {
 fn quit(_: &Args<'_>, session: &mut Session, reply: &mut Reply) -> Outcome {
     session.closing = true;
     reply.ok();
+    Ok(())
+}
+
+const WRONG_PASS: &str = "WRONGPASS invalid username-password pair or user is disabled.";
+
+/// There is one user, `default`; without a password set, any password is right.
+fn authenticate(user: &[u8], password: &[u8], context: &mut Context<'_>) -> Outcome {
+    let config = context.server.config.load();
+    let wanted = &config.requirepass;
+    if user != b"default" || !(wanted.is_empty() || equal_in_constant_time(wanted, password)) {
+        return Err(Error::new(WRONG_PASS));
+    }
+    context.session.authenticated = true;
+    Ok(())
+}
+
+/// Looks at every byte whether or not an earlier one differed, so that the time taken tells nothing of the password.
+fn equal_in_constant_time(a: &[u8], b: &[u8]) -> bool {
+    let differing = a.iter().zip(b).fold(0, |seen, (a, b)| seen | (a ^ b));
+    a.len() == b.len() && std::hint::black_box(differing) == 0
+}
+
+fn auth(args: &Args<'_>, context: &mut Context<'_>) -> Outcome {
+    match args.rest(1) {
+        [_] if context.server.config.load().requirepass.is_empty() => {
+            return Err(Error::new(
+                "ERR AUTH <password> called without any password configured for the default user. \
+                 Are you sure your configuration is correct?",
+            ));
+        }
+        [password] => authenticate(b"default", password, context)?,
+        [user, password] => authenticate(user, password, context)?,
+        _ => return Err(Error::Syntax),
+    }
+    context.reply.ok();
+    Ok(())
+}
+
+/// The arguments of HELLO.
+#[derive(Default)]
+struct Greeting<'a> {
+    protocol: Option<i64>,
+    auth: Option<(&'a [u8], &'a [u8])>,
+    name: Option<&'a [u8]>,
+}
+
+impl<'a> Greeting<'a> {
+    fn parse(args: &Args<'a>) -> Result<Greeting<'a>, Error> {
+        let mut greeting = Greeting::default();
+        if args.len() > 1 {
+            let version = args
+                .int(1)
+                .map_err(|_| Error::new("ERR Protocol version is not an integer or out of range"))?;
+            if !(2..=3).contains(&version) {
+                return Err(Error::new("NOPROTO unsupported protocol version"));
+            }
+            greeting.protocol = Some(version);
+        }
+        let mut words = args.options(2);
+        while !words.is_done() {
+            let left = words.left();
+            if left > 2 && words.take("AUTH") {
+                greeting.auth = Some((words.value()?, words.value()?));
+            } else if left > 1 && words.take("SETNAME") {
+                let name = words.value()?;
+                super::client::check_name(name)?;
+                greeting.name = Some(name);
+            } else {
+                let word = String::from_utf8_lossy(words.value()?);
+                return Err(Error::new(format!("ERR Syntax error in HELLO option '{word}'")));
+            }
+        }
+        Ok(greeting)
+    }
+}
+
+fn hello(args: &Args<'_>, context: &mut Context<'_>) -> Outcome {
+    let greeting = Greeting::parse(args)?;
+    if let Some((user, password)) = greeting.auth {
+        authenticate(user, password, context)?;
+    }
+    if !context.session.authenticated {
+        return Err(Error::new(
+            "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO AUTH <user> \
+             <pass> option can be used to authenticate the client and select the RESP protocol version at the same time",
+        ));
+    }
+    let client = &context.session.client;
+    if let Some(name) = greeting.name {
+        client.names.lock().name = super::client::text(name);
+    }
+    if let Some(version) = greeting.protocol {
+        speak(version as u8, context);
+    }
+    let reply = &mut *context.reply;
+    reply.map(7);
+    reply.bulk(b"server");
+    reply.bulk(b"redis");
+    reply.bulk(b"version");
+    reply.bulk(REDIS_VERSION.as_bytes());
+    reply.bulk(b"proto");
+    reply.int(i64::from(context.session.client.protocol.load(Relaxed)));
+    reply.bulk(b"id");
+    reply.int(context.session.client.id as i64);
+    reply.bulk(b"mode");
+    reply.bulk(b"standalone");
+    reply.bulk(b"role");
+    reply.bulk(b"master");
+    reply.bulk(b"modules");
+    reply.array(0);
+    Ok(())
+}
+
+/// From now on replies are in this version of the protocol, 2 or 3.
+fn speak(version: u8, context: &mut Context<'_>) {
+    context.session.client.protocol.store(version, Relaxed);
+    context.reply.set_protocol(if version == 3 {
+        Protocol::Resp3
+    } else {
+        Protocol::Resp2
+    });
+}
+
+fn reset(_: &Args<'_>, context: &mut Context<'_>) -> Outcome {
+    context.server.monitors.remove(context.session.client.id);
+    let authenticated = context.server.config.load().requirepass.is_empty();
+    context.session.reset(authenticated);
+    speak(2, context);
+    context.reply.simple("RESET");
     Ok(())
 }

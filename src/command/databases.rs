@@ -1,5 +1,167 @@
-//! Whole databases: counting, flushing, exchanging, moving and copying keys between them.
+//! Commands on whole databases, and `WAIT`.
 
-use super::spec::Spec;
+use super::args::Args;
+use super::context::Context;
+use super::error::Error;
+use super::spec::{Handler, Outcome, Spec, acl, flag::*};
+use crate::keyspace::Effects;
+use crate::keyspace::load::may_wait;
+use crate::keyspace::range::DBS;
+use crate::net::session::Session;
+use crate::resp::Reply;
+use crate::resp::number::parse_i64;
 
-pub static COMMANDS: &[Spec] = &[];
+const EVERYWHERE: &[&str] = &["request_policy:all_shards", "response_policy:all_succeeded"];
+
+pub static COMMANDS: &[Spec] = &[
+    Spec::new(
+        "dbsize",
+        1,
+        READONLY | FAST,
+        acl::KEYSPACE,
+        Handler::Admin(dbsize),
+    )
+    .group("server", "1.0.0")
+    .doc("", "O(1)", "Returns how many keys the database holds.")
+    .tips(&["request_policy:all_shards", "response_policy:agg_sum"]),
+    Spec::new(
+        "flushdb",
+        -1,
+        WRITE,
+        acl::KEYSPACE | acl::DANGEROUS,
+        Handler::Admin(flushdb),
+    )
+    .group("server", "1.0.0")
+    .doc(
+        "[ASYNC | SYNC]",
+        "O(N) for N resident keys of all databases",
+        "Deletes every key of the database.",
+    )
+    .tips(EVERYWHERE),
+    Spec::new(
+        "flushall",
+        -1,
+        WRITE,
+        acl::KEYSPACE | acl::DANGEROUS,
+        Handler::Admin(flushall),
+    )
+    .group("server", "1.0.0")
+    .doc(
+        "[ASYNC | SYNC]",
+        "O(N) for N resident keys",
+        "Deletes every key of every database.",
+    )
+    .tips(EVERYWHERE),
+    Spec::new(
+        "swapdb",
+        3,
+        WRITE | FAST,
+        acl::KEYSPACE | acl::DANGEROUS,
+        Handler::Admin(swapdb),
+    )
+    .group("server", "4.0.0")
+    .doc(
+        "index1 index2",
+        "O(1)",
+        "Exchanges two databases, for every client at once.",
+    ),
+    Spec::new("wait", 3, NOSCRIPT, acl::CONNECTION, Handler::Session(wait))
+        .group("generic", "3.0.0")
+        .doc(
+            "numreplicas timeout",
+            "O(1)",
+            "Waits until so many replicas have this connection's writes, and returns how many have.",
+        )
+        .tips(&["request_policy:all_shards", "response_policy:agg_min"]),
+];
+
+/// The number of a database as `MOVE` and `COPY` read it.
+pub(super) fn other_database(arg: &[u8], context: &Context<'_>) -> Result<u8, Error> {
+    let index = parse_i64(arg).ok_or(Error::NotInteger)?;
+    if i32::try_from(index).is_err() {
+        return Err(Error::new(
+            "ERR value is out of range, value must between -2147483648 and 2147483647",
+        ));
+    }
+    existing(index, context)
+}
+
+fn existing(index: i64, context: &Context<'_>) -> Result<u8, Error> {
+    let databases = (context.server.config.load().databases as usize).min(DBS);
+    match usize::try_from(index) {
+        Ok(index) if index < databases => Ok(index as u8),
+        _ => Err(Error::OutOfRange("DB index")),
+    }
+}
+
+fn dbsize(_: &Args<'_>, context: &mut Context<'_>) -> Outcome {
+    let keyspace = &context.server.keyspace;
+    let keys = keyspace
+        .ranges()
+        .keys_in_db(keyspace.physical(context.session.db));
+    context.reply.int(keys);
+    Ok(())
+}
+
+fn flushdb(args: &Args<'_>, context: &mut Context<'_>) -> Outcome {
+    flush(args, context, Some(context.session.db))
+}
+
+fn flushall(args: &Args<'_>, context: &mut Context<'_>) -> Outcome {
+    flush(args, context, None)
+}
+
+/// `SYNC` and `ASYNC` are the same here: memory is always given back elsewhere.
+fn flush(args: &Args<'_>, context: &mut Context<'_>, db: Option<u8>) -> Outcome {
+    let mut words = args.options(1);
+    if !words.is_done() && !words.take("ASYNC") && !words.take("SYNC") {
+        return Err(Error::Syntax);
+    }
+    words.finish()?;
+    let (_, end) = may_wait(|| context.server.keyspace.flush_db(db, &mut Effects::default()));
+    wait_for(end, context);
+    context.reply.ok();
+    Ok(())
+}
+
+fn swapdb(args: &Args<'_>, context: &mut Context<'_>) -> Outcome {
+    let index = |at: usize, which: &str| {
+        let index = args.int(at).ok().filter(|index| i32::try_from(*index).is_ok());
+        index.ok_or_else(|| Error::new(format!("ERR invalid {which} DB index")))
+    };
+    let (first, second) = (index(1, "first")?, index(2, "second")?);
+    let (first, second) = (existing(first, context)?, existing(second, context)?);
+    let end = may_wait(|| {
+        context
+            .server
+            .keyspace
+            .swap_db(first, second, &mut Effects::default())
+    });
+    wait_for(end, context);
+    context.reply.ok();
+    Ok(())
+}
+
+/// Holds the reply back until the journal is on disk up to `end`, if some range promises that.
+fn wait_for(end: u64, context: &mut Context<'_>) {
+    if context.server.keyspace.ranges().any_gated() {
+        context.gate = context.gate.max(end);
+    }
+}
+
+/// There are no replicas, so none has anything: whoever wants some waits for as long as they say, the connection held
+/// and nobody else; 0 is for ever.
+fn wait(args: &Args<'_>, session: &mut Session, reply: &mut Reply) -> Outcome {
+    let wanted = args.int(1)?;
+    let timeout_ms = args
+        .int(2)
+        .map_err(|_| Error::new("ERR timeout is not an integer or out of range"))?;
+    if timeout_ms < 0 {
+        return Err(Error::new("ERR timeout is negative"));
+    }
+    if wanted > 0 {
+        session.hold = Some(timeout_ms);
+    }
+    reply.int(0);
+    Ok(())
+}

@@ -87,10 +87,10 @@ impl Executor {
         if self.server.pause.holds(spec.has(flag::WRITE), self.now_ms) {
             return After::Paused;
         }
-        if self.server.monitors.any() && !spec.has(flag::SKIP_MONITOR) {
-            self.server.monitors.feed(args, session, self.now_ms);
-        }
         let outcome = self.run(spec, args, session, reply);
+        if self.server.monitors.any() && !spec.has(flag::SKIP_MONITOR | flag::ADMIN) {
+            self.server.monitors.feed(args, session);
+        }
         let failed = outcome.is_err();
         if let Err(error) = outcome {
             reply.truncate(start);
@@ -137,6 +137,10 @@ impl Executor {
                     replay: None,
                 };
                 let mut tx = self.server.keyspace.begin(call, &mut self.effects)?;
+                // TOUCH is for touching, whoever sends it.
+                if session.no_touch && spec.name != "touch" {
+                    tx.leave_clocks();
+                }
                 let outcome = handler(args, &mut tx, reply);
                 self.gate = self.gate.max(tx.commit());
                 outcome

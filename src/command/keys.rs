@@ -1,18 +1,259 @@
 //! Commands on keys whatever their type.
 
 use super::args::Args;
-use super::spec::{Handler, Outcome, Spec, acl, flag::*, keys};
-use crate::keyspace::Tx;
+use super::context::Context;
+use super::databases::other_database;
+use super::error::Error;
+use super::spec::{Handler, KeySpec, Outcome, Spec, acl, flag::*, key, keys};
+use crate::keyspace::entry::EDITED;
+use crate::keyspace::{Call, Effects, Expiry, Tx, scan};
 use crate::resp::Reply;
 
-pub static COMMANDS: &[Spec] = &[Spec::new("del", -2, WRITE, acl::KEYSPACE, Handler::Data(del))
-    .keys(&[keys(1, 1, "RM DELETE")])
+const EVERY_KEY: &[KeySpec] = &[keys(1, 1, "RO")];
+const SUMMED: &[&str] = &["request_policy:multi_shard", "response_policy:agg_sum"];
+
+pub static COMMANDS: &[Spec] = &[
+    Spec::new("del", -2, WRITE, acl::KEYSPACE, Handler::Data(del))
+        .keys(&[keys(1, 1, "RM DELETE")])
+        .group("generic", "1.0.0")
+        .doc("key [key ...]", "O(N) for N keys", "Deletes keys.")
+        .tips(SUMMED),
+    Spec::new("unlink", -2, WRITE | FAST, acl::KEYSPACE, Handler::Data(del))
+        .keys(&[keys(1, 1, "RM DELETE")])
+        .group("generic", "4.0.0")
+        .doc(
+            "key [key ...]",
+            "O(N) for N keys",
+            "Deletes keys; the same as DEL, which never waits for memory to be given back either.",
+        )
+        .tips(SUMMED),
+    Spec::new(
+        "exists",
+        -2,
+        READONLY | FAST,
+        acl::KEYSPACE,
+        Handler::Data(exists),
+    )
+    .keys(EVERY_KEY)
     .group("generic", "1.0.0")
-    .doc("key [key ...]", "O(N) for N keys", "Deletes keys.")
-    .tips(&["request_policy:multi_shard", "response_policy:agg_sum"])];
+    .doc(
+        "key [key ...]",
+        "O(N) for N keys",
+        "Counts which of the keys exist; one named twice counts twice.",
+    )
+    .tips(SUMMED),
+    Spec::new("touch", -2, READONLY | FAST, acl::KEYSPACE, Handler::Data(touch))
+        .keys(EVERY_KEY)
+        .group("generic", "3.2.1")
+        .doc(
+            "key [key ...]",
+            "O(N) for N keys",
+            "Counts which of the keys exist, and takes note that they were used.",
+        )
+        .tips(SUMMED),
+    Spec::new("type", 2, READONLY | FAST, acl::KEYSPACE, Handler::Data(type_of))
+        .keys(&[key(1, "RO")])
+        .group("generic", "1.0.0")
+        .doc("key", "O(1)", "Returns the type of the value under a key."),
+    Spec::new("rename", 3, WRITE, acl::KEYSPACE, Handler::Data(rename))
+        .keys(&[key(1, "RW ACCESS DELETE"), key(2, "OW UPDATE")])
+        .group("generic", "1.0.0")
+        .doc(
+            "key newkey",
+            "O(1)",
+            "Gives a value another key, in place of what was there.",
+        ),
+    Spec::new(
+        "renamenx",
+        3,
+        WRITE | FAST,
+        acl::KEYSPACE,
+        Handler::Data(renamenx),
+    )
+    .keys(&[key(1, "RW ACCESS DELETE"), key(2, "OW INSERT")])
+    .group("generic", "1.0.0")
+    .doc(
+        "key newkey",
+        "O(1)",
+        "Gives a value another key, unless that key exists.",
+    ),
+    Spec::new("copy", -3, WRITE | DENYOOM, acl::KEYSPACE, Handler::Admin(copy))
+        .keys(&[key(1, "RO ACCESS"), key(2, "OW UPDATE")])
+        .group("generic", "6.2.0")
+        .doc(
+            "source destination [DB destination-db] [REPLACE]",
+            "O(1) for strings",
+            "Copies a value and its expiry to another key or database.",
+        ),
+    Spec::new("move", 3, WRITE | FAST, acl::KEYSPACE, Handler::Admin(move_key))
+        .keys(&[key(1, "RW ACCESS UPDATE")])
+        .group("generic", "1.0.0")
+        .doc("key db", "O(1)", "Takes a key to another database."),
+];
+
+/// Source and destination are one and the same.
+fn same_object() -> Error {
+    Error::new("ERR source and destination objects are the same")
+}
 
 fn del(args: &Args<'_>, tx: &mut Tx<'_>, reply: &mut Reply) -> Outcome {
     let deleted = args.rest(1).iter().filter(|key| tx.delete(key)).count();
     reply.int(deleted as i64);
+    Ok(())
+}
+
+fn exists(args: &Args<'_>, tx: &mut Tx<'_>, reply: &mut Reply) -> Outcome {
+    let there = args.rest(1).iter().filter(|key| tx.glance(key).is_some());
+    reply.int(there.count() as i64);
+    Ok(())
+}
+
+fn touch(args: &Args<'_>, tx: &mut Tx<'_>, reply: &mut Reply) -> Outcome {
+    let there = args.rest(1).iter().filter(|key| tx.lookup(key).is_some());
+    reply.int(there.count() as i64);
+    Ok(())
+}
+
+fn type_of(args: &Args<'_>, tx: &mut Tx<'_>, reply: &mut Reply) -> Outcome {
+    reply.simple(tx.glance(&args[1]).map_or("none", scan::kind_name));
+    Ok(())
+}
+
+/// What stands under a key, taken out of the transaction so that it can be put elsewhere.
+struct Value {
+    bytes: Vec<u8>,
+    expiry: Option<i64>,
+    edited: bool,
+}
+
+impl Value {
+    fn of(tx: &mut Tx<'_>, key: &[u8]) -> Option<Value> {
+        tx.peek(key).map(|entry| Value {
+            bytes: entry.value().to_vec(),
+            expiry: entry.expiry(),
+            edited: entry.has(EDITED),
+        })
+    }
+
+    /// Effect: `SET`.
+    fn put(&self, tx: &mut Tx<'_>, key: &[u8]) {
+        tx.put(key, &self.bytes, self.expiry.map_or(Expiry::Clear, Expiry::At));
+        if self.edited {
+            tx.mark_edited(key);
+        }
+    }
+}
+
+fn rename(args: &Args<'_>, tx: &mut Tx<'_>, reply: &mut Reply) -> Outcome {
+    let (from, to) = (&args[1], &args[2]);
+    let value = Value::of(tx, from).ok_or(Error::NoSuchKey)?;
+    if from != to {
+        value.put(tx, to);
+        tx.delete(from);
+    }
+    reply.ok();
+    Ok(())
+}
+
+fn renamenx(args: &Args<'_>, tx: &mut Tx<'_>, reply: &mut Reply) -> Outcome {
+    let (from, to) = (&args[1], &args[2]);
+    let value = Value::of(tx, from).ok_or(Error::NoSuchKey)?;
+    let free = from != to && !tx.exists(to);
+    if free {
+        value.put(tx, to);
+        tx.delete(from);
+    }
+    reply.int(i64::from(free));
+    Ok(())
+}
+
+struct CopyOptions {
+    db: u8,
+    replace: bool,
+}
+
+fn copy_options(args: &Args<'_>, context: &Context<'_>) -> Result<CopyOptions, Error> {
+    let mut options = CopyOptions {
+        db: context.session.db,
+        replace: false,
+    };
+    let mut words = args.options(3);
+    while !words.is_done() {
+        if words.take("REPLACE") {
+            options.replace = true;
+        } else if words.left() >= 2 && words.take("DB") {
+            options.db = other_database(words.value()?, context)?;
+        } else {
+            return Err(Error::Syntax);
+        }
+    }
+    Ok(options)
+}
+
+/// Runs `act` on keys of the session's database and of another; what it changes is committed.
+fn in_two<R>(
+    args: &Args<'_>,
+    context: &mut Context<'_>,
+    (keys, other): (&[&[u8]], u8),
+    act: impl FnOnce(&mut Tx<'_>) -> R,
+) -> Result<R, Error> {
+    let call = Call {
+        db: context.session.db,
+        now_ms: context.now_ms,
+        keys,
+        received: args.all(),
+        replay: None,
+    };
+    let mut effects = Effects::default();
+    let mut tx = context
+        .server
+        .keyspace
+        .begin_two(call, Some(other), &mut effects)?;
+    let result = act(&mut tx);
+    context.gate = context.gate.max(tx.commit());
+    Ok(result)
+}
+
+fn copy(args: &Args<'_>, context: &mut Context<'_>) -> Outcome {
+    let options = copy_options(args, context)?;
+    let (from, to) = (args.all()[1], args.all()[2]);
+    let db = context.session.db;
+    if from == to && options.db == db {
+        return Err(same_object());
+    }
+    let copied = in_two(args, context, (&[from, to], options.db), |tx| {
+        if tx.lookup(from).is_none() {
+            return false;
+        }
+        let value = Value::of(tx, from);
+        tx.select(options.db);
+        if !options.replace && tx.exists(to) {
+            return false;
+        }
+        value.inspect(|value| value.put(tx, to)).is_some()
+    })?;
+    context.reply.int(i64::from(copied));
+    Ok(())
+}
+
+fn move_key(args: &Args<'_>, context: &mut Context<'_>) -> Outcome {
+    let other = other_database(&args[2], context)?;
+    let (key, db) = (args.all()[1], context.session.db);
+    if other == db {
+        return Err(same_object());
+    }
+    let moved = in_two(args, context, (&[key], other), |tx| {
+        let Some(value) = Value::of(tx, key) else {
+            return false;
+        };
+        tx.select(other);
+        if tx.exists(key) {
+            return false;
+        }
+        value.put(tx, key);
+        tx.select(db);
+        tx.delete(key)
+    })?;
+    context.reply.int(i64::from(moved));
     Ok(())
 }

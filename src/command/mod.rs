@@ -4,27 +4,38 @@
 
 pub mod args;
 pub mod context;
+pub mod docs;
 pub mod error;
 pub mod execute;
+pub mod glob;
+pub mod help;
 pub mod replay;
 pub mod spec;
+pub mod syntax;
 pub mod table;
 
 pub mod admin;
 pub mod bitfield;
 pub mod bitmaps;
 pub mod client;
+pub mod client_filter;
 pub mod config;
 pub mod connection;
 pub mod databases;
 pub mod expiry;
 pub mod info;
+pub mod info_sections;
 pub mod introspection;
 pub mod keys;
+pub mod latency;
 pub mod lcs;
+pub mod lolwut;
+pub mod memory;
+pub mod monitor;
 pub mod object;
 pub mod ranges;
 pub mod scan;
+pub mod slowlog;
 pub mod strings;
 
 pub use args::Args;

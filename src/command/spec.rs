@@ -70,20 +70,45 @@ pub mod flag {
     ];
 }
 
-/// ACL categories that do not follow from the flags.
+/// ACL categories. Those that follow from the flags need not be named in a row.
 pub mod acl {
     pub const KEYSPACE: u32 = 1;
     pub const STRING: u32 = 1 << 1;
     pub const BITMAP: u32 = 1 << 2;
     pub const CONNECTION: u32 = 1 << 3;
     pub const DANGEROUS: u32 = 1 << 4;
+    pub const READ: u32 = 1 << 5;
+    pub const WRITE: u32 = 1 << 6;
+    pub const PUBSUB: u32 = 1 << 7;
+    pub const ADMIN: u32 = 1 << 8;
+    pub const FAST: u32 = 1 << 9;
+    pub const SLOW: u32 = 1 << 10;
+    pub const BLOCKING: u32 = 1 << 11;
 
+    /// In the order in which Redis lists them.
     pub const NAMES: &[(u32, &str)] = &[
         (KEYSPACE, "@keyspace"),
+        (READ, "@read"),
+        (WRITE, "@write"),
         (STRING, "@string"),
         (BITMAP, "@bitmap"),
-        (CONNECTION, "@connection"),
+        (PUBSUB, "@pubsub"),
+        (ADMIN, "@admin"),
+        (FAST, "@fast"),
+        (SLOW, "@slow"),
+        (BLOCKING, "@blocking"),
         (DANGEROUS, "@dangerous"),
+        (CONNECTION, "@connection"),
+    ];
+
+    /// What a command flag implies.
+    pub const IMPLIED: &[(u32, u32)] = &[
+        (super::flag::WRITE, WRITE),
+        (super::flag::READONLY, READ),
+        (super::flag::ADMIN, ADMIN | DANGEROUS),
+        (super::flag::PUBSUB, PUBSUB),
+        (super::flag::FAST, FAST),
+        (super::flag::BLOCKING, BLOCKING),
     ];
 }
 
@@ -98,6 +123,18 @@ pub struct KeySpec {
     pub last: i32,
     pub step: usize,
     pub notes: &'static str,
+}
+
+impl KeySpec {
+    /// Argument positions of these keys in a request of `args` arguments.
+    pub fn positions(&self, args: usize) -> impl Iterator<Item = usize> + use<> {
+        let last = if self.last >= 0 {
+            self.first + self.last as usize
+        } else {
+            args.saturating_sub(self.last.unsigned_abs() as usize)
+        };
+        (self.first..=last.min(args.saturating_sub(1))).step_by(self.step)
+    }
 }
 
 /// The key at argument `first`.
@@ -257,36 +294,19 @@ impl Spec {
 
     /// Argument positions of the keys of a request of `args` arguments.
     pub fn key_positions(&self, args: usize) -> impl Iterator<Item = usize> {
-        self.keys.iter().flat_map(move |spec| {
-            let last = if spec.last >= 0 {
-                spec.first + spec.last as usize
-            } else {
-                args.saturating_sub(spec.last.unsigned_abs() as usize)
-            };
-            (spec.first..=last.min(args.saturating_sub(1))).step_by(spec.step)
-        })
+        self.keys.iter().flat_map(move |spec| spec.positions(args))
     }
 
     /// Names of the ACL categories, those that follow from the flags included.
-    pub fn categories(&self) -> Vec<&'static str> {
-        let derived = [
-            (self.has(flag::WRITE), "@write"),
-            (self.has(flag::READONLY), "@read"),
-            (self.has(flag::ADMIN), "@admin"),
-            (
-                self.has(flag::ADMIN) && self.acl & acl::DANGEROUS == 0,
-                "@dangerous",
-            ),
-            (self.has(flag::PUBSUB), "@pubsub"),
-            (self.has(flag::FAST), "@fast"),
-            (!self.has(flag::FAST), "@slow"),
-            (self.has(flag::BLOCKING), "@blocking"),
-        ];
-        let own = acl::NAMES
+    pub fn categories(&self) -> impl Iterator<Item = &'static str> + use<> {
+        let implied = acl::IMPLIED.iter().filter(|(flag, _)| self.has(*flag));
+        let mut bits = implied.fold(self.acl, |bits, (_, implied)| bits | implied);
+        if bits & acl::FAST == 0 {
+            bits |= acl::SLOW;
+        }
+        acl::NAMES
             .iter()
-            .filter(|(bit, _)| self.acl & bit != 0)
-            .map(|(_, name)| *name);
-        own.chain(derived.iter().filter(|(on, _)| *on).map(|(_, name)| *name))
-            .collect()
+            .filter(move |(bit, _)| bits & bit != 0)
+            .map(|(_, name)| *name)
     }
 }

@@ -4,6 +4,8 @@ use super::spec::{Spec, Stats};
 use std::collections::HashMap;
 use std::ops::Deref;
 use std::sync::OnceLock;
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering::Relaxed;
 
 /// Every family. A new file of commands is added here and nowhere else.
 static FAMILIES: &[&[Spec]] = &[
@@ -22,6 +24,10 @@ static FAMILIES: &[&[Spec]] = &[
     super::object::COMMANDS,
     super::ranges::COMMANDS,
     super::scan::COMMANDS,
+    super::latency::COMMANDS,
+    super::memory::COMMANDS,
+    super::monitor::COMMANDS,
+    super::slowlog::COMMANDS,
     super::strings::COMMANDS,
 ];
 
@@ -33,6 +39,8 @@ pub struct Command {
     pub spec: &'static Spec,
     /// `get`, or `client|list`.
     pub full_name: String,
+    /// For `by_number`: what stands for the command where there is room for an integer only. Never 0.
+    pub number: u32,
     pub stats: Stats,
     pub subcommands: Vec<Command>,
 }
@@ -59,6 +67,7 @@ impl Command {
         Command {
             spec,
             full_name,
+            number: LAST_NUMBER.fetch_add(1, Relaxed) + 1,
             stats: Stats::default(),
             subcommands,
         }
@@ -75,6 +84,7 @@ impl Command {
 type Table = HashMap<&'static [u8], Command, foldhash::fast::FixedState>;
 
 static TABLE: OnceLock<Table> = OnceLock::new();
+static LAST_NUMBER: AtomicU32 = AtomicU32::new(0);
 
 fn table() -> &'static Table {
     TABLE.get_or_init(|| {
@@ -85,11 +95,31 @@ fn table() -> &'static Table {
     })
 }
 
+/// The command of a full name in any case: `get`, or `client|list`.
+pub fn find_full(name: &[u8]) -> Option<&'static Command> {
+    match memchr::memchr(b'|', name) {
+        Some(at) => find(&name[..at])?.subcommand(&name[at + 1..]),
+        None => find(name),
+    }
+}
+
 /// Every command, by name.
 pub fn all() -> Vec<&'static Command> {
     let mut all: Vec<&Command> = table().values().collect();
     all.sort_by_key(|command| command.name);
     all
+}
+
+/// Every command and subcommand, by name, a container before its subcommands.
+pub fn all_rows() -> impl Iterator<Item = &'static Command> {
+    all()
+        .into_iter()
+        .flat_map(|command| std::iter::once(command).chain(&command.subcommands))
+}
+
+/// The command or subcommand with this number.
+pub fn by_number(number: u32) -> Option<&'static Command> {
+    all_rows().find(|command| command.number == number)
 }
 
 /// The command of a name in any case.
@@ -123,14 +153,12 @@ mod tests {
 
     #[test]
     fn every_row_is_documented() {
-        for command in all() {
-            for row in std::iter::once(command).chain(&command.subcommands) {
-                assert!(
-                    !row.summary.is_empty() && !row.complexity.is_empty(),
-                    "{}",
-                    row.full_name
-                );
-            }
+        for row in all_rows() {
+            assert!(
+                !row.summary.is_empty() && !row.complexity.is_empty(),
+                "{}",
+                row.full_name
+            );
         }
     }
 }

@@ -59,6 +59,8 @@ pub struct Tx<'a> {
     /// Hash of the first key, which is nearly always the one asked for.
     first_hash: u64,
     effects: &'a mut Effects,
+    /// Accesses are noted on the entries' clocks.
+    touches: bool,
     finished: bool,
 }
 
@@ -79,6 +81,7 @@ impl<'a> Tx<'a> {
             db,
             first_hash,
             effects,
+            touches: true,
             finished: false,
         }
     }
@@ -99,6 +102,11 @@ impl<'a> Tx<'a> {
 
     pub fn is_replay(&self) -> bool {
         self.call.replay.is_some()
+    }
+
+    /// From now on reads and edits leave the access clocks as they are (`CLIENT NO-TOUCH`).
+    pub fn leave_clocks(&mut self) {
+        self.touches = false;
     }
 
     /// Goes on in another logical database, whose keys were declared too (see `Keyspace::begin_two`).
@@ -178,11 +186,22 @@ impl<'a> Tx<'a> {
             return None;
         };
         counters.hits.fetch_add(1, Relaxed);
-        clock::touch(entry, self.keyspace.tick(self.call.now_ms));
+        if self.touches {
+            clock::touch(entry, self.keyspace.tick(self.call.now_ms));
+        }
         Some(entry)
     }
 
-    /// Reads a key without leaving a trace: `TTL`, `OBJECT`, the old value of a write.
+    /// Reads a key without using it: counts a hit or a miss, but eviction does not see the access.
+    pub fn glance(&mut self, key: &[u8]) -> Option<&Entry> {
+        let found = self.live(key).is_some();
+        let counters = &self.map.find(key).counters;
+        let counter = if found { &counters.hits } else { &counters.misses };
+        counter.fetch_add(1, Relaxed);
+        self.peek(key)
+    }
+
+    /// Reads a key without leaving a trace: the old value of a write.
     pub fn peek(&mut self, key: &[u8]) -> Option<&Entry> {
         self.live(key).map(|entry| &*entry)
     }
@@ -319,7 +338,9 @@ impl<'a> Tx<'a> {
         let before = entry.size();
         entry.set(entry::EDITED, true);
         let result = change(entry);
-        clock::touch(entry, tick);
+        if self.touches {
+            clock::touch(entry, tick);
+        }
         let (after, unsettled) = (entry.size(), is_unsettled(entry, range.is_durable()));
         self.keyspace.count_bytes(&range, before, after);
         if unsettled {

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use dashmap::DashMap;
 use parking_lot::Mutex;
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU32, AtomicU64, AtomicUsize};
@@ -50,8 +51,8 @@ pub struct Client {
     pub commands: AtomicU64,
     pub net_in: AtomicU64,
     pub net_out: AtomicU64,
-    /// `get` or `client|list`.
-    pub last_command: Mutex<String>,
+    /// `Command::number` of the last command; 0 before the first.
+    pub last_command: AtomicU32,
     killed: AtomicBool,
     inbox: Mutex<VecDeque<Bytes>>,
     inbox_bytes: AtomicUsize,
@@ -74,6 +75,15 @@ impl Client {
         } else {
             self.flags.fetch_and(!flag, Relaxed)
         };
+    }
+
+    /// Connected from this machine: by the unix socket, or a loopback address.
+    pub fn is_local(&self) -> bool {
+        let ip = self
+            .addr
+            .parse::<SocketAddr>()
+            .map(|addr| addr.ip().to_canonical());
+        self.has(client_flag::UNIX_SOCKET) || ip.is_ok_and(|ip| ip.is_loopback())
     }
 
     /// Ends the connection soon.
@@ -158,7 +168,7 @@ impl Clients {
             commands: AtomicU64::new(0),
             net_in: AtomicU64::new(0),
             net_out: AtomicU64::new(0),
-            last_command: Mutex::default(),
+            last_command: AtomicU32::new(0),
             killed: AtomicBool::new(false),
             inbox: Mutex::default(),
             inbox_bytes: AtomicUsize::new(0),
@@ -184,12 +194,16 @@ impl Clients {
     }
 
     pub fn get(&self, id: u64) -> Option<Arc<Client>> {
-        self.by_id.get(&id).map(|client| client.clone())
+        self.by_id
+            .get(&id)
+            .map(|client| client.clone())
+            .filter(|client| !client.is_killed())
     }
 
-    /// All clients, by id.
+    /// All clients that have not been told to go, by id.
     pub fn all(&self) -> Vec<Arc<Client>> {
-        let mut all: Vec<_> = self.by_id.iter().map(|client| client.clone()).collect();
+        let staying = self.by_id.iter().filter(|client| !client.is_killed());
+        let mut all: Vec<_> = staying.map(|client| client.clone()).collect();
         all.sort_by_key(|client| client.id);
         all
     }

@@ -100,10 +100,17 @@ impl Connection {
             match self.next_event().await {
                 Event::Signal => self.on_signal().await?,
                 Event::Read(read) => {
-                    if read? == 0 {
+                    let read = read?;
+                    if read == 0 {
                         return Ok(());
                     }
+                    self.client.net_in.fetch_add(read as u64, Relaxed);
+                    self.server.totals.net_in.fetch_add(read as u64, Relaxed);
+                    self.client.query_bytes.store(self.input.len(), Relaxed);
                     self.run_input().await?;
+                    self.client.query_bytes.store(self.input.len(), Relaxed);
+                    let last = self.session.last_command.map_or(0, |command| command.number);
+                    self.client.last_command.store(last, Relaxed);
                 }
             }
             if self.session.closing {
@@ -193,6 +200,7 @@ impl Connection {
         self.executor.prefetch(batch, &self.input, &self.session);
         let mut at = 0;
         while at < batch.len() {
+            let start = self.reply.len();
             let words: SmallVec<[&[u8]; 8]> = batch.request(at, &self.input).iter().collect();
             match self
                 .executor
@@ -209,6 +217,12 @@ impl Connection {
             }
             if self.session.closing {
                 return Ok(());
+            }
+            if let Some(hold_ms) = self.session.hold.take() {
+                drop(words);
+                self.hold_reply(start, hold_ms).await?;
+                self.executor.begin_batch();
+                continue;
             }
             if self.reply.len() >= WRITE_BYTES {
                 drop(words);
@@ -235,6 +249,27 @@ impl Connection {
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
+        Ok(())
+    }
+
+    /// Writes the replies before `start`, and lets what follows them go out only after `hold_ms` milliseconds; 0 is
+    /// never.
+    async fn hold_reply(&mut self, start: usize, hold_ms: i64) -> Result<(), End> {
+        let held = self.reply.as_slice()[start..].to_vec();
+        self.reply.truncate(start);
+        self.write_reply().await?;
+        let until = (hold_ms > 0).then(|| unix_ms().saturating_add(hold_ms));
+        loop {
+            let left = until.map_or(i64::MAX, |until| until - unix_ms());
+            if left <= 0 {
+                break;
+            }
+            if self.client.is_killed() || self.socket.peer_is_gone() {
+                return Err(End::Closed);
+            }
+            tokio::time::sleep(Duration::from_millis(left.min(100) as u64)).await;
+        }
+        self.reply.raw(&held);
         Ok(())
     }
 

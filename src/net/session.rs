@@ -1,6 +1,6 @@
 //! What a connection is to the commands it sends: its database, whether it has authenticated, how it wants replies.
 
-use super::clients::Client;
+use super::clients::{Client, client_flag};
 use crate::command::table::Command;
 use crate::resp::Reply;
 use std::sync::Arc;
@@ -25,6 +25,11 @@ pub struct Session {
     pub reply_mode: ReplyMode,
     /// The connection ends when the replies so far are written.
     pub closing: bool,
+    /// The reply just written is to be held for so many milliseconds, 0 for ever; nothing else of this connection is
+    /// done meanwhile.
+    pub hold: Option<i64>,
+    /// `CLIENT NO-TOUCH`: reads leave the access clocks of keys as they are.
+    pub no_touch: bool,
     pub last_command: Option<&'static Command>,
 }
 
@@ -36,6 +41,8 @@ impl Session {
             authenticated,
             reply_mode: ReplyMode::On,
             closing: false,
+            hold: None,
+            no_touch: false,
             last_command: None,
         }
     }
@@ -43,6 +50,18 @@ impl Session {
     pub fn select(&mut self, db: u8) {
         self.db = db;
         self.client.db.store(db, Relaxed);
+    }
+
+    /// As a new connection, but for what the client has said of its library.
+    pub fn reset(&mut self, authenticated: bool) {
+        self.select(0);
+        self.authenticated = authenticated;
+        self.reply_mode = ReplyMode::On;
+        self.no_touch = false;
+        for flag in [client_flag::MONITOR, client_flag::NO_EVICT, client_flag::NO_TOUCH] {
+            self.client.set(flag, false);
+        }
+        self.client.names.lock().name.clear();
     }
 
     /// Takes back the reply of a command that the client does not want to see; it begins at `start`.

@@ -1,5 +1,6 @@
 //! The log: one line per event, to standard output or a file.
 
+use crate::config::LogLevel;
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use parking_lot::Mutex;
 use std::fs::{File, OpenOptions};
@@ -43,7 +44,7 @@ impl Log for Logger {
 }
 
 /// Starts logging to `file`, or to standard output when it is empty.
-pub fn start(file: &Path, level: LevelFilter) -> io::Result<()> {
+pub fn start(file: &Path, level: LogLevel) -> io::Result<()> {
     let file = if file.as_os_str().is_empty() {
         None
     } else {
@@ -51,8 +52,22 @@ pub fn start(file: &Path, level: LevelFilter) -> io::Result<()> {
             OpenOptions::new().create(true).append(true).open(file)?,
         ))
     };
-    log::set_max_level(level);
+    set_level(level);
     log::set_boxed_logger(Box::new(Logger { file })).map_err(io::Error::other)
+}
+
+/// Changes how much is logged.
+pub fn set_level(level: LogLevel) {
+    log::set_max_level(filter(level));
+}
+
+fn filter(level: LogLevel) -> LevelFilter {
+    match level {
+        LogLevel::Debug => LevelFilter::Trace,
+        LogLevel::Verbose => LevelFilter::Debug,
+        LogLevel::Notice => LevelFilter::Info,
+        LogLevel::Warning => LevelFilter::Warn,
+    }
 }
 
 /// UTC, as `21 Nov 2026 03:04:05.678`.

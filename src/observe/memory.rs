@@ -34,3 +34,32 @@ pub fn resident() -> u64 {
         .unwrap_or(0);
     pages * 4096
 }
+
+/// The allocator's figures as text, a line for each.
+pub fn allocator_report() -> String {
+    refresh();
+    let figures = [
+        ("allocated", stats::allocated::read(), "asked for by the program"),
+        (
+            "active",
+            stats::active::read(),
+            "in pages with something allocated in them",
+        ),
+        ("metadata", stats::metadata::read(), "the allocator's own"),
+        (
+            "resident",
+            stats::resident::read(),
+            "in pages that the system has given",
+        ),
+        ("mapped", stats::mapped::read(), "in extents in use"),
+        (
+            "retained",
+            stats::retained::read(),
+            "address space kept for later",
+        ),
+    ];
+    let line = |(name, bytes, about): (&str, Result<usize, _>, &str)| {
+        format!("{name:<10}{:>16} bytes {about}\n", bytes.unwrap_or(0))
+    };
+    figures.into_iter().map(line).collect()
+}

@@ -5,4 +5,6 @@ pub mod latency;
 pub mod logger;
 pub mod memory;
 pub mod monitor;
+pub mod process;
+pub mod redact;
 pub mod slowlog;

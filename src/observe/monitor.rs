@@ -1,7 +1,8 @@
 //! MONITOR: every command as a line, to the clients that asked.
 
+use super::redact::redacted;
 use crate::command::Args;
-use crate::net::clients::Client;
+use crate::net::clients::{Client, client_flag};
 use crate::net::session::Session;
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -9,6 +10,7 @@ use std::fmt::Write;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 #[derive(Default)]
 pub struct Monitors {
@@ -37,17 +39,11 @@ impl Monitors {
     }
 
     /// Sends a command to every monitor; the line is made once.
-    pub fn feed(&self, args: &Args<'_>, session: &Session, now_ms: i64) {
-        let mut line = format!(
-            "+{}.{:06} [{} {}]",
-            now_ms / 1_000,
-            now_ms % 1_000 * 1_000,
-            session.db,
-            session.client.addr
-        );
-        for arg in args.all() {
+    pub fn feed(&self, args: &Args<'_>, session: &Session) {
+        let mut line = beginning(session);
+        for arg in redacted(args) {
             line.push_str(" \"");
-            for byte in *arg {
+            for byte in arg {
                 push_escaped(&mut line, *byte);
             }
             line.push('"');
@@ -58,6 +54,23 @@ impl Monitors {
             client.send(line.clone());
         }
     }
+}
+
+/// When, in which database, by whom.
+fn beginning(session: &Session) -> String {
+    // A clock before 1970 shows as 1970.
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let client = &session.client;
+    let addr = match client.addr.strip_suffix(":0") {
+        Some(path) if client.has(client_flag::UNIX_SOCKET) => format!("unix:{path}"),
+        _ => client.addr.clone(),
+    };
+    format!(
+        "+{}.{:06} [{} {addr}]",
+        now.as_secs(),
+        now.subsec_micros(),
+        session.db
+    )
 }
 
 fn push_escaped(line: &mut String, byte: u8) {

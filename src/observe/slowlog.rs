@@ -1,5 +1,6 @@
 //! The slow log: the newest commands that took long.
 
+use super::redact::redacted;
 use crate::command::Args;
 use crate::net::session::Session;
 use std::collections::VecDeque;
@@ -36,7 +37,7 @@ impl SlowLog {
             id: self.next_id,
             unix_seconds: unix_ms / 1_000,
             us,
-            args: cut(args.all()),
+            args: cut(&redacted(args)),
             addr,
             name,
         };

@@ -1,0 +1,143 @@
+//! The filters of CLIENT KILL and CLIENT LIST.
+
+use super::args::Args;
+use super::error::Error;
+use crate::net::clients::Client;
+
+/// One condition on a client.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Filter {
+    Id(u64),
+    Addr(Vec<u8>),
+    Laddr(Vec<u8>),
+    /// Every client is an ordinary one so far; other types there are, and none is of them.
+    Normal(bool),
+    /// Connected for at least so many seconds.
+    MaxAge(i64),
+}
+
+impl Filter {
+    pub fn accepts(&self, client: &Client, now_ms: i64) -> bool {
+        match self {
+            Filter::Id(id) => client.id == *id,
+            Filter::Addr(addr) => client.addr.as_bytes() == addr,
+            Filter::Laddr(addr) => client.laddr.as_bytes() == addr,
+            Filter::Normal(normal) => *normal,
+            Filter::MaxAge(seconds) => (now_ms - client.created_ms) / 1_000 >= *seconds,
+        }
+    }
+}
+
+/// The filter for a type by its name.
+pub fn by_type(name: &[u8]) -> Result<Filter, Error> {
+    let is = |known: &str| name.eq_ignore_ascii_case(known.as_bytes());
+    if is("normal") {
+        Ok(Filter::Normal(true))
+    } else if ["slave", "replica", "master", "pubsub"].into_iter().any(is) {
+        Ok(Filter::Normal(false))
+    } else {
+        let name = String::from_utf8_lossy(name);
+        Err(Error::new(format!("ERR Unknown client type '{name}'")))
+    }
+}
+
+/// What CLIENT KILL was asked for: all filters have to accept.
+#[derive(Debug, PartialEq)]
+pub struct KillFilter {
+    pub filters: Vec<Filter>,
+    pub skip_me: bool,
+}
+
+impl KillFilter {
+    /// Reads `CLIENT KILL addr` or `CLIENT KILL <option> <value> ...`.
+    pub fn parse(args: &Args<'_>) -> Result<KillFilter, Error> {
+        let mut kill = KillFilter {
+            filters: Vec::new(),
+            skip_me: true,
+        };
+        if args.len() == 3 {
+            kill.filters.push(Filter::Addr(args[2].to_vec()));
+            kill.skip_me = false;
+            return Ok(kill);
+        }
+        for at in (2..args.len()).step_by(2) {
+            let value = args.get(at + 1)?;
+            kill.add(args, at, value)?;
+        }
+        Ok(kill)
+    }
+
+    fn add(&mut self, args: &Args<'_>, at: usize, value: &[u8]) -> Result<(), Error> {
+        let filter = if args.is(at, "ID") {
+            let id = args.int(at + 1).ok().filter(|id| *id > 0);
+            let id = id.ok_or_else(|| Error::new("ERR client-id should be greater than 0"))?;
+            Filter::Id(id as u64)
+        } else if args.is(at, "TYPE") {
+            by_type(value)?
+        } else if args.is(at, "ADDR") {
+            Filter::Addr(value.to_vec())
+        } else if args.is(at, "LADDR") {
+            Filter::Laddr(value.to_vec())
+        } else if args.is(at, "USER") {
+            if value != b"default" {
+                let user = String::from_utf8_lossy(value);
+                return Err(Error::new(format!("ERR No such user '{user}'")));
+            }
+            return Ok(());
+        } else if args.is(at, "SKIPME") {
+            self.skip_me = match () {
+                _ if args.is(at + 1, "YES") => true,
+                _ if args.is(at + 1, "NO") => false,
+                _ => return Err(Error::Syntax),
+            };
+            return Ok(());
+        } else if args.is(at, "MAXAGE") {
+            let age = args
+                .int(at + 1)
+                .map_err(|_| Error::new("ERR maxage is not an integer or out of range"))?;
+            if age <= 0 {
+                return Err(Error::new("ERR maxage should be greater than 0"));
+            }
+            Filter::MaxAge(age)
+        } else {
+            return Err(Error::Syntax);
+        };
+        self.filters.push(filter);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> Result<KillFilter, String> {
+        let words: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
+        KillFilter::parse(&Args::new(&words)).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn filters_are_read_and_refused_in_redis_words() {
+        assert_eq!(
+            parse("CLIENT KILL MAXAGE 5 SKIPME no").unwrap(),
+            KillFilter {
+                filters: vec![Filter::MaxAge(5)],
+                skip_me: false
+            }
+        );
+        for (line, error) in [
+            (
+                "CLIENT KILL MAXAGE x SKIPME no",
+                "ERR maxage is not an integer or out of range",
+            ),
+            (
+                "CLIENT KILL MAXAGE 0 SKIPME no",
+                "ERR maxage should be greater than 0",
+            ),
+            ("CLIENT KILL MAXAGE 1 SKIPME", "ERR syntax error"),
+            ("CLIENT KILL ID 0", "ERR client-id should be greater than 0"),
+        ] {
+            assert_eq!(parse(line).unwrap_err(), error, "{line}");
+        }
+    }
+}

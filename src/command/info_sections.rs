@@ -1,0 +1,493 @@
+//! The sections of INFO.
+
+use super::info::{Text, human};
+use super::spec::Stats;
+use super::table::{self, Command};
+use crate::config::format_percentile;
+use crate::keyspace::range::{DBS, RangeCounters};
+use crate::net::clients::Client;
+use crate::observe::{memory, process};
+use crate::server::{REDIS_VERSION, Server, VERSION};
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+pub fn server(server: &Server, text: &mut Text) {
+    let config = server.config.load();
+    text.field("redis_version", REDIS_VERSION);
+    text.field("terrace_version", VERSION);
+    text.field("redis_git_sha1", "00000000");
+    text.field("redis_git_dirty", 0);
+    text.field("redis_build_id", 0);
+    text.field("redis_mode", "standalone");
+    text.field("os", process::os());
+    text.field("arch_bits", usize::BITS);
+    text.field("monotonic_clock", "POSIX clock_gettime");
+    text.field("multiplexing_api", "epoll");
+    text.field("atomicvar_api", "rust-atomics");
+    text.field("gcc_version", "0.0.0");
+    text.field("process_id", std::process::id());
+    text.field("process_supervised", config.supervised);
+    text.field("run_id", &server.run_id);
+    text.field("tcp_port", config.port);
+    // A clock before 1970 shows as 1970.
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    text.field("server_time_usec", now.as_micros());
+    let uptime = server.started.elapsed().as_secs();
+    text.field("uptime_in_seconds", uptime);
+    text.field("uptime_in_days", uptime / 86_400);
+    text.field("hz", config.hz);
+    text.field("configured_hz", config.hz);
+    text.field("lru_clock", now.as_secs() & 0xff_ffff);
+    let executable = std::env::current_exe().unwrap_or_default();
+    text.field("executable", executable.display());
+    let file = server.config_file.clone().unwrap_or_default();
+    text.field("config_file", file.display());
+    text.field("io_threads_active", 0);
+    let mut listeners = 0;
+    if config.port != 0 {
+        let binds: String = config.bind.iter().map(|bind| format!(",bind={bind}")).collect();
+        text.field("listener0", format_args!("name=tcp{binds},port={}", config.port));
+        listeners += 1;
+    }
+    if !config.unixsocket.is_empty() {
+        text.field(
+            format_args!("listener{listeners}"),
+            format_args!("name=unix,bind={}", config.unixsocket),
+        );
+    }
+}
+
+pub fn clients(server: &Server, text: &mut Text) {
+    let all = server.clients.all();
+    let largest = |of: fn(&Client) -> &AtomicUsize| {
+        all.iter()
+            .map(|client| of(client).load(Relaxed))
+            .max()
+            .unwrap_or(0)
+    };
+    text.field("connected_clients", all.len());
+    text.field("cluster_connections", 0);
+    text.field("maxclients", server.config.load().maxclients);
+    text.field(
+        "client_recent_max_input_buffer",
+        largest(|client| &client.query_bytes),
+    );
+    text.field(
+        "client_recent_max_output_buffer",
+        largest(|client| &client.output_bytes),
+    );
+    text.zeros(&[
+        "blocked_clients",
+        "tracking_clients",
+        "clients_in_timeout_table",
+        "total_blocking_keys",
+        "total_blocking_keys_on_nokey",
+    ]);
+}
+
+/// The figures about memory that INFO and MEMORY STATS share.
+pub struct MemoryFigures {
+    pub used: u64,
+    pub active: u64,
+    pub resident_by_allocator: u64,
+    pub resident: u64,
+    pub peak: u64,
+    pub startup: u64,
+    /// Bytes of entries.
+    pub dataset: u64,
+    /// All else that is used: tables, buffers, the store's caches.
+    pub overhead: u64,
+}
+
+impl MemoryFigures {
+    pub fn take(server: &Server) -> MemoryFigures {
+        let (used, active, resident_by_allocator) = memory::allocator();
+        let dataset: i64 = server
+            .keyspace
+            .ranges()
+            .iter()
+            .map(|range| range.counters.bytes.load(Relaxed))
+            .sum();
+        let dataset = (dataset.max(0) as u64).min(used);
+        MemoryFigures {
+            used,
+            active,
+            resident_by_allocator,
+            resident: memory::resident(),
+            peak: server.totals.peak_memory.fetch_max(used, Relaxed).max(used),
+            startup: server.totals.startup_memory.load(Relaxed),
+            dataset,
+            overhead: used - dataset,
+        }
+    }
+
+    /// Parts of a hundred of what came since the start.
+    pub fn dataset_percent(&self) -> f64 {
+        percent(self.dataset, self.used.saturating_sub(self.startup)).min(100.0)
+    }
+}
+
+pub fn percent(part: u64, whole: u64) -> f64 {
+    if whole == 0 {
+        return 0.0;
+    }
+    part as f64 * 100.0 / whole as f64
+}
+
+pub fn ratio(a: u64, b: u64) -> f64 {
+    if b == 0 { 0.0 } else { a as f64 / b as f64 }
+}
+
+pub fn memory(server: &Server, text: &mut Text) {
+    let config = server.config.load();
+    let figures = MemoryFigures::take(server);
+    text.bytes("used_memory", figures.used);
+    text.bytes("used_memory_rss", figures.resident);
+    text.bytes("used_memory_peak", figures.peak);
+    let peak_percent = percent(figures.used, figures.peak);
+    text.field("used_memory_peak_perc", format_args!("{peak_percent:.2}%"));
+    text.field("used_memory_overhead", figures.overhead);
+    text.field("used_memory_startup", figures.startup);
+    text.field("used_memory_dataset", figures.dataset);
+    text.field(
+        "used_memory_dataset_perc",
+        format_args!("{:.2}%", figures.dataset_percent()),
+    );
+    text.field("allocator_allocated", figures.used);
+    text.field("allocator_active", figures.active);
+    text.field("allocator_resident", figures.resident_by_allocator);
+    text.bytes("total_system_memory", process::system_memory());
+    text.zeros(&["used_memory_lua", "used_memory_vm_eval"]);
+    text.field("used_memory_lua_human", human(0));
+    text.zeros(&[
+        "used_memory_scripts_eval",
+        "number_of_cached_scripts",
+        "number_of_functions",
+        "number_of_libraries",
+        "used_memory_vm_functions",
+    ]);
+    text.bytes("used_memory_vm_total", 0);
+    text.field("used_memory_functions", 0);
+    text.bytes("used_memory_scripts", 0);
+    text.bytes("maxmemory", config.maxmemory);
+    text.field("maxmemory_policy", config.maxmemory_policy);
+    fragmentation(&figures, text);
+    text.zeros(&[
+        "mem_not_counted_for_evict",
+        "mem_replication_backlog",
+        "mem_total_replication_buffers",
+        "mem_clients_slaves",
+    ]);
+    let buffers: usize = server
+        .clients
+        .all()
+        .iter()
+        .map(|client| client.query_bytes.load(Relaxed) + client.output_bytes.load(Relaxed))
+        .sum();
+    text.field("mem_clients_normal", buffers);
+    text.zeros(&["mem_cluster_links", "mem_aof_buffer"]);
+    text.field("mem_allocator", "jemalloc");
+    text.zeros(&[
+        "active_defrag_running",
+        "lazyfree_pending_objects",
+        "lazyfreed_objects",
+    ]);
+}
+
+fn fragmentation(figures: &MemoryFigures, text: &mut Text) {
+    let MemoryFigures {
+        used,
+        active,
+        resident,
+        resident_by_allocator,
+        ..
+    } = *figures;
+    for (name, a, b) in [
+        ("allocator_frag", active, used),
+        ("allocator_rss", resident_by_allocator, active),
+        ("rss_overhead", resident, resident_by_allocator),
+        ("mem_fragmentation", resident, used),
+    ] {
+        text.field(format_args!("{name}_ratio"), format_args!("{:.2}", ratio(a, b)));
+        text.field(format_args!("{name}_bytes"), a as i64 - b as i64);
+    }
+}
+
+pub fn persistence(server: &Server, text: &mut Text) {
+    let flush = &server.keyspace.flush;
+    let failed = server.keyspace.failure().is_some();
+    let status = if failed { "err" } else { "ok" };
+    text.zeros(&[
+        "loading",
+        "async_loading",
+        "current_cow_peak",
+        "current_cow_size",
+        "current_cow_size_age",
+    ]);
+    text.field("current_fork_perc", "0.00");
+    text.zeros(&["current_save_keys_processed", "current_save_keys_total"]);
+    // No change waits to be saved: the journal has it already.
+    text.field("rdb_changes_since_last_save", 0);
+    let journal_end = server.keyspace.journal().map_or(0, |journal| journal.end());
+    text.field("rdb_bgsave_in_progress", u8::from(flush.is_running()));
+    text.field("rdb_last_save_time", last_save_seconds(server));
+    text.field("rdb_last_bgsave_status", status);
+    text.field("rdb_last_bgsave_time_sec", -1);
+    text.field("rdb_current_bgsave_time_sec", -1);
+    text.field("rdb_saves", flush.flushes.load(Relaxed));
+    text.zeros(&["rdb_last_cow_size", "rdb_last_load_keys_expired"]);
+    text.field("rdb_last_load_keys_loaded", 0);
+    // The journal does what Redis's append-only file does, but is never rewritten.
+    let durable = server.keyspace.ranges().iter().any(|range| range.is_durable());
+    text.field("aof_enabled", u8::from(durable));
+    text.zeros(&["aof_rewrite_in_progress", "aof_rewrite_scheduled"]);
+    text.field("aof_last_rewrite_time_sec", -1);
+    text.field("aof_current_rewrite_time_sec", -1);
+    text.field("aof_last_bgrewrite_status", "ok");
+    text.zeros(&["aof_rewrites", "aof_rewrites_consecutive_failures"]);
+    text.field("aof_last_write_status", status);
+    text.zeros(&[
+        "aof_last_cow_size",
+        "module_fork_in_progress",
+        "module_fork_last_cow_size",
+    ]);
+    if durable {
+        text.field("aof_current_size", journal_end.saturating_sub(flush.mark()));
+        text.field("aof_base_size", server.keyspace.store().disk_bytes());
+        text.zeros(&[
+            "aof_pending_rewrite",
+            "aof_buffer_length",
+            "aof_pending_bio_fsync",
+            "aof_delayed_fsync",
+        ]);
+    }
+}
+
+/// Unix seconds of the last flush, or of the start when there has been none.
+pub fn last_save_seconds(server: &Server) -> i64 {
+    match server.keyspace.flush.last_success_ms.load(Relaxed) as i64 {
+        0 => server.started_ms / 1_000,
+        ms => ms / 1_000,
+    }
+}
+
+pub fn stats(server: &Server, text: &mut Text) {
+    let totals = &server.totals;
+    let sum = |of: fn(&RangeCounters) -> u64| -> u64 {
+        let map = server.keyspace.ranges();
+        map.iter().map(|range| of(&range.counters)).sum()
+    };
+    let kilobytes = |bytes: u64| format!("{:.2}", bytes as f64 / 1024.0);
+    text.field("total_connections_received", totals.connections.load(Relaxed));
+    text.field("total_commands_processed", totals.commands.load(Relaxed));
+    text.field("instantaneous_ops_per_sec", totals.ops_per_second.load(Relaxed));
+    text.field("total_net_input_bytes", totals.net_in.load(Relaxed));
+    text.field("total_net_output_bytes", totals.net_out.load(Relaxed));
+    text.zeros(&["total_net_repl_input_bytes", "total_net_repl_output_bytes"]);
+    text.field(
+        "instantaneous_input_kbps",
+        kilobytes(totals.net_in_per_second.load(Relaxed)),
+    );
+    text.field(
+        "instantaneous_output_kbps",
+        kilobytes(totals.net_out_per_second.load(Relaxed)),
+    );
+    text.field("instantaneous_input_repl_kbps", "0.00");
+    text.field("instantaneous_output_repl_kbps", "0.00");
+    text.field("rejected_connections", totals.rejected_connections.load(Relaxed));
+    text.zeros(&["sync_full", "sync_partial_ok", "sync_partial_err"]);
+    text.field("expired_keys", sum(|counters| counters.expired.load(Relaxed)));
+    text.field("expired_stale_perc", "0.00");
+    text.zeros(&["expired_time_cap_reached_count", "expire_cycle_cpu_milliseconds"]);
+    text.field("evicted_keys", sum(|counters| counters.evicted.load(Relaxed)));
+    text.zeros(&[
+        "evicted_clients",
+        "total_eviction_exceeded_time",
+        "current_eviction_exceeded_time",
+    ]);
+    text.field("keyspace_hits", sum(|counters| counters.hits.load(Relaxed)));
+    text.field("keyspace_misses", sum(|counters| counters.misses.load(Relaxed)));
+    text.zeros(&[
+        "pubsub_channels",
+        "pubsub_patterns",
+        "pubsubshard_channels",
+        "latest_fork_usec",
+        "total_forks",
+        "migrate_cached_sockets",
+        "slave_expires_tracked_keys",
+        "active_defrag_hits",
+        "active_defrag_misses",
+        "active_defrag_key_hits",
+        "active_defrag_key_misses",
+        "total_active_defrag_time",
+        "current_active_defrag_time",
+        "tracking_total_keys",
+        "tracking_total_items",
+        "tracking_total_prefixes",
+        "unexpected_error_replies",
+    ]);
+    text.field("total_error_replies", server.errors.total());
+    text.zeros(&[
+        "dump_payload_sanitizations",
+        "total_reads_processed",
+        "total_writes_processed",
+        "io_threaded_reads_processed",
+        "io_threaded_writes_processed",
+        "reply_buffer_shrinks",
+        "reply_buffer_expands",
+        "acl_access_denied_auth",
+        "acl_access_denied_cmd",
+        "acl_access_denied_key",
+        "acl_access_denied_channel",
+    ]);
+}
+
+pub fn replication(server: &Server, text: &mut Text) {
+    text.field("role", "master");
+    text.field("connected_slaves", 0);
+    text.field("master_failover_state", "no-failover");
+    text.field("master_replid", &server.run_id);
+    text.field("master_replid2", "0".repeat(40));
+    let offset = server.keyspace.journal().map_or(0, |journal| journal.end());
+    text.field("master_repl_offset", offset);
+    text.field("second_repl_offset", -1);
+    text.zeros(&[
+        "repl_backlog_active",
+        "repl_backlog_size",
+        "repl_backlog_first_byte_offset",
+        "repl_backlog_histlen",
+    ]);
+}
+
+pub fn cpu(_: &Server, text: &mut Text) {
+    let (all, main) = (process::cpu_time(), process::main_thread_cpu_time());
+    for (name, seconds) in [
+        ("sys", all.system),
+        ("user", all.user),
+        ("sys_children", all.children_system),
+        ("user_children", all.children_user),
+        ("sys_main_thread", main.system),
+        ("user_main_thread", main.user),
+    ] {
+        text.field(format_args!("used_cpu_{name}"), format_args!("{seconds:.6}"));
+    }
+}
+
+/// Commands that have been called or refused, subcommands in place of their containers.
+fn called() -> impl Iterator<Item = (&'static Command, u64)> {
+    table::all_rows().map(|command| (command, command.stats.calls()))
+}
+
+pub fn command_stats(_: &Server, text: &mut Text) {
+    for (command, calls) in called() {
+        let stats = &command.stats;
+        let (rejected, failed) = (stats.rejected.load(Relaxed), stats.failed.load(Relaxed));
+        if calls + rejected + failed == 0 {
+            continue;
+        }
+        let us = stats.nanos.load(Relaxed) / 1_000;
+        text.field(
+            format_args!("cmdstat_{}", command.full_name),
+            format_args!(
+                "calls={calls},usec={us},usec_per_call={:.2},rejected_calls={rejected},failed_calls={failed}",
+                ratio(us, calls)
+            ),
+        );
+    }
+}
+
+pub fn error_stats(server: &Server, text: &mut Text) {
+    for (code, count) in server.errors.counts() {
+        text.field(format_args!("errorstat_{code}"), format_args!("count={count}"));
+    }
+}
+
+pub fn latency_stats(server: &Server, text: &mut Text) {
+    let config = server.config.load();
+    if !config.latency_tracking {
+        return;
+    }
+    for (command, _) in called().filter(|(_, calls)| *calls > 0) {
+        let shown: Vec<String> = config
+            .latency_tracking_info_percentiles
+            .iter()
+            .map(|percentile| {
+                let us = percentile_nanos(&command.stats, *percentile) as f64 / 1_000.0;
+                format!("p{}={us:.3}", format_percentile(*percentile))
+            })
+            .collect();
+        text.field(
+            format_args!("latency_percentiles_usec_{}", command.full_name),
+            shown.join(","),
+        );
+    }
+}
+
+/// The upper bound of the bucket in which the percentile lies: at least so many of the calls were faster.
+fn percentile_nanos(stats: &Stats, percentile: f64) -> u64 {
+    let counts = stats.durations.each_ref().map(|count| count.load(Relaxed));
+    let wanted = (counts.iter().sum::<u64>() as f64 * percentile / 100.0).ceil();
+    let mut seen = 0;
+    let bucket = counts.iter().position(|count| {
+        seen += count;
+        seen > 0 && seen as f64 >= wanted
+    });
+    bucket.map_or(0, |bucket| 1 << bucket)
+}
+
+pub fn cluster(_: &Server, text: &mut Text) {
+    text.field("cluster_enabled", 0);
+}
+
+pub fn ranges(server: &Server, text: &mut Text) {
+    for range in server.keyspace.ranges().iter() {
+        let counters = &range.counters;
+        let expires: i64 = counters.expires.iter().map(|count| count.load(Relaxed)).sum();
+        text.field(
+            format_args!("range_{}", range.spec.name),
+            format_args!(
+                "tier={},keys={},expires={expires},bytes={},cold={},hits={},misses={},evicted={}",
+                range.spec.tier,
+                counters.total_keys(),
+                counters.bytes.load(Relaxed),
+                counters.cold.load(Relaxed),
+                counters.hits.load(Relaxed),
+                counters.misses.load(Relaxed),
+                counters.evicted.load(Relaxed)
+            ),
+        );
+    }
+}
+
+pub fn keyspace(server: &Server, text: &mut Text) {
+    let map = server.keyspace.ranges();
+    for db in 0..DBS as u8 {
+        let physical = server.keyspace.physical(db);
+        let keys = map.keys_in_db(physical);
+        if keys > 0 {
+            let expires = map.expires_in_db(physical);
+            text.field(
+                format_args!("db{db}"),
+                format_args!("keys={keys},expires={expires},avg_ttl=0"),
+            );
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentiles_are_bounds_of_their_buckets() {
+        let stats = Stats::default();
+        assert_eq!(percentile_nanos(&stats, 50.0), 0);
+        (0..99).for_each(|_| stats.note(1_000));
+        stats.note(1_000_000);
+        assert_eq!(percentile_nanos(&stats, 0.0), 1_024);
+        assert_eq!(percentile_nanos(&stats, 50.0), 1_024);
+        assert_eq!(percentile_nanos(&stats, 99.0), 1_024);
+        assert_eq!(percentile_nanos(&stats, 99.9), 1 << 20);
+    }
+}
