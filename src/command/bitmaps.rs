@@ -6,6 +6,7 @@ use super::args::Args;
 use super::error::Error;
 use super::spec::{Handler, KeySpec, Outcome, Spec, acl, flag::*, key, keys};
 use super::strings::{interval, is_reversed, max_len, stored, string};
+use crate::keyspace::entry::EDITED;
 use crate::keyspace::{Effect, Expiry, Tx};
 use crate::resp::Reply;
 use crate::resp::number::parse_i64;
@@ -270,7 +271,7 @@ fn bitop(args: &Args<'_>, tx: &mut Tx<'_>, reply: &mut Reply) -> Outcome {
         tx.delete(dest);
     } else {
         tx.put(dest, &result, Expiry::Clear);
-        tx.mark_edited(dest);
+        tx.mark_origin(dest, EDITED);
     }
     reply.int(result.len() as i64);
     Ok(())

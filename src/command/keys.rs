@@ -5,7 +5,7 @@ use super::context::Context;
 use super::databases::other_database;
 use super::error::Error;
 use super::spec::{Handler, KeySpec, Outcome, Spec, acl, flag::*, key, keys};
-use crate::keyspace::entry::EDITED;
+use crate::keyspace::entry::ORIGIN;
 use crate::keyspace::{Call, Effects, Expiry, Tx, scan};
 use crate::resp::Reply;
 
@@ -123,7 +123,8 @@ fn type_of(args: &Args<'_>, tx: &mut Tx<'_>, reply: &mut Reply) -> Outcome {
 struct Value {
     bytes: Vec<u8>,
     expiry: Option<i64>,
-    edited: bool,
+    /// How the string came about.
+    origin: u8,
 }
 
 impl Value {
@@ -131,16 +132,14 @@ impl Value {
         tx.peek(key).map(|entry| Value {
             bytes: entry.value().to_vec(),
             expiry: entry.expiry(),
-            edited: entry.has(EDITED),
+            origin: entry.flags(ORIGIN),
         })
     }
 
     /// Effect: `SET`.
     fn put(&self, tx: &mut Tx<'_>, key: &[u8]) {
         tx.put(key, &self.bytes, self.expiry.map_or(Expiry::Clear, Expiry::At));
-        if self.edited {
-            tx.mark_edited(key);
-        }
+        tx.mark_origin(key, self.origin);
     }
 }
 

@@ -46,6 +46,8 @@ pub const EDITED: u8 = 1 << 1;
 pub const INDEXED: u8 = 1 << 2;
 /// The string is a sum of INCRBYFLOAT; Redis reports such a string as `embstr` even where it reads as an integer.
 pub const FLOAT: u8 = 1 << 3;
+/// How a string came about. Only what `OBJECT` says depends on it; it is neither stored nor recorded.
+pub const ORIGIN: u8 = EDITED | FLOAT;
 
 /// Differs from the store, and is in its shard's dirty list.
 pub const DIRTY: u8 = 1;
@@ -248,6 +250,11 @@ impl Entry {
 
     pub fn has(&self, flag: u8) -> bool {
         self.header().flags & flag != 0
+    }
+
+    /// Those flags in `mask` that are set.
+    pub fn flags(&self, mask: u8) -> u8 {
+        self.header().flags & mask
     }
 
     pub fn set(&mut self, flag: u8, on: bool) {

@@ -359,10 +359,12 @@ impl<'a> Tx<'a> {
         result
     }
 
-    /// Makes the string count as edited (`raw`) that was just put. No effect: it is no part of the value.
-    pub fn mark_edited(&mut self, key: &[u8]) {
-        if let Some(entry) = self.live(key) {
-            entry.set(entry::EDITED, true);
+    /// Notes how a string came about that was just put: flags of `entry::ORIGIN`. No effect.
+    pub fn mark_origin(&mut self, key: &[u8], origin: u8) {
+        if origin != 0
+            && let Some(entry) = self.live(key)
+        {
+            entry.set(origin & entry::ORIGIN, true);
         }
     }
 
