@@ -13,6 +13,7 @@ use super::{Keyspace, StoreError};
 use crate::store::block::Cached;
 use crate::store::rows::Row;
 use smallvec::SmallVec;
+use std::collections::HashSet;
 use std::sync::atomic::Ordering::Relaxed;
 
 type Guards<'k> = SmallVec<[(usize, ShardGuard<'k>); 1]>;
@@ -21,7 +22,7 @@ type Guards<'k> = SmallVec<[(usize, ShardGuard<'k>); 1]>;
 type Place<'a> = (u8, u64, &'a [u8]);
 
 /// Keys found to be absent from the store, with the epoch of their shard before the look.
-type KnownAbsent = SmallVec<[(u64, u32); 1]>;
+type KnownAbsent = HashSet<(u64, u32)>;
 
 impl Keyspace {
     /// Locks the keys of `call`; all of them are then resident or known to be absent.
@@ -61,16 +62,18 @@ impl Keyspace {
                 continue;
             }
             let map = self.ranges.load();
-            let Some(cold) = places
-                .iter()
-                .find(|place| self.may_be_cold(&guards, &map, place, &absent, call.replay.is_some()))
-            else {
+            let may_be_cold =
+                |place: &&Place<'k>| self.may_be_cold(&guards, &map, place, &absent, call.replay.is_some());
+            let cold: SmallVec<[Place<'k>; 1]> = places.iter().filter(may_be_cold).copied().collect();
+            if cold.is_empty() {
                 let first = places.first().map_or(0, |place| place.1);
                 return Ok(Tx::new(self, map, guards, call, (databases[0], first), effects));
-            };
-            let cold = *cold;
+            }
             drop(guards);
-            self.load(cold, call.now_ms, &mut absent)?;
+            // All of them before the locks are taken again: a command of many cold keys loads each once.
+            for place in cold {
+                self.load(place, call.now_ms, &mut absent)?;
+            }
         }
     }
 
@@ -144,7 +147,7 @@ impl Keyspace {
                     .map_err(bad_row)
             }
             None => {
-                absent.push((hash, epoch));
+                absent.insert((hash, epoch));
                 Ok(())
             }
         }
