@@ -79,6 +79,7 @@ impl Executor {
         let start = reply.len();
         let spec = match resolve(args) {
             Ok(spec) => spec,
+            Err(_) if is_http(&args[0]) => return hang_up(reply, session),
             Err(error) => return self.reject(None, error, reply, session),
         };
         if let Err(error) = self.admit(spec, args, session) {
@@ -221,6 +222,22 @@ impl Executor {
             self.server.note_slow(spec, args, session, nanos);
         }
     }
+}
+
+/// The first word of an HTTP request's line that a browser can be made to send to any port.
+fn is_http(name: &[u8]) -> bool {
+    name.eq_ignore_ascii_case(b"POST") || name.eq_ignore_ascii_case(b"Host:")
+}
+
+/// Ends a connection without a word: what is behind the browser's lines may be commands that its user never meant.
+fn hang_up(reply: &mut Reply, session: &mut Session) -> After {
+    log::warn!(
+        "client {} closed: it sent an HTTP request, possibly an attack by way of a browser",
+        session.client.addr
+    );
+    reply.clear();
+    session.closing = true;
+    After::Continue
 }
 
 /// The row of a request: of the command, or of its subcommand.
