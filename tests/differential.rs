@@ -132,9 +132,19 @@ const NOT_COMPARED: &[(&str, &str)] = &[
     ("shutdown", "ends the server; the crash tests cover it"),
     (
         "monitor",
-        "turns the connection into an endless stream; protocol.rs compares its first lines",
+        "turns the connection into an endless stream; tests/operator.rs compares its lines",
     ),
+    ("client|setinfo", "newer than the oracle; in tests/operator.rs"),
+    ("client|no-touch", "newer than the oracle; in tests/operator.rs"),
 ];
+
+/// A container in the list above stands for its subcommands too.
+fn is_not_compared(name: &str) -> bool {
+    let container = name.split('|').next().unwrap_or(name);
+    NOT_COMPARED
+        .iter()
+        .any(|(listed, _)| *listed == name || *listed == container)
+}
 
 /// A row of the command table that no script mentions is a row that nothing holds to Redis's behaviour.
 #[test]
@@ -153,7 +163,7 @@ fn every_command_of_the_table_is_compared() {
     let missing: BTreeSet<String> = listed
         .iter()
         .map(|name| String::from_utf8_lossy(name).to_lowercase())
-        .filter(|name| !compared.contains(name) && !NOT_COMPARED.iter().any(|(n, _)| n == name))
+        .filter(|name| !compared.contains(name) && !is_not_compared(name))
         .collect();
     assert!(
         missing.is_empty(),

@@ -303,7 +303,8 @@ fn pause(args: &Args<'_>, context: &mut Context<'_>) -> Outcome {
         [] => false,
         [mode] if mode.eq_ignore_ascii_case(b"WRITE") => true,
         [mode] if mode.eq_ignore_ascii_case(b"ALL") => false,
-        _ => return Err(Error::new("ERR CLIENT PAUSE mode must be WRITE or ALL")),
+        [_] => return Err(Error::new("ERR CLIENT PAUSE mode must be WRITE or ALL")),
+        _ => return Err(help::wrong_arguments(args)),
     };
     let timeout_ms = args
         .int(2)
@@ -364,9 +365,8 @@ fn unblock(args: &Args<'_>, _: &mut Session, reply: &mut Reply) -> Outcome {
     match args.rest(3) {
         [] => {}
         [reason] if reason.eq_ignore_ascii_case(b"TIMEOUT") || reason.eq_ignore_ascii_case(b"ERROR") => {}
-        _ => {
-            return Err(Error::new("ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR"));
-        }
+        [_] => return Err(Error::new("ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR")),
+        _ => return Err(help::wrong_arguments(args)),
     }
     args.int(2)?;
     reply.int(0);

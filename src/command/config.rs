@@ -5,10 +5,8 @@ use super::context::Context;
 use super::error::Error;
 use super::spec::{Handler, Outcome, Spec, flag::*};
 use super::{glob, help, table};
-use crate::config::directives;
 use crate::keyspace::load::may_wait;
 use crate::server::Server;
-use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -56,25 +54,30 @@ pub static COMMANDS: &[Spec] = &[Spec::new("config", -2, 0, 0, Handler::Containe
             .doc("", "O(1)", "Lists the subcommands."),
     ])];
 
-/// A name without a pattern's characters also finds directives that `CONFIG GET *` leaves out.
+/// A name without a pattern's characters also finds directives that `CONFIG GET *` leaves out, and is shown as the
+/// client spells it.
 fn get(args: &Args<'_>, context: &mut Context<'_>) -> Outcome {
     let config = context.server.config.load();
-    let mut found: BTreeMap<&'static str, Vec<u8>> = BTreeMap::new();
+    let mut found: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
+    let mut add = |name: &[u8], value: Vec<u8>| {
+        if !found.iter().any(|(other, _)| other.eq_ignore_ascii_case(name)) {
+            found.push((name.to_vec(), value));
+        }
+    };
     for pattern in args.rest(2) {
-        let pattern = pattern.to_ascii_lowercase();
-        if pattern.iter().any(|byte| b"*?[\\".contains(byte)) {
-            found.extend(
-                config
-                    .entries()
-                    .filter(|(name, _)| glob::matches(&pattern, name.as_bytes())),
-            );
-        } else if let Some((name, row)) = directives::lookup(&pattern) {
-            found.insert(name, row.get(&config));
+        if pattern.iter().any(|byte| b"*?[".contains(byte)) {
+            let pattern = pattern.to_ascii_lowercase();
+            config
+                .entries()
+                .filter(|(name, _)| glob::matches(&pattern, name.as_bytes()))
+                .for_each(|(name, value)| add(name.as_bytes(), value));
+        } else if let Some(value) = config.get(pattern) {
+            add(pattern, value);
         }
     }
     context.reply.map(found.len());
     for (name, value) in found {
-        context.reply.bulk(name.as_bytes());
+        context.reply.bulk(&name);
         context.reply.bulk(&value);
     }
     Ok(())

@@ -87,8 +87,10 @@ fn select(args: &Args<'_>, context: &mut Context<'_>) -> Outcome {
         .load()
         .databases
         .min(crate::keyspace::range::DBS as u32);
-    let index = args.int(1).map_err(|_| Error::new("ERR invalid DB index"))?;
-    if index < 0 || index >= i64::from(databases) {
+    let index = i32::try_from(args.int(1)?).map_err(|_| {
+        Error::new("ERR value is out of range, value must between -2147483648 and 2147483647")
+    })?;
+    if index < 0 || index as u32 >= databases {
         return Err(Error::OutOfRange("DB index"));
     }
     context.session.select(index as u8);

@@ -1,6 +1,7 @@
 //! Why a command is refused or fails; each becomes one exact RESP error, in Redis's words where Redis has them.
 
 use crate::keyspace::ranges::RangeError;
+use crate::resp::Reply;
 use crate::store::StoreError;
 use std::borrow::Cow;
 use std::fmt;
@@ -13,13 +14,15 @@ pub enum Error {
     WrongType,
     /// The full name of the command, `config|get`.
     Arity(String),
+    /// The name and the arguments as the reply quotes them, with blanks between.
     UnknownCommand {
-        name: String,
-        args: String,
+        name: Vec<u8>,
+        args: Vec<u8>,
     },
+    /// The container in capitals, and what was asked for.
     UnknownSubcommand {
         name: String,
-        sub: String,
+        sub: Vec<u8>,
     },
     NoAuth,
     OutOfMemory,
@@ -42,6 +45,30 @@ impl Error {
     }
 }
 
+impl Error {
+    /// Writes the error as a reply. What it quotes of the request goes out byte for byte.
+    pub fn write(&self, reply: &mut Reply) {
+        match self {
+            Error::UnknownCommand { name, args } => {
+                reply.error_bytes(&[b"ERR unknown command '", &name[..], UNKNOWN, args].concat());
+            }
+            Error::UnknownSubcommand { name, sub } => {
+                let hint = format!("'. Try {name} HELP.");
+                reply.error_bytes(&[b"ERR unknown subcommand '", &sub[..], hint.as_bytes()].concat());
+            }
+            other => reply.error(other),
+        }
+    }
+}
+
+const UNKNOWN: &[u8] = b"', with args beginning with: ";
+
+/// What a reply quotes of a client's argument: as much as a C program would print of it, at most `most` bytes.
+pub fn quoted(arg: &[u8], most: usize) -> &[u8] {
+    let end = memchr::memchr(0, arg).unwrap_or(arg.len());
+    &arg[..end.min(most)]
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -52,14 +79,11 @@ impl fmt::Display for Error {
                 f.write_str("WRONGTYPE Operation against a key holding the wrong kind of value")
             }
             Error::Arity(name) => write!(f, "ERR wrong number of arguments for '{name}' command"),
-            Error::UnknownCommand { name, args } => {
-                write!(
-                    f,
-                    "ERR unknown command '{name}', with args beginning with: {args}"
-                )
+            Error::UnknownCommand { name, .. } => {
+                write!(f, "ERR unknown command '{}'", String::from_utf8_lossy(name))
             }
-            Error::UnknownSubcommand { name, sub } => {
-                write!(f, "ERR unknown subcommand '{sub}'. Try {name} HELP.")
+            Error::UnknownSubcommand { name, .. } => {
+                write!(f, "ERR unknown subcommand. Try {name} HELP.")
             }
             Error::NoAuth => f.write_str("NOAUTH Authentication required."),
             Error::OutOfMemory => f.write_str("OOM command not allowed when used memory > 'maxmemory'."),

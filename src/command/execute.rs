@@ -5,7 +5,7 @@
 
 use super::args::Args;
 use super::context::Context;
-use super::error::Error;
+use super::error::{Error, quoted};
 use super::spec::{Handler, flag};
 use super::table::{self, Command};
 use crate::keyspace::evict::Room;
@@ -79,6 +79,7 @@ impl Executor {
         let start = reply.len();
         let spec = match resolve(args) {
             Ok(spec) => spec,
+            Err(_) if is_http(&args[0]) => return hang_up(reply, session),
             Err(error) => return self.reject(None, error, reply, session),
         };
         if let Err(error) = self.admit(spec, args, session) {
@@ -95,7 +96,7 @@ impl Executor {
         if let Err(error) = outcome {
             reply.truncate(start);
             self.server.errors.note(&error);
-            reply.error(error);
+            error.write(reply);
         }
         self.note(spec, args, session, failed);
         session.settle_reply(reply, start);
@@ -203,7 +204,7 @@ impl Executor {
             spec.stats.rejected.fetch_add(1, Relaxed);
         }
         self.server.errors.note(&error);
-        reply.error(error);
+        error.write(reply);
         session.settle_reply(reply, start);
         After::Continue
     }
@@ -223,6 +224,22 @@ impl Executor {
     }
 }
 
+/// The first word of an HTTP request's line that a browser can be made to send to any port.
+fn is_http(name: &[u8]) -> bool {
+    name.eq_ignore_ascii_case(b"POST") || name.eq_ignore_ascii_case(b"Host:")
+}
+
+/// Ends a connection without a word: what is behind the browser's lines may be commands that its user never meant.
+fn hang_up(reply: &mut Reply, session: &mut Session) -> After {
+    log::warn!(
+        "client {} closed: it sent an HTTP request, possibly an attack by way of a browser",
+        session.client.addr
+    );
+    reply.clear();
+    session.closing = true;
+    After::Continue
+}
+
 /// The row of a request: of the command, or of its subcommand.
 pub fn resolve(args: &Args<'_>) -> Result<&'static Command, Error> {
     let Some(command) = table::find(&args[0]) else {
@@ -235,23 +252,24 @@ pub fn resolve(args: &Args<'_>) -> Result<&'static Command, Error> {
         .subcommand(&args[1])
         .ok_or_else(|| Error::UnknownSubcommand {
             name: command.name.to_ascii_uppercase(),
-            sub: String::from_utf8_lossy(&args[1]).chars().take(128).collect(),
+            sub: quoted(&args[1], QUOTED_MOST).to_vec(),
         })
 }
 
+/// Bytes of a command's name, and of all its arguments together, that an error quotes.
+const QUOTED_MOST: usize = 128;
+
 fn unknown(args: &Args<'_>) -> Error {
-    let mut beginning = String::new();
+    let mut beginning = Vec::new();
     for arg in args.rest(1) {
-        if beginning.len() >= 128 {
+        if beginning.len() >= QUOTED_MOST {
             break;
         }
-        let most = 128 - beginning.len();
-        let text: String = String::from_utf8_lossy(arg).chars().take(most).collect();
-        beginning.push_str(&format!("'{text}' "));
+        let arg = quoted(arg, QUOTED_MOST - beginning.len());
+        beginning.extend_from_slice(&[b"'", arg, b"' "].concat());
     }
-    let name = String::from_utf8_lossy(&args[0]).chars().take(128).collect();
     Error::UnknownCommand {
-        name,
+        name: quoted(&args[0], QUOTED_MOST).to_vec(),
         args: beginning,
     }
 }

@@ -53,7 +53,7 @@ pub fn run_all(tier: Tier, protocol: Protocol) {
     );
 }
 
-/// First words of all lines that are commands, lowercase.
+/// First words of all lines that are commands, lowercase; and as `first|second`, for those that have subcommands.
 pub fn commands_in_scripts() -> BTreeSet<String> {
     let mut commands = BTreeSet::new();
     for path in script_files() {
@@ -62,7 +62,11 @@ pub fn commands_in_scripts() -> BTreeSet<String> {
             if line.starts_with("@scan") {
                 commands.insert("scan".to_string());
             } else if !line.is_empty() && !line.starts_with(['#', '@']) {
-                commands.insert(line.split(' ').next().expect("a word").to_lowercase());
+                let line = line.to_lowercase();
+                let mut words = line.split(' ');
+                let first = words.next().expect("a word");
+                commands.insert(first.to_string());
+                commands.extend(words.next().map(|second| format!("{first}|{second}")));
             }
         }
     }
