@@ -169,7 +169,7 @@ fn create(args: &Args<'_>, context: &mut Context<'_>) -> Outcome {
 
 fn alter(args: &Args<'_>, context: &mut Context<'_>) -> Outcome {
     let words = args.rest(3);
-    if words.len() % 2 != 0 {
+    if !words.len().is_multiple_of(2) {
         return Err(Error::Syntax);
     }
     let options: Vec<(&[u8], &[u8])> = words.chunks_exact(2).map(|pair| (pair[0], pair[1])).collect();

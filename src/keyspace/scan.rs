@@ -89,6 +89,9 @@ pub struct Wanted<'a> {
     pub values: bool,
 }
 
+/// Keys and their values; empty ones where values are not wanted.
+pub type Pairs = Vec<(Vec<u8>, Vec<u8>)>;
+
 /// The first `most` keys of those offered, in the order wanted, with their values.
 struct Best<'a> {
     wanted: &'a Wanted<'a>,
@@ -136,7 +139,7 @@ impl Best<'_> {
         }
     }
 
-    fn into_vec(self) -> Vec<(Vec<u8>, Vec<u8>)> {
+    fn into_pairs(self) -> Pairs {
         let found = self.found.into_iter();
         if self.wanted.reverse {
             found.rev().collect()
@@ -306,12 +309,7 @@ impl Keyspace {
 
     /// Keys of a logical database, ordered, with their values if wanted. Entries without a row are collected first, then
     /// merged with the store's rows; each key exists at some moment of the call, and one that exists throughout is there.
-    pub fn range_scan(
-        &self,
-        db: u8,
-        wanted: &Wanted<'_>,
-        now_ms: i64,
-    ) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError> {
+    pub fn range_scan(&self, db: u8, wanted: &Wanted<'_>, now_ms: i64) -> Result<Pairs, StoreError> {
         let physical = self.physical(db);
         let mut best = Best {
             wanted,
@@ -342,7 +340,7 @@ impl Keyspace {
             }
             self.visit_stored(&row_key, &value, now_ms, |found| best.offer(&found))?;
         }
-        Ok(best.into_vec())
+        Ok(best.into_pairs())
     }
 
     /// The range of a key.
