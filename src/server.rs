@@ -3,7 +3,7 @@
 use crate::command::replay::Replayer;
 use crate::command::table::Command;
 use crate::command::{Args, Error};
-use crate::config::Config;
+use crate::config::{Config, DEFAULT_RANGE, Tier};
 use crate::journal::{self, ReadSummary};
 use crate::keyspace::range::{Inherited, RangeMap};
 use crate::keyspace::{Effects, Keyspace, Settings};
@@ -205,7 +205,9 @@ impl Server {
         // Ranges made by RANGE CREATE; what the configuration says of a range of the same name wins.
         for range in meta.iter().flat_map(|meta| &meta.ranges) {
             let known = specs.iter().any(|spec| spec.name == range.spec.name);
-            if !known && range.spec.name != "default" {
+            // What RANGE ALTER said of the default range; its tier is the configuration's to say.
+            let altered = range.spec.name != DEFAULT_RANGE || range.spec.tier == Tier::Durable;
+            if !known && altered {
                 if let Some(why) = specs.iter().find_map(|spec| range.spec.conflict_with(spec)) {
                     return Err(StartError::new(why));
                 }

@@ -22,6 +22,7 @@ pub mod client_filter;
 pub mod config;
 pub mod connection;
 pub mod databases;
+pub mod debug;
 pub mod expiry;
 pub mod info;
 pub mod info_sections;

@@ -16,6 +16,7 @@ static FAMILIES: &[&[Spec]] = &[
     super::config::COMMANDS,
     super::connection::COMMANDS,
     super::databases::COMMANDS,
+    super::debug::COMMANDS,
     super::expiry::COMMANDS,
     super::info::COMMANDS,
     super::introspection::COMMANDS,

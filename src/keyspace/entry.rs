@@ -30,6 +30,14 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// As `TYPE` gives it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Absent => "none",
+            Kind::String => "string",
+        }
+    }
+
     fn from_u8(byte: u8) -> Kind {
         match byte {
             1 => Kind::String,

@@ -120,13 +120,19 @@ impl FlushState {
         }
     }
 
-    /// True when the row of this entry is in the store and equal to it.
-    pub(super) fn is_droppable(&self, entry: &Entry) -> bool {
+    /// True when the store holds a row of this entry's key, perhaps an older one. `STORED` alone also stands for rows
+    /// that the running flush has taken and not written yet.
+    pub(super) fn has_row(&self, entry: &Entry) -> bool {
         let phase = self.phase.load(Relaxed);
         let parity = phase & 1 != 0;
         let in_flight =
             phase & RUNNING != 0 && entry.store_has(FLUSHED) && entry.store_has(FLUSH_PARITY) == parity;
-        entry.store_has(STORED) && !entry.store_has(DIRTY) && !in_flight && !entry.is_absent()
+        entry.store_has(STORED) && !in_flight
+    }
+
+    /// True when the row of this entry is in the store and equal to it.
+    pub(super) fn is_droppable(&self, entry: &Entry) -> bool {
+        self.has_row(entry) && !entry.store_has(DIRTY) && !entry.is_absent()
     }
 
     /// Makes the next flush write its mark row whatever is dirty.

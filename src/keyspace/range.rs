@@ -132,10 +132,9 @@ impl RangeMap {
         &self.ranges[self.starts[after - 1].1]
     }
 
+    /// The range of exactly this name: names that differ in case are different names.
     pub fn by_name(&self, name: &str) -> Option<&Arc<Range>> {
-        self.ranges
-            .iter()
-            .find(|range| range.spec.name.eq_ignore_ascii_case(name))
+        self.ranges.iter().find(|range| range.spec.name == name)
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Range>> {

@@ -3,11 +3,17 @@
 //! A new map is put in place while every shard is locked, with the flush thread held off; the keys of the intervals
 //! that change hands are counted over to their new range under the same locks. Then a flush writes the ranges into the
 //! store's mark row, so that they are there after a restart, before the command replies.
+//!
+//! A key never changes its tier: a change that would make one do so is refused.
 
+use super::entry::{Entry, STORED, STORED_EXPIRES};
+use super::flush::Stored;
 use super::range::{DBS, Inherited, Range, RangeMap};
-use super::{Keyspace, StoreError};
-use crate::config::{RangeSpec, Tier};
+use super::tx::Call;
+use super::{Effects, Keyspace, StoreError};
+use crate::config::{DEFAULT_RANGE, RangeSpec};
 use crate::store::rows::{self, Row};
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -20,6 +26,8 @@ pub enum RangeError {
     Overlaps(String),
     /// Keys are in the way: they would change from one tier to another.
     HoldsKeys(String, u64),
+    /// A range that is to be dropped still has keys, and nothing was said about them.
+    NotEmpty(String, u64),
     IsDefault,
     Invalid(String),
     Store(StoreError),
@@ -33,7 +41,11 @@ impl fmt::Display for RangeError {
             RangeError::Overlaps(why) => write!(f, "ERR {why}"),
             RangeError::HoldsKeys(name, keys) => write!(
                 f,
-                "ERR {keys} keys of range '{name}' would change their tier; delete them first, or say DISCARD to delete them"
+                "ERR {keys} keys of range '{name}' would change their tier: delete them first"
+            ),
+            RangeError::NotEmpty(name, keys) => write!(
+                f,
+                "ERR Range '{name}' holds {keys} keys: say DISCARD to delete them, or KEEP to leave them to the range around it"
             ),
             RangeError::IsDefault => write!(f, "ERR The default range can't be created or dropped"),
             RangeError::Invalid(why) => write!(f, "ERR {why}"),
@@ -48,6 +60,23 @@ impl From<StoreError> for RangeError {
     }
 }
 
+/// What becomes of the keys of a range that is dropped.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Leftover {
+    /// There must be none.
+    Refuse,
+    /// They are deleted, each as `DEL` would.
+    Discard,
+    /// They belong to the range around, which must be of the same tier.
+    Keep,
+}
+
+/// Keys looked at, and deleted under their locks together, while a range is emptied.
+const SCAN_STEP: usize = 4096;
+const DELETE_STEP: usize = 32;
+/// How often a range is emptied again because others write into it meanwhile.
+const DISCARD_ROUNDS: usize = 16;
+
 impl Keyspace {
     fn specs(&self) -> Vec<RangeSpec> {
         self.ranges
@@ -61,7 +90,7 @@ impl Keyspace {
     pub fn create_range(&self, spec: RangeSpec) -> Result<(), RangeError> {
         let _change = self.change.lock();
         let mut specs = self.specs();
-        if spec.name == "default" {
+        if spec.name == DEFAULT_RANGE {
             return Err(RangeError::IsDefault);
         }
         if specs.iter().any(|other| other.name == spec.name) {
@@ -71,7 +100,7 @@ impl Keyspace {
             return Err(RangeError::Overlaps(why));
         }
         specs.push(spec);
-        self.change_to(&specs)
+        self.change_to(&specs, None)
     }
 
     /// Changes options of a range: pairs of name and value.
@@ -85,13 +114,13 @@ impl Keyspace {
         for (option, value) in options {
             spec.options.set(option, value).map_err(RangeError::Invalid)?;
         }
-        self.change_to(&specs)
+        self.change_to(&specs, None)
     }
 
-    /// Removes a range; its keys belong to the range around it, which must be of the same tier if there are any.
-    pub fn drop_range(&self, name: &str) -> Result<(), RangeError> {
+    /// Removes a range.
+    pub fn drop_range(&self, name: &str, leftover: Leftover, now_ms: i64) -> Result<(), RangeError> {
         let _change = self.change.lock();
-        if name == "default" {
+        if name == DEFAULT_RANGE {
             return Err(RangeError::IsDefault);
         }
         let mut specs = self.specs();
@@ -100,7 +129,69 @@ impl Keyspace {
         if specs.len() == before {
             return Err(RangeError::Unknown(name.into()));
         }
-        self.change_to(&specs)
+        let empty = (leftover != Leftover::Keep).then_some(name);
+        for _ in 0..DISCARD_ROUNDS {
+            if leftover == Leftover::Discard {
+                self.empty_range(name, now_ms)?;
+            }
+            match self.change_to(&specs, empty) {
+                Err(RangeError::NotEmpty(..)) if leftover == Leftover::Discard => {}
+                done => return done,
+            }
+        }
+        self.change_to(&specs, empty)
+    }
+
+    /// Deletes every key of a range, some at a time, while others go on.
+    fn empty_range(&self, name: &str, now_ms: i64) -> Result<(), StoreError> {
+        let mut effects = Effects::default();
+        let map = self.ranges.load();
+        let Some(range) = map.by_name(name) else {
+            return Ok(());
+        };
+        for db in 0..DBS as u8 {
+            let held = || range.counters.keys[self.physical(db) as usize].load(Relaxed) > 0;
+            let mut cursor = 0;
+            while held() {
+                let mut found: Vec<Vec<u8>> = Vec::new();
+                // No time is past the beginning of time: keys that have expired are met too.
+                cursor = self.scan(db, cursor, SCAN_STEP, i64::MIN, |key| {
+                    if map.find(key.key).spec.name == name {
+                        found.push(key.key.to_vec());
+                    }
+                })?;
+                for keys in found.chunks(DELETE_STEP) {
+                    self.delete_keys(db, keys, now_ms, &mut effects)?;
+                }
+                if cursor == 0 {
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn delete_keys(
+        &self,
+        db: u8,
+        keys: &[Vec<u8>],
+        now_ms: i64,
+        effects: &mut Effects,
+    ) -> Result<(), StoreError> {
+        let keys: Vec<&[u8]> = keys.iter().map(Vec::as_slice).collect();
+        let call = Call {
+            db,
+            now_ms,
+            keys: &keys,
+            received: &[],
+            replay: None,
+        };
+        let mut tx = self.begin(call, effects)?;
+        for key in &keys {
+            tx.delete(key);
+        }
+        tx.commit();
+        Ok(())
     }
 
     /// Changes what ranges inherit from the server's configuration.
@@ -119,8 +210,9 @@ impl Keyspace {
         self.ranges.store(Arc::new(map));
     }
 
-    /// Puts a new set of ranges in place, with its counts, and makes it durable.
-    fn change_to(&self, specs: &[RangeSpec]) -> Result<(), RangeError> {
+    /// Puts a new set of ranges in place, with its counts, and makes it durable. The range named by `empty` must hold
+    /// no keys.
+    fn change_to(&self, specs: &[RangeSpec], empty: Option<&str>) -> Result<(), RangeError> {
         let (inherited, same_bounds) = {
             let old = self.ranges.load();
             let same = old.iter().count() == specs.len()
@@ -135,108 +227,145 @@ impl Keyspace {
             let _guards = self.lock_all();
             self.install(map);
         } else {
-            self.install_counted(map)?;
+            self.install_counted(map, empty)?;
         }
         self.flush.force();
         Ok(self.flush.run_and_wait()?)
     }
 
-    /// Installs a map whose intervals differ: every key's counts move to its new range.
-    fn install_counted(&self, map: RangeMap) -> Result<(), RangeError> {
-        // What is in the store is first made equal to what is resident, so that most rows need not be looked at twice.
+    /// Installs a map in which ranges have come or gone: every key's counts move to its new range. Of the store, only
+    /// the rows of those ranges are read.
+    fn install_counted(&self, map: RangeMap, empty: Option<&str>) -> Result<(), RangeError> {
+        // What is in the store is first made equal to what is resident, so that few changes are left to count.
         self.flush.run_and_wait()?;
         let mut stored = self.flush.stored();
         let guards = self.lock_all();
         let old = self.ranges.load();
-        let mut moved: Vec<Move> = Vec::new();
-        for state in &guards {
-            for entry in state.iter() {
-                let (from, to) = (old.find(entry.key()), map.find(entry.key()));
-                if from.spec.name != to.spec.name {
-                    let row = entry.store_has(super::entry::STORED);
-                    let keys = i64::from(!entry.is_absent());
-                    let expires = [
-                        i64::from(entry.expiry().is_some()),
-                        i64::from(entry.store_has(super::entry::STORED_EXPIRES)),
-                    ];
-                    moved.push(Move {
-                        from: from.clone(),
-                        to: to.clone(),
-                        db: entry.db(),
-                        keys,
-                        expires,
-                        bytes: entry.size() as i64,
-                        row,
-                        cold: 0,
-                    });
+        if let Some(range) = empty.and_then(|name| old.by_name(name)) {
+            let keys = range.counters.total_keys();
+            if keys > 0 {
+                return Err(RangeError::NotEmpty(range.spec.name.clone(), keys as u64));
+            }
+        }
+        let mut moves = Moves::default();
+        for entry in guards.iter().flat_map(|state| state.iter()) {
+            moves.add_resident(old.find(entry.key()), map.find(entry.key()), entry);
+        }
+        for (start, end) in changed_intervals(&old, &map) {
+            for db in 0..DBS as u8 {
+                let (from, to) = rows::interval(db, &start, end.as_deref());
+                for row in self.store.scan(from, to, false) {
+                    let (row_key, value) = row?;
+                    let Some((_, key)) = rows::split_object_key(&row_key) else {
+                        continue;
+                    };
+                    let row = Row::decode(&value).map_err(StoreError::new)?;
+                    let hash = self.hasher.hash(db, key);
+                    let cold = guards[self.shard_of(hash)].find(hash, db, key).is_none();
+                    if cold && self.row_stands(db, &row) {
+                        moves.add_cold(old.find(key), map.find(key), db, &row);
+                    }
                 }
             }
         }
-        let (first, _) = rows::db_bounds(0);
-        let (_, end) = rows::db_bounds(DBS as u8 - 1);
-        for row in self.store.scan(first, end, false) {
-            let (row_key, value) = row?;
-            let Some((db, key)) = rows::split_object_key(&row_key) else {
-                continue;
-            };
-            let (from, to) = (old.find(key), map.find(key));
-            let hash = self.hasher.hash(db, key);
-            if from.spec.name == to.spec.name || guards[self.shard_of(hash)].find(hash, db, key).is_some() {
-                continue;
-            }
-            let row = Row::decode(&value).map_err(StoreError::new)?;
-            if self.row_stands(db, &row) {
-                let expires = i64::from(row.expiry.is_some());
-                moved.push(Move {
-                    from: from.clone(),
-                    to: to.clone(),
-                    db,
-                    keys: 1,
-                    expires: [expires; 2],
-                    bytes: 0,
-                    row: true,
-                    cold: 1,
-                });
-            }
-        }
-        let stuck = moved
-            .iter()
-            .filter(|moved| moved.from.spec.tier != moved.to.spec.tier && moved.keys > 0);
-        if let Some(name) = stuck.clone().map(|moved| moved.from.spec.name.clone()).next() {
-            return Err(RangeError::HoldsKeys(name, stuck.count() as u64));
-        }
-        moved.iter().for_each(|moved| moved.apply(&mut stored));
+        moves.check_tiers()?;
+        moves.apply(&mut stored);
         self.install(map);
         Ok(())
     }
 }
 
-/// One key that changes its range.
+/// The intervals whose keys change hands between two maps that differ by ranges which came or went.
+fn changed_intervals(old: &RangeMap, new: &RangeMap) -> Vec<(Vec<u8>, Option<Vec<u8>>)> {
+    let only_in = |map: &RangeMap, other: &RangeMap| -> Vec<_> {
+        map.iter()
+            .filter(|range| other.by_name(&range.spec.name).is_none())
+            .flat_map(|range| map.intervals(&range.spec.name))
+            .collect()
+    };
+    [only_in(old, new), only_in(new, old)].concat()
+}
+
+/// What goes from one range to another in one database.
 struct Move {
     from: Arc<Range>,
     to: Arc<Range>,
-    db: u8,
     keys: i64,
-    /// Of the key, and of its row.
-    expires: [i64; 2],
+    expires: i64,
     bytes: i64,
-    row: bool,
+    /// Rows of the store, and those of them that have an expiry; a tombstone has its row still.
+    rows: i64,
+    row_expires: i64,
     cold: i64,
 }
 
-impl Move {
-    fn apply(&self, stored: &mut super::flush::Stored) {
-        let db = self.db as usize;
-        for (range, sign) in [(&self.from, -1), (&self.to, 1)] {
-            let counters = &range.counters;
-            counters.keys[db].fetch_add(sign * self.keys, Relaxed);
-            counters.expires[db].fetch_add(sign * self.expires[0], Relaxed);
-            counters.bytes.fetch_add(sign * self.bytes, Relaxed);
-            counters.cold.fetch_add(sign * self.cold, Relaxed);
-            if self.row && range.spec.tier == Tier::Durable {
+/// What changes hands, by database and by the addresses of both ranges.
+#[derive(Default)]
+struct Moves(HashMap<(u8, *const Range, *const Range), Move>);
+
+impl Moves {
+    /// The sums for a pair of ranges; none when the key stays where it is.
+    fn between(&mut self, db: u8, from: &Arc<Range>, to: &Arc<Range>) -> Option<&mut Move> {
+        if from.spec.name == to.spec.name {
+            return None;
+        }
+        let pair = (db, Arc::as_ptr(from), Arc::as_ptr(to));
+        Some(self.0.entry(pair).or_insert_with(|| Move {
+            from: from.clone(),
+            to: to.clone(),
+            keys: 0,
+            expires: 0,
+            bytes: 0,
+            rows: 0,
+            row_expires: 0,
+            cold: 0,
+        }))
+    }
+
+    fn add_resident(&mut self, from: &Arc<Range>, to: &Arc<Range>, entry: &Entry) {
+        if let Some(sums) = self.between(entry.db(), from, to) {
+            sums.keys += i64::from(!entry.is_absent());
+            sums.expires += i64::from(entry.expiry().is_some());
+            sums.bytes += entry.size() as i64;
+            sums.rows += i64::from(entry.store_has(STORED));
+            sums.row_expires += i64::from(entry.store_has(STORED_EXPIRES));
+        }
+    }
+
+    fn add_cold(&mut self, from: &Arc<Range>, to: &Arc<Range>, db: u8, row: &Row<'_>) {
+        if let Some(sums) = self.between(db, from, to) {
+            let expires = i64::from(row.expiry.is_some());
+            sums.keys += 1;
+            sums.expires += expires;
+            sums.rows += 1;
+            sums.row_expires += expires;
+            sums.cold += 1;
+        }
+    }
+
+    /// Refuses when keys would go from one tier to the other.
+    fn check_tiers(&self) -> Result<(), RangeError> {
+        let stuck = |sums: &&Move| sums.from.spec.tier != sums.to.spec.tier && sums.keys > 0;
+        let Some(first) = self.0.values().find(stuck) else {
+            return Ok(());
+        };
+        let keys: i64 = self.0.values().filter(stuck).map(|sums| sums.keys).sum();
+        Err(RangeError::HoldsKeys(first.from.spec.name.clone(), keys as u64))
+    }
+
+    fn apply(&self, stored: &mut Stored) {
+        for ((db, ..), sums) in &self.0 {
+            let db = *db as usize;
+            for (range, sign) in [(&sums.from, -1), (&sums.to, 1)] {
+                let counters = &range.counters;
+                counters.keys[db].fetch_add(sign * sums.keys, Relaxed);
+                counters.expires[db].fetch_add(sign * sums.expires, Relaxed);
+                counters.bytes.fetch_add(sign * sums.bytes, Relaxed);
+                counters.cold.fetch_add(sign * sums.cold, Relaxed);
+                // A tombstone in what becomes a memory range takes its row's count along, and back at the next flush.
                 let counts = stored.counts.entry(range.spec.name.clone()).or_default();
-                counts.0[db] += sign;
-                counts.1[db] += sign * self.expires[1];
+                counts.0[db] += sign * sums.rows;
+                counts.1[db] += sign * sums.row_expires;
             }
         }
     }

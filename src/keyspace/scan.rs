@@ -1,9 +1,10 @@
 //! Iteration over keys: `SCAN`, `KEYS`, `RANDOMKEY`, `RANGE SCAN`.
 //!
-//! A scan has two parts. First the shards, in order: of each the resident entries that are *not* in the store, in the
-//! order of the low half of their hashes. Then the store's rows in key order, passing over those whose resident entry
-//! is a tombstone or has expired. A key that exists throughout stands in one of the two at every moment, and moves
-//! only from the first to the second (a flush), never back; so it is returned.
+//! A scan has two parts. First the shards, in order: of each the resident entries that have *no row* in the store, in
+//! the order of the low half of their hashes. Then the store's rows in key order, passing over those whose resident
+//! entry is a tombstone or has expired. A key that exists throughout stands in one of the two at every moment, and
+//! moves only from the first to the second (a flush), never back; so it is returned. One that moves meanwhile, or that
+//! a flush is just writing anew, may be returned twice.
 //!
 //! ```text
 //! cursor, first part:   0 | shard:16 bits at 32 | low half of a hash: go on at or above it
@@ -14,7 +15,7 @@
 //! kept for the newest cursors; one that has been forgotten starts the second part again.
 
 use super::Keyspace;
-use super::entry::{Entry, STORED};
+use super::entry::{Entry, Kind};
 use super::range::Range;
 use crate::store::StoreError;
 use crate::store::rows::{self, Row};
@@ -59,11 +60,98 @@ pub struct Found<'a> {
     pub key: &'a [u8],
     /// The name of its type, as `TYPE` gives it.
     pub kind: &'static str,
+    /// Unix milliseconds.
+    pub expiry: Option<i64>,
+    /// The bytes of a string.
+    pub value: &'a [u8],
+}
+
+impl<'a> Found<'a> {
+    fn resident(entry: &'a Entry) -> Found<'a> {
+        Found {
+            key: entry.key(),
+            kind: kind_name(entry),
+            expiry: entry.expiry(),
+            value: entry.value(),
+        }
+    }
+}
+
+/// What `range_scan` is asked for: keys of [start, end).
+pub struct Wanted<'a> {
+    pub start: &'a [u8],
+    /// The first key behind it; without one, all that follow are in it.
+    pub end: Option<&'a [u8]>,
+    /// So many keys from the beginning, or from the end when `reverse`.
+    pub most: usize,
+    pub reverse: bool,
+    /// Values too, not only keys.
+    pub values: bool,
+}
+
+/// Keys and their values; empty ones where values are not wanted.
+pub type Pairs = Vec<(Vec<u8>, Vec<u8>)>;
+
+/// The first `most` keys of those offered, in the order wanted, with their values.
+struct Best<'a> {
+    wanted: &'a Wanted<'a>,
+    found: BTreeMap<Vec<u8>, Vec<u8>>,
+}
+
+impl Best<'_> {
+    fn is_inside(&self, key: &[u8]) -> bool {
+        key >= self.wanted.start && self.wanted.end.is_none_or(|end| key < end)
+    }
+
+    /// False when `most` keys are there already that all come before this one.
+    fn admits(&self, key: &[u8]) -> bool {
+        if self.found.len() < self.wanted.most {
+            return true;
+        }
+        match self.last() {
+            Some(last) if self.wanted.reverse => key > last,
+            Some(last) => key < last,
+            None => false,
+        }
+    }
+
+    fn last(&self) -> Option<&[u8]> {
+        let last = if self.wanted.reverse {
+            self.found.first_key_value()
+        } else {
+            self.found.last_key_value()
+        };
+        last.map(|(key, _)| key.as_slice())
+    }
+
+    fn offer(&mut self, found: &Found<'_>) {
+        if !self.admits(found.key) {
+            return;
+        }
+        let value = if self.wanted.values { found.value } else { b"" };
+        self.found.insert(found.key.to_vec(), value.to_vec());
+        if self.found.len() > self.wanted.most {
+            if self.wanted.reverse {
+                self.found.pop_first();
+            } else {
+                self.found.pop_last();
+            }
+        }
+    }
+
+    fn into_pairs(self) -> Pairs {
+        let found = self.found.into_iter();
+        if self.wanted.reverse {
+            found.rev().collect()
+        } else {
+            found.collect()
+        }
+    }
 }
 
 impl Keyspace {
     /// One step of a scan of a logical database from `cursor` (0 starts): visits about `count` keys, or more where one
-    /// place holds more. Returns the cursor to go on with; 0 ends.
+    /// place holds more. Returns the cursor to go on with; 0 ends. `visit` runs while a shard is locked.
     pub fn scan(
         &self,
         db: u8,
@@ -77,7 +165,7 @@ impl Keyspace {
         while cursor & IN_STORE == 0 {
             let shard = (cursor >> 32) as usize;
             if shard >= self.shards.len() {
-                if self.keys_in_store() == 0 {
+                if !self.any_durable() {
                     return Ok(0);
                 }
                 cursor = IN_STORE;
@@ -89,24 +177,17 @@ impl Keyspace {
             });
             left = left.saturating_sub(seen);
             if left == 0 {
-                return Ok(
-                    if cursor >> 32 >= self.shards.len() as u64 && self.keys_in_store() == 0 {
-                        0
-                    } else {
-                        cursor
-                    },
-                );
+                let done = cursor >> 32 >= self.shards.len() as u64 && !self.any_durable();
+                return Ok(if done { 0 } else { cursor });
             }
         }
-        self.scan_store(physical, self.positions.recall(cursor), left, now_ms, visit)
+        let from = self.positions.recall(cursor);
+        let next = self.scan_store(physical, from, left, now_ms, visit)?;
+        Ok(next.map_or(0, |position| self.positions.remember(position)))
     }
 
-    fn keys_in_store(&self) -> i64 {
-        if self.ranges.load().iter().any(|range| range.is_durable()) {
-            i64::MAX
-        } else {
-            0
-        }
+    fn any_durable(&self) -> bool {
+        self.ranges.load().iter().any(|range| range.is_durable())
     }
 
     /// Visits entries of a shard from `order` on; the order to go on from, if any are left.
@@ -121,7 +202,7 @@ impl Keyspace {
     ) -> (usize, Option<u32>) {
         let state = self.shards[shard].lock();
         let wanted = |entry: &&Entry| {
-            entry.db() == db && !entry.is_absent() && !entry.store_has(STORED) && !entry.is_expired(now_ms)
+            entry.db() == db && !entry.is_absent() && !self.flush.has_row(entry) && !entry.is_expired(now_ms)
         };
         let order_of = |entry: &Entry| self.hasher.hash(db, entry.key()) as u32;
         let mut found: Vec<(u32, &Entry)> = state
@@ -136,15 +217,13 @@ impl Keyspace {
         while taken > 0 && taken < found.len() && found[taken].0 == found[taken - 1].0 {
             taken += 1;
         }
-        for (_, entry) in &found[..taken] {
-            visit(Found {
-                key: entry.key(),
-                kind: kind_name(entry),
-            });
-        }
+        found[..taken]
+            .iter()
+            .for_each(|(_, entry)| visit(Found::resident(entry)));
         (taken, found.get(taken).map(|(at, _)| *at))
     }
 
+    /// Visits the keys of up to `most` rows from `from` on; the row key to go on from, if any are left.
     fn scan_store(
         &self,
         db: u8,
@@ -152,35 +231,45 @@ impl Keyspace {
         most: usize,
         now_ms: i64,
         mut visit: impl FnMut(Found<'_>),
-    ) -> Result<u64, StoreError> {
+    ) -> Result<Option<Vec<u8>>, StoreError> {
         let (first, end) = rows::db_bounds(db);
         let from = if from.is_empty() { first } else { from };
         for (seen, row) in self.store.scan(from, end, false).enumerate() {
             let (row_key, value) = row?;
             if seen == most {
-                return Ok(self.positions.remember(row_key.into_vec()));
+                return Ok(Some(row_key.into_vec()));
             }
-            let Some((db, key)) = rows::split_object_key(&row_key) else {
-                continue;
-            };
-            let row = Row::decode(&value).map_err(StoreError::new)?;
-            if let Some(kind) = self.kind_of_stored(db, key, &row, now_ms) {
-                visit(Found { key, kind });
-            }
+            self.visit_stored(&row_key, &value, now_ms, &mut visit)?;
         }
-        Ok(0)
+        Ok(None)
     }
 
-    /// The type of a key that has a row, if the key exists and has not been returned as not stored.
-    fn kind_of_stored(&self, db: u8, key: &[u8], row: &Row<'_>, now_ms: i64) -> Option<&'static str> {
+    /// Visits the key of a row, if the key exists: what is resident is newer than the row.
+    fn visit_stored(
+        &self,
+        row_key: &[u8],
+        value: &[u8],
+        now_ms: i64,
+        visit: impl FnOnce(Found<'_>),
+    ) -> Result<(), StoreError> {
+        let Some((db, key)) = rows::split_object_key(row_key) else {
+            return Ok(());
+        };
+        let row = Row::decode(value).map_err(StoreError::new)?;
         let hash = self.hasher.hash(db, key);
         let state = self.shards[self.shard_of(hash)].lock();
         match state.find(hash, db, key) {
-            Some(entry) if entry.is_absent() || entry.is_expired(now_ms) => None,
-            Some(entry) => Some(kind_name(entry)),
-            None if !self.row_stands(db, row) || row.expiry.is_some_and(|at| at <= now_ms) => None,
-            None => Some("string"),
+            Some(entry) if entry.is_absent() || entry.is_expired(now_ms) => {}
+            Some(entry) => visit(Found::resident(entry)),
+            None if !self.row_stands(db, &row) || row.expiry.is_some_and(|at| at <= now_ms) => {}
+            None => visit(Found {
+                key,
+                kind: Kind::String.name(),
+                expiry: row.expiry,
+                value: row.string().map_err(StoreError::new)?,
+            }),
         }
+        Ok(())
     }
 
     /// Some key of a logical database; none when it is empty.
@@ -208,112 +297,50 @@ impl Keyspace {
         let mut found = None;
         let from = [&rows::db_bounds(physical).0[..], &[fastrand::u8(..)]].concat();
         self.scan_store(physical, from, 16, now_ms, |key| found = Some(key.key.to_vec()))?;
-        if found.is_none() {
-            self.scan(db, 0, 1 << 20, now_ms, |key| found = Some(key.key.to_vec()))?;
-        }
-        Ok(found)
-    }
-
-    /// Keys of a logical database in [start, end), ordered, at most `most`, with their values. Resident and stored keys
-    /// are merged; each exists at some moment of the call.
-    pub fn range_scan(
-        &self,
-        db: u8,
-        bounds: (&[u8], Option<&[u8]>),
-        most: usize,
-        reverse: bool,
-        now_ms: i64,
-    ) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError> {
-        let physical = self.physical(db);
-        let (start, end) = bounds;
-        let inside = |key: &[u8]| key >= start && end.is_none_or(|end| key < end);
-        let mut found: BTreeMap<Vec<u8>, Vec<u8>> = BTreeMap::new();
-        let trim = |found: &mut BTreeMap<Vec<u8>, Vec<u8>>| {
-            if found.len() > most {
-                if reverse {
-                    found.pop_first()
-                } else {
-                    found.pop_last()
-                };
-            }
-        };
-        for shard in &self.shards {
-            let state = shard.lock();
-            let live =
-                |entry: &&Entry| entry.db() == physical && !entry.is_absent() && !entry.is_expired(now_ms);
-            for entry in state.iter().filter(live).filter(|entry| inside(entry.key())) {
-                found.insert(entry.key().to_vec(), entry.value().to_vec());
-                trim(&mut found);
-            }
-        }
-        let to = end.map_or_else(
-            || rows::db_bounds(physical).1,
-            |end| rows::object_key(physical, end),
-        );
-        let mut stored = 0;
-        for row in self.store.scan(rows::object_key(physical, start), to, reverse) {
-            let (row_key, value) = row?;
-            let Some((db, key)) = rows::split_object_key(&row_key) else {
-                continue;
-            };
-            let row = Row::decode(&value).map_err(StoreError::new)?;
-            if found.contains_key(key) {
-                stored += 1;
-            } else if self.is_cold(db, key)
-                && self.row_stands(db, &row)
-                && row.expiry.is_none_or(|at| at > now_ms)
-            {
-                found.insert(key.to_vec(), row.string().map_err(StoreError::new)?.to_vec());
-                trim(&mut found);
-                stored += 1;
-            }
-            if stored >= most {
+        let mut cursor = 0;
+        while found.is_none() {
+            cursor = self.scan(db, cursor, 1 << 10, now_ms, |key| found = Some(key.key.to_vec()))?;
+            if cursor == 0 {
                 break;
             }
         }
-        let found = found.into_iter();
-        Ok(if reverse {
-            found.rev().collect()
-        } else {
-            found.collect()
-        })
+        Ok(found)
     }
 
-    /// True when no entry, not even a tombstone, is resident for this key.
-    fn is_cold(&self, db: u8, key: &[u8]) -> bool {
-        let hash = self.hasher.hash(db, key);
-        self.shards[self.shard_of(hash)]
-            .lock()
-            .find(hash, db, key)
-            .is_none()
-    }
-
-    /// Visits every key of an interval in every database, resident or cold: (logical database, key).
-    pub fn each_key_within(
-        &self,
-        intervals: &[(Vec<u8>, Option<Vec<u8>>)],
-        now_ms: i64,
-    ) -> Result<Vec<(u8, Vec<u8>)>, StoreError> {
-        let inside = |key: &[u8]| {
-            intervals.iter().any(|(start, end)| {
-                key >= start.as_slice() && end.as_ref().is_none_or(|end| key < end.as_slice())
-            })
+    /// Keys of a logical database, ordered, with their values if wanted. Entries without a row are collected first, then
+    /// merged with the store's rows; each key exists at some moment of the call, and one that exists throughout is there.
+    pub fn range_scan(&self, db: u8, wanted: &Wanted<'_>, now_ms: i64) -> Result<Pairs, StoreError> {
+        let physical = self.physical(db);
+        let mut best = Best {
+            wanted,
+            found: BTreeMap::new(),
         };
-        let mut found = Vec::new();
-        for db in 0..super::range::DBS as u8 {
-            let mut cursor = 0;
-            loop {
-                cursor = self.scan(db, cursor, 4096, now_ms, |key| {
-                    if inside(key.key) {
-                        found.push((db, key.key.to_vec()));
-                    }
-                })?;
-                if cursor == 0 {
-                    break;
+        if wanted.end.is_some_and(|end| wanted.start >= end) {
+            return Ok(Vec::new());
+        }
+        for shard in &self.shards {
+            let state = shard.lock();
+            for entry in state.iter() {
+                let takes = entry.db() == physical
+                    && !entry.is_absent()
+                    && best.is_inside(entry.key())
+                    && !self.flush.has_row(entry)
+                    && !entry.is_expired(now_ms);
+                if takes {
+                    best.offer(&Found::resident(entry));
                 }
             }
         }
-        Ok(found)
+        let (from, to) = rows::interval(physical, wanted.start, wanted.end);
+        for row in self.store.scan(from, to, wanted.reverse) {
+            let (row_key, value) = row?;
+            // Rows come in the order wanted: behind one that is too late, all are.
+            if rows::split_object_key(&row_key).is_some_and(|(_, key)| !best.admits(key)) {
+                break;
+            }
+            self.visit_stored(&row_key, &value, now_ms, |found| best.offer(&found))?;
+        }
+        Ok(best.into_pairs())
     }
 
     /// The range of a key.
@@ -324,8 +351,5 @@ impl Keyspace {
 
 /// The name of an entry's type.
 pub fn kind_name(entry: &Entry) -> &'static str {
-    match entry.kind() {
-        super::entry::Kind::String => "string",
-        super::entry::Kind::Absent => "none",
-    }
+    entry.kind().name()
 }

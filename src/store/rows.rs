@@ -121,6 +121,12 @@ pub fn db_bounds(db: u8) -> (Vec<u8>, Vec<u8>) {
     )
 }
 
+/// The row keys of the objects of a database with keys in [start, end); without an end, of all that follow.
+pub fn interval(db: u8, start: &[u8], end: Option<&[u8]>) -> (Vec<u8>, Vec<u8>) {
+    let to = end.map_or_else(|| db_bounds(db).1, |end| object_key(db, end));
+    (object_key(db, start), to)
+}
+
 pub fn push_expiry_key(out: &mut Vec<u8>, at_ms: i64, db: u8, key: &[u8]) {
     out.push(EXPIRY);
     out.extend_from_slice(&(at_ms.max(0) as u64).to_be_bytes());
