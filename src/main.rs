@@ -33,6 +33,8 @@ fn main() -> ExitCode {
 }
 
 fn serve(startup: Startup) -> ExitCode {
+    // Crash points for tests of recovery; see `journal::crash_point`. None without the variable.
+    let _scenario = std::env::var_os("FAILPOINTS").map(|_| fail::FailScenario::setup());
     let Startup {
         config,
         file,

@@ -69,6 +69,11 @@ struct Shared {
     wake_syncer: (Mutex<()>, Condvar),
 }
 
+/// A place where the tests of recovery end the process: `FAILPOINTS="name=2*off->return"` in its environment.
+pub fn crash_point(name: &'static str) {
+    fail::fail_point!(name, |_| std::process::abort());
+}
+
 pub fn unix_ms() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)

@@ -85,6 +85,7 @@ pub fn create(dir: &Path, first_offset: u64, created_ms: u64) -> io::Result<File
         .write(true)
         .truncate(true)
         .open(path)?;
+    super::crash_point("segment-before-header");
     // A crash here leaves a file shorter than its header: the reader takes it for the torn end of the journal.
     file.write_all(
         &SegmentHeader {
@@ -119,6 +120,7 @@ pub fn remove_below(dir: &Path, mark: u64) -> io::Result<()> {
     let segments = list(dir)?;
     for pair in segments.windows(2) {
         if pair[1].first_offset <= mark {
+            super::crash_point("trim-before-remove");
             fs::remove_file(&pair[0].path)?;
         }
     }

@@ -21,6 +21,7 @@ use super::entry::{DIRTY, Entry, FLUSH_PARITY, FLUSHED, STORED, STORED_EXPIRES};
 use super::range::DBS;
 use super::shard::ShardState;
 use super::{Keyspace, StoreError};
+use crate::journal::crash_point;
 use crate::store::flush::{Batch, Meta, RangeMeta, wipe};
 use crate::store::rows;
 use parking_lot::{Condvar, Mutex, MutexGuard};
@@ -300,7 +301,7 @@ impl Keyspace {
         state.mark.store(mark, Relaxed);
         state.flushes.fetch_add(1, Relaxed);
         state.last_success_ms.store(crate::journal::unix_ms(), Relaxed);
-        fail::fail_point!("flush-before-trim");
+        crash_point("flush-before-trim");
         // A crash here is fine: segments below the mark are skipped and removed by the next flush.
         if let Err(error) = journal.remove_below(mark) {
             log::warn!("journal: old segments could not be removed: {error}");

@@ -81,6 +81,7 @@ impl Keyspace {
         self.recovery.active.store(true, Relaxed);
         let summary = journal::read(dir, mark, |header, payload| apply(self, header, payload))
             .map_err(RecoverError::Journal)?;
+        journal::crash_point("recover-before-open");
         self.recovery.active.store(false, Relaxed);
         self.recovery.newer.lock().clear();
         let journal = Journal::open(dir, summary.end, options).map_err(RecoverError::Io)?;

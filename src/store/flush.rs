@@ -7,6 +7,7 @@ use super::StoreError;
 use super::block::BlockStore;
 use super::rows;
 use crate::config::RangeSpec;
+use crate::journal::crash_point;
 use rocksdb::SstFileWriter;
 use serde::{Deserialize, Serialize};
 
@@ -123,10 +124,10 @@ impl Batch {
             }
         }
         writer.finish()?;
-        fail::fail_point!("flush-before-ingest");
+        crash_point("flush-before-ingest");
         // A crash here is fine: the file is not yet part of the store, and the journal still has its rows.
         store.ingest(&path)?;
-        fail::fail_point!("flush-after-ingest");
+        crash_point("flush-after-ingest");
         Ok(())
     }
 }
@@ -140,7 +141,10 @@ pub fn wipe(store: &BlockStore, db: u8, meta: &Meta) -> Result<(), StoreError> {
     let (from, to) = rows::db_bounds(db);
     writer.delete_range(from, to)?;
     writer.finish()?;
-    store.ingest(&path)
+    crash_point("wipe-before-ingest");
+    store.ingest(&path)?;
+    crash_point("wipe-after-ingest");
+    Ok(())
 }
 
 #[cfg(test)]

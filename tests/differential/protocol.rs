@@ -117,10 +117,6 @@ pub fn run(pair: &Pair) {
             byte_by_byte(conn, bytes)
         });
     }
-    let long_line = [b"ECHO ".as_slice(), &[b'a'; 70_000], b"\r\nPING\r\n"].concat();
-    compare("an inline request of 70,000 bytes", &|conn| {
-        in_one_write(conn, &long_line)
-    });
     compare("64 KB without a line end", &|conn| {
         in_one_write(conn, &[b'a'; 70_000])
     });
