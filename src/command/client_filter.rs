@@ -1,7 +1,7 @@
 //! The filters of CLIENT KILL and CLIENT LIST.
 
 use super::args::Args;
-use super::error::Error;
+use super::error::{Error, quoted};
 use crate::net::clients::Client;
 
 /// One condition on a client.
@@ -36,7 +36,7 @@ pub fn by_type(name: &[u8]) -> Result<Filter, Error> {
     } else if ["slave", "replica", "master", "pubsub"].into_iter().any(is) {
         Ok(Filter::Normal(false))
     } else {
-        let name = String::from_utf8_lossy(name);
+        let name = String::from_utf8_lossy(quoted(name, usize::MAX));
         Err(Error::new(format!("ERR Unknown client type '{name}'")))
     }
 }
@@ -80,7 +80,7 @@ impl KillFilter {
             Filter::Laddr(value.to_vec())
         } else if args.is(at, "USER") {
             if value != b"default" {
-                let user = String::from_utf8_lossy(value);
+                let user = String::from_utf8_lossy(quoted(value, usize::MAX));
                 return Err(Error::new(format!("ERR No such user '{user}'")));
             }
             return Ok(());

@@ -2,7 +2,7 @@
 
 use super::args::Args;
 use super::context::Context;
-use super::error::Error;
+use super::error::{Error, quoted};
 use super::spec::{Handler, Outcome, Spec, acl, flag::*};
 use crate::net::session::Session;
 use crate::resp::{Protocol, Reply};
@@ -169,7 +169,7 @@ impl<'a> Greeting<'a> {
                 super::client::check_name(name)?;
                 greeting.name = Some(name);
             } else {
-                let word = String::from_utf8_lossy(words.value()?);
+                let word = String::from_utf8_lossy(quoted(words.value()?, usize::MAX));
                 return Err(Error::new(format!("ERR Syntax error in HELLO option '{word}'")));
             }
         }

@@ -9,7 +9,7 @@ use super::info_sections::{MemoryFigures, percent, ratio};
 use super::spec::{Handler, Outcome, Spec, flag::*, key};
 use crate::keyspace::Tx;
 use crate::keyspace::range::DBS;
-use crate::observe::memory;
+use crate::observe::{memory, process};
 use crate::resp::Reply;
 use crate::server::Server;
 use std::fmt::Write;
@@ -232,9 +232,11 @@ fn diagnosis(server: &Server) -> String {
              if it stays so, a restart puts them together."
         ));
     }
-    if fragmentation < 1.0 {
+    let swapped = process::swapped();
+    if swapped > 0 {
         note(format_args!(
-            "Part of the memory is swapped out. The machine has too little, or maxmemory is too high."
+            "{} of the server are swapped out. The machine has too little memory, or maxmemory is too high.",
+            human(swapped)
         ));
     }
     if most > 0 && server.keyspace.memory_bytes() > most / 10 * 9 {

@@ -47,9 +47,20 @@ fn parse_stat(stat: &str) -> Option<CpuTime> {
 /// Bytes of memory of the machine; 0 when it does not say.
 pub fn system_memory() -> u64 {
     let text = read("/proc/meminfo").unwrap_or_default();
-    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"));
-    let kilobytes = line.and_then(|line| line.split_ascii_whitespace().next()?.parse::<u64>().ok());
-    kilobytes.unwrap_or(0) * 1024
+    kilobytes(&text, "MemTotal:") * 1024
+}
+
+/// Bytes of this process that have been swapped out.
+pub fn swapped() -> u64 {
+    let text = read("/proc/self/status").unwrap_or_default();
+    kilobytes(&text, "VmSwap:") * 1024
+}
+
+/// The figure behind a name in a list of the kernel's; 0 when it is not there.
+fn kilobytes(text: &str, name: &str) -> u64 {
+    let line = text.lines().find_map(|line| line.strip_prefix(name));
+    line.and_then(|line| line.split_ascii_whitespace().next()?.parse().ok())
+        .unwrap_or(0)
 }
 
 /// Kernel, its release and the processor's kind: `Linux 6.1.0 x86_64`.
@@ -80,6 +91,7 @@ mod tests {
             children_user: 0.01,
         };
         assert_eq!(parse_stat(stat), Some(expected));
+        assert_eq!(kilobytes("VmPeak:\t 1 kB\nVmSwap:\t  12 kB\n", "VmSwap:"), 12);
         assert!(system_memory() > 0 && os().starts_with("Linux "));
     }
 }
