@@ -79,7 +79,6 @@ const TEMPLATES: &[&str] = &[
     "SELECT {database}",
     "SWAPDB {database} {database}",
     "OBJECT ENCODING {key}",
-    "OBJECT REFCOUNT {key}",
     "KEYS {pattern}",
     "DBSIZE",
     "ECHO {value}",
