@@ -87,7 +87,9 @@ impl Condition {
                 b"GT" => condition.gt = true,
                 b"LT" => condition.lt = true,
                 _ => {
-                    let word = String::from_utf8_lossy(word);
+                    // Redis's text ends at a zero byte.
+                    let shown = word.split(|byte| *byte == 0).next().unwrap_or_default();
+                    let word = String::from_utf8_lossy(shown);
                     return Err(Error::new(format!("ERR Unsupported option {word}")));
                 }
             }

@@ -5,7 +5,7 @@ use super::context::Context;
 use super::databases::other_database;
 use super::error::Error;
 use super::spec::{Handler, KeySpec, Outcome, Spec, acl, flag::*, key, keys};
-use crate::keyspace::entry::ORIGIN;
+use crate::keyspace::entry::{COPIED, ORIGIN};
 use crate::keyspace::{Call, Effects, Expiry, Tx, scan};
 use crate::resp::Reply;
 
@@ -224,7 +224,10 @@ fn copy(args: &Args<'_>, context: &mut Context<'_>) -> Outcome {
         if tx.lookup(from).is_none() {
             return false;
         }
-        let value = Value::of(tx, from);
+        let value = Value::of(tx, from).map(|value| Value {
+            origin: value.origin | COPIED,
+            ..value
+        });
         tx.select(options.db);
         if !options.replace && tx.exists(to) {
             return false;

@@ -3,7 +3,7 @@
 use super::args::Args;
 use super::error::Error;
 use super::spec::{Handler, KeySpec, Outcome, Spec, acl, flag::*, key};
-use crate::keyspace::entry::{EDITED, Entry, FLOAT};
+use crate::keyspace::entry::{EDITED, Entry, FLOAT, ORIGIN};
 use crate::keyspace::{Tx, clock};
 use crate::net::session::Session;
 use crate::resp::Reply;
@@ -69,9 +69,7 @@ pub(super) fn encoding_name(entry: &Entry) -> &'static str {
 /// The references that Redis would count.
 pub(super) fn refcount_of(entry: &Entry) -> i64 {
     match parse_i64(entry.value()) {
-        Some(number) if !entry.has(EDITED) && !entry.has(FLOAT) && (0..SHARED_INTEGERS).contains(&number) => {
-            SHARED_REFCOUNT
-        }
+        Some(number) if !entry.has(ORIGIN) && (0..SHARED_INTEGERS).contains(&number) => SHARED_REFCOUNT,
         _ => 1,
     }
 }

@@ -43,7 +43,7 @@ pub static COMMANDS: &[Spec] = &[Spec::new("range", -2, 0, 0, Handler::Container
         Spec::new("create", -5, ADMIN | NOSCRIPT, 0, Handler::Admin(create))
             .group("server", SINCE)
             .doc(
-                "name keys memory | durable [option value [option value ...]]",
+                "name keys <MEMORY | DURABLE> [option value [option value ...]]",
                 "O(N) for N resident keys, and the cold keys that the range takes over",
                 "Makes a range.",
             ),

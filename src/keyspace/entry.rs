@@ -54,8 +54,10 @@ pub const EDITED: u8 = 1 << 1;
 pub const INDEXED: u8 = 1 << 2;
 /// The string is a sum of INCRBYFLOAT; Redis reports such a string as `embstr` even where it reads as an integer.
 pub const FLOAT: u8 = 1 << 3;
+/// The string is a copy by COPY; Redis does not share the small integers among such.
+pub const COPIED: u8 = 1 << 4;
 /// How a string came about. Only what `OBJECT` says depends on it; it is neither stored nor recorded.
-pub const ORIGIN: u8 = EDITED | FLOAT;
+pub const ORIGIN: u8 = EDITED | FLOAT | COPIED;
 
 /// Differs from the store, and is in its shard's dirty list.
 pub const DIRTY: u8 = 1;
@@ -340,7 +342,7 @@ impl Entry {
             self.reshape(expiry, value.len());
         }
         self.header_mut().kind = Kind::String as u8;
-        self.set(EDITED | FLOAT, false);
+        self.set(ORIGIN, false);
         self.value_mut().copy_from_slice(value);
     }
 
@@ -356,7 +358,7 @@ impl Entry {
     pub fn overwrite(&mut self, value: &[u8]) {
         self.resize(value.len());
         self.value_mut().copy_from_slice(value);
-        self.set(EDITED | FLOAT, false);
+        self.set(ORIGIN, false);
     }
 
     pub fn set_expiry(&mut self, expiry: Option<i64>) {
@@ -369,7 +371,7 @@ impl Entry {
     pub fn bury(&mut self) {
         self.reshape(None, 0);
         self.header_mut().kind = Kind::Absent as u8;
-        self.set(EDITED | INDEXED | FLOAT, false);
+        self.set(ORIGIN | INDEXED, false);
     }
 }
 
