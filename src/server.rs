@@ -223,12 +223,9 @@ impl Server {
         let keyspace = Arc::new(Keyspace::new(store, map, &settings, fastrand::u64(..)));
         let mut replayer = Replayer::new(unix_ms());
         let recovered = keyspace
-            .recover(
-                meta,
-                &config.dir.join("journal"),
-                options,
-                |keyspace, header, payload| replayer.apply(keyspace, header, payload),
-            )
+            .recover(meta, &config.dir.join("journal"), options, |keyspace, records| {
+                replayer.apply(keyspace, records)
+            })
             .map_err(StartError::new)?;
         report_recovery(&recovered, started.elapsed());
         let server = Arc::new(Server {

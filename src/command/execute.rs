@@ -65,12 +65,7 @@ impl Executor {
         if batch.len() < PREFETCH_FROM {
             return;
         }
-        let first_key = |i| {
-            let request = batch.request(i, input);
-            let at = table::find(request.get(0))?.keys.first()?.first;
-            (at < request.len()).then(|| request.get(at))
-        };
-        let keys = (0..batch.len()).filter_map(first_key);
+        let keys = (0..batch.len()).filter_map(|i| table::first_key(&batch.request(i, input)));
         self.server.keyspace.prefetch(session.db, keys, &mut self.hashes);
     }
 

@@ -6,15 +6,20 @@
 use super::args::Args;
 use super::spec::{Handler, flag};
 use super::table;
+use crate::journal::Record;
 use crate::journal::record::RecordHeader;
 use crate::keyspace::range::DBS;
 use crate::keyspace::{Call, Effects, Keyspace};
 use crate::resp::{Batch, Limits, Parser, Protocol, Reply};
 use smallvec::SmallVec;
 
+/// Effects parsed at once.
+const EFFECTS_AT_ONCE: usize = 64;
+
 /// Applies records one after the other.
 pub struct Replayer {
-    batch: Batch,
+    batches: Vec<Batch>,
+    hashes: Vec<u64>,
     limits: Limits,
     effects: Effects,
     reply: Reply,
@@ -30,7 +35,8 @@ impl Replayer {
             authenticated: true,
         };
         Replayer {
-            batch: Batch::new(),
+            batches: Vec::new(),
+            hashes: Vec::new(),
             limits,
             effects: Effects::default(),
             reply: Reply::new(Protocol::Resp2),
@@ -38,31 +44,54 @@ impl Replayer {
         }
     }
 
-    /// Applies one record. An error says what in it is not an effect.
-    pub fn apply(
+    /// Applies records in order. An error says what in them is not an effect.
+    pub fn apply(&mut self, keyspace: &Keyspace, records: &[Record<'_>]) -> Result<(), String> {
+        let mut batches = std::mem::take(&mut self.batches);
+        batches.resize_with(batches.len().max(records.len()), Batch::new);
+        let mut taken = SmallVec::<[usize; 32]>::new();
+        for ((_, payload), batch) in records.iter().zip(&mut batches) {
+            taken.push(self.parse(payload, batch)?);
+        }
+        let requests = records
+            .iter()
+            .zip(&batches)
+            .filter(|(_, batch)| !batch.is_empty());
+        let keys = requests.filter_map(|((_, payload), batch)| table::first_key(&batch.request(0, payload)));
+        keyspace.prefetch(0, keys, &mut self.hashes);
+        for (((header, payload), batch), taken) in records.iter().zip(&mut batches).zip(taken) {
+            let (mut db, mut at) = (0, taken);
+            self.apply_batch(keyspace, header, &mut db, batch, payload)?;
+            while at < payload.len() {
+                let rest = &payload[at..];
+                at += self.parse(rest, batch)?;
+                self.apply_batch(keyspace, header, &mut db, batch, rest)?;
+            }
+        }
+        self.batches = batches;
+        Ok(())
+    }
+
+    /// Finds effects at the start of `bytes`; returns how many bytes they take.
+    fn parse(&self, bytes: &[u8], batch: &mut Batch) -> Result<usize, String> {
+        let (taken, error) = Parser::new().parse(bytes, &self.limits, batch, EFFECTS_AT_ONCE);
+        match error {
+            Some(error) => Err(error.to_string()),
+            None if taken == 0 => Err("an effect is cut short".into()),
+            None => Ok(taken),
+        }
+    }
+
+    fn apply_batch(
         &mut self,
         keyspace: &Keyspace,
         header: &RecordHeader,
-        payload: &[u8],
+        db: &mut u8,
+        batch: &Batch,
+        bytes: &[u8],
     ) -> Result<(), String> {
-        let mut db = 0;
-        let mut at = 0;
-        while at < payload.len() {
-            let rest = &payload[at..];
-            let (taken, error) = Parser::new().parse(rest, &self.limits, &mut self.batch, 64);
-            if let Some(error) = error {
-                return Err(error.to_string());
-            }
-            if taken == 0 {
-                return Err("an effect is cut short".into());
-            }
-            let batch = std::mem::take(&mut self.batch);
-            for i in 0..batch.len() {
-                let words: SmallVec<[&[u8]; 8]> = batch.request(i, rest).iter().collect();
-                self.apply_one(keyspace, header, &mut db, &words)?;
-            }
-            self.batch = batch;
-            at += taken;
+        for i in 0..batch.len() {
+            let words: SmallVec<[&[u8]; 8]> = batch.request(i, bytes).iter().collect();
+            self.apply_one(keyspace, header, db, &words)?;
         }
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! The command table: every family's rows, found by name.
 
 use super::spec::{Spec, Stats};
+use crate::resp::RequestArgs;
 use std::collections::HashMap;
 use std::ops::Deref;
 use std::sync::OnceLock;
@@ -135,6 +136,13 @@ pub fn find(name: &[u8]) -> Option<&'static Command> {
         *to = from.to_ascii_lowercase();
     }
     table().get(&*lower)
+}
+
+/// The first key of a request, for prefetching: nothing is checked but that it is there.
+#[inline]
+pub fn first_key<'a>(request: &RequestArgs<'a>) -> Option<&'a [u8]> {
+    let at = find(request.get(0))?.keys.first()?.first;
+    (at < request.len()).then(|| request.get(at))
 }
 
 #[cfg(test)]

@@ -127,11 +127,18 @@ pub fn remove_below(dir: &Path, mark: u64) -> io::Result<()> {
     Ok(())
 }
 
-/// Reads every record from offset `from` on, in order. A torn end is cut off.
+/// A record's header and payload.
+pub type Record<'a> = (RecordHeader, &'a [u8]);
+
+/// Records handed over at once, so that the reader may look at all of them before it applies the first.
+const GROUP: usize = 32;
+
+/// Reads every record from offset `from` on, in order, in groups. A torn end is cut off. When a group is rejected, the
+/// position in the error is the end of the group.
 pub fn read(
     dir: &Path,
     from: u64,
-    apply: impl FnMut(&RecordHeader, &[u8]) -> Result<(), String>,
+    apply: impl FnMut(&[Record<'_>]) -> Result<(), String>,
 ) -> Result<ReadSummary, ReadError> {
     walk(dir, from, Treat::Torn, apply)
 }
@@ -143,7 +150,7 @@ pub fn inspect(dir: &Path, from: u64, repair: bool) -> Result<ReadSummary, ReadE
         dir,
         from,
         if repair { Treat::Damaged } else { Treat::Nothing },
-        |_, _| Ok(()),
+        |_| Ok(()),
     )
 }
 
@@ -159,7 +166,7 @@ fn walk(
     dir: &Path,
     from: u64,
     treat: Treat,
-    mut apply: impl FnMut(&RecordHeader, &[u8]) -> Result<(), String>,
+    mut apply: impl FnMut(&[Record<'_>]) -> Result<(), String>,
 ) -> Result<ReadSummary, ReadError> {
     let segments = list(dir).map_err(|error| ReadError::Io(dir.to_path_buf(), error))?;
     let needed = segments
@@ -221,30 +228,39 @@ fn read_segment(
     bytes: &[u8],
     from: u64,
     summary: &mut ReadSummary,
-    apply: &mut impl FnMut(&RecordHeader, &[u8]) -> Result<(), String>,
+    apply: &mut impl FnMut(&[Record<'_>]) -> Result<(), String>,
 ) -> Result<Option<Bad>, ReadError> {
     if let Err(why) = SegmentHeader::decode(bytes) {
         return Ok(Some((0, why)));
     }
     let mut position = SEGMENT_HEADER;
-    while position < bytes.len() {
-        let (header, payload) = match record::decode_record(&bytes[position..]) {
-            Ok(found) => found,
-            Err(why) => return Ok(Some((position, why))),
-        };
-        if header.end() > from {
-            let rejected = |why| ReadError::Rejected {
-                path: path.to_path_buf(),
-                position: position as u64,
-                why,
-            };
-            apply(&header, payload).map_err(rejected)?;
-            summary.records += 1;
-            summary.end = header.end();
+    let mut group: Vec<Record<'_>> = Vec::with_capacity(GROUP);
+    loop {
+        let found = (position < bytes.len()).then(|| record::decode_record(&bytes[position..]));
+        if !matches!(found, Some(Ok(_))) || group.len() == GROUP {
+            apply(&group).map_err(|why| {
+                let position = position as u64;
+                ReadError::Rejected {
+                    path: path.to_path_buf(),
+                    position,
+                    why,
+                }
+            })?;
+            summary.records += group.len() as u64;
+            summary.end = group.last().map_or(summary.end, |(header, _)| header.end());
+            group.clear();
         }
-        position += RECORD_HEADER + payload.len();
+        match found {
+            None => return Ok(None),
+            Some(Err(why)) => return Ok(Some((position, why))),
+            Some(Ok((header, payload))) => {
+                if header.end() > from {
+                    group.push((header, payload));
+                }
+                position += RECORD_HEADER + payload.len();
+            }
+        }
     }
-    Ok(None)
 }
 
 /// True when a sound record stands somewhere behind the first byte: then what is before it is damage, not a torn end.
@@ -281,8 +297,12 @@ mod tests {
 
     fn payloads(dir: &Path, from: u64) -> Result<(Vec<String>, ReadSummary), ReadError> {
         let mut seen = Vec::new();
-        let summary = read(dir, from, |_, payload| {
-            seen.push(String::from_utf8_lossy(payload).into_owned());
+        let summary = read(dir, from, |records| {
+            seen.extend(
+                records
+                    .iter()
+                    .map(|(_, payload)| String::from_utf8_lossy(payload).into_owned()),
+            );
             Ok(())
         })?;
         Ok((seen, summary))

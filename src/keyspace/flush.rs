@@ -325,7 +325,13 @@ impl Keyspace {
                 let range = map.find(entry.key());
                 let had = (entry.store_has(STORED), entry.store_has(STORED_EXPIRES));
                 let has = (!entry.is_absent(), entry.expiry().is_some());
-                let deltas = portion.deltas.entry(range.spec.name.clone()).or_default();
+                // The name is copied for a range's first row only.
+                if !portion.deltas.contains_key(range.spec.name.as_str()) {
+                    portion.deltas.insert(range.spec.name.clone(), Default::default());
+                }
+                let Some(deltas) = portion.deltas.get_mut(range.spec.name.as_str()) else {
+                    return;
+                };
                 deltas[entry.db() as usize].0 += i64::from(has.0) - i64::from(had.0);
                 deltas[entry.db() as usize].1 += i64::from(has.1) - i64::from(had.1);
                 push_rows(&mut portion.batch, entry, offset);

@@ -10,7 +10,7 @@ use super::entry::{STORED, STORED_EXPIRES};
 use super::range::{DBS, RangeMap};
 use super::tx::count_change;
 use super::{Keyspace, StoreError};
-use crate::journal::{self, Journal, ReadError, ReadSummary, record::RecordHeader};
+use crate::journal::{self, Journal, ReadError, ReadSummary, Record};
 use crate::store::flush::Meta;
 use crate::store::rows::{self, Row};
 use parking_lot::Mutex;
@@ -70,7 +70,7 @@ impl Keyspace {
         meta: Option<Meta>,
         dir: &Path,
         options: journal::Options,
-        mut apply: impl FnMut(&Keyspace, &RecordHeader, &[u8]) -> Result<(), String>,
+        mut apply: impl FnMut(&Keyspace, &[Record<'_>]) -> Result<(), String>,
     ) -> Result<ReadSummary, RecoverError> {
         std::fs::create_dir_all(dir).map_err(RecoverError::Io)?;
         let mark = meta.as_ref().map_or(0, |meta| meta.mark);
@@ -79,8 +79,8 @@ impl Keyspace {
         }
         self.recovery.mark.store(mark, Relaxed);
         self.recovery.active.store(true, Relaxed);
-        let summary = journal::read(dir, mark, |header, payload| apply(self, header, payload))
-            .map_err(RecoverError::Journal)?;
+        let summary =
+            journal::read(dir, mark, |records| apply(self, records)).map_err(RecoverError::Journal)?;
         journal::crash_point("recover-before-open");
         self.recovery.active.store(false, Relaxed);
         self.recovery.newer.lock().clear();

@@ -52,7 +52,7 @@ pub struct Shard {
 pub type ShardGuard<'a> = MutexGuard<'a, ShardState>;
 
 pub struct ShardState {
-    table: Table,
+    pub(super) table: Table,
     /// Journal offset behind the last effect on a durable key of this shard.
     pub last_offset: u64,
     /// Hashes of the entries that a flush has to take.

@@ -270,22 +270,20 @@ impl<'a> Tx<'a> {
     fn changed(&mut self, hash: u64, guard: usize, key: &[u8], range: &Range) {
         let (db, durable) = (self.db, range.is_durable());
         let state = &mut *self.guards[guard].1;
-        let Some(entry) = state.find_mut(hash, db, key) else {
-            return;
-        };
-        if !is_unsettled(entry, durable) {
-            return;
-        }
+        let found = state
+            .table
+            .find_mut(hash, |entry| entry.db() == db && entry.key() == key);
+        let Some(entry) = found else { return };
         let newly_indexed = entry.expiry().filter(|_| !entry.has(entry::INDEXED));
-        entry.set(
-            entry::INDEXED,
-            entry.has(entry::INDEXED) || newly_indexed.is_some(),
-        );
+        let newly_dirty = durable && !entry.store_has(entry::DIRTY);
         let size = entry.size();
         if let Some(at) = newly_indexed {
+            entry.set(entry::INDEXED, true);
             state.expiries.add(at, hash);
         }
-        if durable && state.mark_dirty_at(hash, db, key) {
+        if newly_dirty {
+            entry.store_set(entry::DIRTY, true);
+            state.dirty.push(hash);
             self.keyspace.flush.note_dirty(size);
         }
     }

@@ -65,6 +65,8 @@ impl Meta {
 }
 
 struct RowRef {
+    /// Eight bytes of the key behind what all keys begin with: most comparisons need no more.
+    prefix: u64,
     key: (usize, usize),
     /// `None` deletes the row.
     value: Option<(usize, usize)>,
@@ -87,7 +89,11 @@ impl Batch {
             value(&mut self.arena);
             (key.1, self.arena.len())
         });
-        self.rows.push(RowRef { key, value });
+        self.rows.push(RowRef {
+            prefix: 0,
+            key,
+            value,
+        });
     }
 
     pub fn bytes(&self) -> usize {
@@ -104,8 +110,30 @@ impl Batch {
 
     fn sort(&mut self) {
         let arena = &self.arena;
-        self.rows
-            .sort_unstable_by(|a, b| arena[a.key.0..a.key.1].cmp(&arena[b.key.0..b.key.1]));
+        let key = |row: &RowRef| &arena[row.key.0..row.key.1];
+        let Some(first) = self.rows.first().map(key) else {
+            return;
+        };
+        let common = |most, row: &RowRef| {
+            first
+                .iter()
+                .zip(key(row))
+                .take(most)
+                .take_while(|(a, b)| a == b)
+                .count()
+        };
+        let skip = self.rows.iter().fold(first.len(), common);
+        for row in &mut self.rows {
+            let mut bytes = [0; 8];
+            let rest = &arena[row.key.0 + skip..row.key.1];
+            bytes[..rest.len().min(8)].copy_from_slice(&rest[..rest.len().min(8)]);
+            row.prefix = u64::from_be_bytes(bytes);
+        }
+        // Equal prefixes decide nothing: a key may end where another goes on with zeros.
+        self.rows.sort_unstable_by(|a, b| {
+            let key = |row: &RowRef| &arena[row.key.0..row.key.1];
+            a.prefix.cmp(&b.prefix).then_with(|| key(a).cmp(key(b)))
+        });
     }
 
     /// Writes the rows and `meta` as one sorted file and adds it to the store. May be called again after an error.
