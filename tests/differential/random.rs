@@ -114,8 +114,10 @@ type Request = Vec<Vec<u8>>;
 
 pub fn run(tier: Tier, protocol: Protocol) {
     let seed = match std::env::var("TERRACE_SEED") {
-        Ok(seed) => seed.parse().expect("TERRACE_SEED is a number"),
-        Err(_) => fastrand::u64(..),
+        Ok(seed) if seed == "random" => fastrand::u64(..),
+        Ok(seed) => seed.parse().expect("TERRACE_SEED is a number, or \"random\""),
+        // The same streams every time, so that a failure speaks of the change at hand.
+        Err(_) => 7,
     };
     println!("{tier:?} {protocol:?}: TERRACE_SEED={seed}");
     let mut stream = Stream {
