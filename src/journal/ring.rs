@@ -40,10 +40,15 @@ impl Ring {
     /// `capacity` bytes, rounded up to a power of two of at least 64 KiB; the first offset is `start`.
     pub fn new(capacity: usize, start: u64) -> Ring {
         let capacity = capacity.max(1 << 16).next_power_of_two();
-        let word = |_| AtomicU64::new(0);
+        // SAFETY: all zeros is a valid byte in a cell, and a valid atomic number. Zeroed by the allocator, the pages cost
+        // nothing until they are used: a server of memory ranges alone never touches them.
+        let (bytes, words) = unsafe {
+            let words = Box::new_zeroed_slice(capacity / GRAIN as usize);
+            (Box::new_zeroed_slice(capacity).assume_init(), words.assume_init())
+        };
         Ring {
-            bytes: (0..capacity).map(|_| UnsafeCell::new(0)).collect(),
-            words: (0..capacity / GRAIN as usize).map(word).collect(),
+            bytes,
+            words,
             reserved: AtomicU64::new(start).into(),
             drained: AtomicU64::new(start).into(),
             outside: Mutex::new(BTreeMap::new()),

@@ -70,6 +70,11 @@ impl Keyspace {
                 return Ok(Tx::new(self, map, guards, call, (databases[0], first), effects));
             }
             drop(guards);
+            if self.is_over_limit() {
+                // What is loaded takes the place of what was used longer ago. If nothing can go now, the next write
+                // sees to it.
+                self.make_room(call.now_ms);
+            }
             // All of them before the locks are taken again: a command of many cold keys loads each once.
             for place in cold {
                 self.load(place, call.now_ms, &mut absent)?;
