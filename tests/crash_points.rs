@@ -129,7 +129,7 @@ fn cases() -> impl Iterator<Item = (&'static str, u64)> {
 
 /// How often each test does its work: more than the default finds what is rare.
 fn rounds() -> usize {
-    std::env::var("TERRACE_CRASH_ROUNDS").map_or(4, |rounds| rounds.parse().expect("a number of rounds"))
+    std::env::var("TERRACE_CRASH_ROUNDS").map_or(3, |rounds| rounds.parse().expect("a number of rounds"))
 }
 
 /// One server on one data folder, and what it ought to hold.
