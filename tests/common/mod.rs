@@ -41,6 +41,8 @@ pub struct Server {
     child: Option<Child>,
     port: u16,
     args: Vec<String>,
+    /// Variables of the environment, beside those of the test itself.
+    env: Vec<(String, String)>,
     dir: TempDir,
 }
 
@@ -59,20 +61,27 @@ impl Server {
             child: None,
             port: 0,
             args: args.iter().map(|a| a.to_string()).collect(),
+            env: Vec::new(),
             dir: TempDir::new().expect("a temporary folder"),
         };
         server.spawn_on_free_port();
         server
     }
 
-    /// A free port may be taken by someone else before the server binds it: then another one is tried.
     fn spawn_on_free_port(&mut self) {
+        if let Err(log) = self.try_spawn_on_free_port() {
+            panic!("{:?} did not start; its log ends:\n{log}", self.program);
+        }
+    }
+
+    /// A free port may be taken by someone else before the server binds it: then another one is tried. An error is the
+    /// end of the log of a server that did not come up.
+    fn try_spawn_on_free_port(&mut self) -> Result<(), String> {
         for _ in 0..5 {
             self.port = free_port();
             match self.try_spawn() {
-                Ok(()) => return,
                 Err(log) if log.contains("Address already in use") || log.contains("bind") => continue,
-                Err(log) => panic!("{:?} did not start; its log ends:\n{log}", self.program),
+                outcome => return outcome,
             }
         }
         panic!("{:?} found no free port", self.program);
@@ -120,6 +129,7 @@ impl Server {
             command.args(["--save", "", "--appendonly", "no"]);
         }
         command.args(&self.args);
+        command.envs(self.env.iter().map(|(name, value)| (name, value)));
         command
     }
 
@@ -194,6 +204,18 @@ impl Server {
     pub fn restart(&mut self) {
         assert!(self.child.is_none(), "stop it first");
         self.spawn_on_free_port();
+    }
+
+    /// As `restart`, for a server that may end by itself before it answers: false when it did.
+    pub fn try_restart(&mut self) -> bool {
+        assert!(self.child.is_none(), "stop it first");
+        self.try_spawn_on_free_port().is_ok()
+    }
+
+    /// Sets the environment variables of the next `restart`.
+    pub fn set_env(&mut self, variables: &[(&str, &str)]) {
+        let owned = |(name, value): &(&str, &str)| (name.to_string(), value.to_string());
+        self.env = variables.iter().map(owned).collect();
     }
 
     /// Changes the extra arguments for the next `restart`.
