@@ -92,7 +92,7 @@ pub struct Keyspace {
     table_bytes: AtomicI64,
     store: Arc<BlockStore>,
     journal: OnceLock<Journal>,
-    pub(crate) flush: flush::FlushState,
+    pub flush: flush::FlushState,
     recovery: recover::RecoveryState,
     positions: scan::Positions,
     /// Held while the set of ranges changes.
