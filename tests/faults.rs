@@ -1,0 +1,246 @@
+//! What an operator meets on a bad day: a full disk, a damaged journal, a folder in use, a client that never reads.
+
+mod common;
+
+use common::{Conn, Server, encode, terrace_binary};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::{Duration, Instant};
+
+fn run(args: &[&str]) -> Output {
+    Command::new(terrace_binary())
+        .args(args)
+        .output()
+        .expect("the binary runs")
+}
+
+fn text(output: &Output) -> String {
+    [&output.stdout[..], &output.stderr[..]]
+        .concat()
+        .iter()
+        .map(|byte| *byte as char)
+        .collect()
+}
+
+/// A small filesystem of its own; none without the right to mount one.
+struct SmallDisk {
+    path: tempfile::TempDir,
+}
+
+impl SmallDisk {
+    fn mount(megabytes: u32) -> Option<SmallDisk> {
+        let path = tempfile::tempdir().expect("a temporary folder");
+        let size = format!("size={megabytes}m");
+        let done = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &size, "tmpfs"])
+            .arg(path.path())
+            .output();
+        done.is_ok_and(|output| output.status.success())
+            .then_some(SmallDisk { path })
+    }
+
+    fn grow(&self, megabytes: u32) {
+        let size = format!("remount,size={megabytes}m");
+        let done = Command::new("mount")
+            .args(["-o", &size])
+            .arg(self.path.path())
+            .status();
+        assert!(done.expect("mount runs").success());
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg(self.path.path()).status();
+    }
+}
+
+#[test]
+fn a_full_disk_refuses_writes_serves_reads_loses_nothing_and_recovers() {
+    let Some(disk) = SmallDisk::mount(40) else {
+        println!("skipped: no right to mount a small filesystem");
+        return;
+    };
+    let dir = disk.path.path().join("data");
+    let dir = dir.to_str().expect("a plain path");
+    let args = [
+        "--dir",
+        dir,
+        "--appendfsync",
+        "everysec",
+        "--journal-segment-size",
+        "4mb",
+    ];
+    let mut server = Server::terrace(&args);
+    let mut conn = server.connect();
+    conn.words("SET first value");
+    let value = vec![b'v'; 64 * 1024];
+    let mut written = 0;
+    let refusal = loop {
+        let reply = conn.call(&[b"SET".as_slice(), format!("big:{written}").as_bytes(), &value]);
+        if reply != b"+OK\r\n" {
+            break reply;
+        }
+        written += 1;
+        // Slower than the disk, so that its refusal is noticed before much more is promised.
+        std::thread::sleep(Duration::from_millis(2));
+        assert!(written < 10_000, "the disk never filled");
+    };
+    assert!(refusal.starts_with(b"-MISCONF "), "{}", common::show(&refusal));
+    assert_eq!(conn.words("GET first"), b"$5\r\nvalue\r\n");
+    assert_eq!(conn.integer("DBSIZE"), written + 1);
+    assert!(conn.words("DEL first").starts_with(b"-MISCONF "));
+    disk.grow(400);
+    let began = Instant::now();
+    while conn.words("SET after space") != b"+OK\r\n" {
+        assert!(
+            began.elapsed() < Duration::from_secs(20),
+            "writes are still refused"
+        );
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    assert_eq!(conn.words("SAVE"), b"+OK\r\n");
+    server.kill();
+    server.restart();
+    let mut conn = server.connect();
+    assert_eq!(conn.integer("DBSIZE"), written + 2);
+    assert_eq!(
+        conn.integer(&format!("STRLEN big:{}", written - 1)),
+        value.len() as i64
+    );
+}
+
+fn newest_segment(dir: &Path) -> PathBuf {
+    let items = fs::read_dir(dir.join("journal")).expect("a journal");
+    items
+        .map(|item| item.expect("an item").path())
+        .max_by_key(|path| fs::metadata(path).map_or(0, |m| m.len()))
+        .expect("a segment")
+}
+
+#[test]
+fn a_damaged_journal_stops_the_start_with_file_and_position_until_it_is_repaired() {
+    let mut server = Server::terrace(&["--appendfsync", "always"]);
+    let mut conn = server.connect();
+    for i in 0..100 {
+        conn.words(&format!("SET key:{i:03} value"));
+    }
+    let dir = server.data_dir();
+    server.kill();
+    let segment = newest_segment(&dir);
+    let mut bytes = fs::read(&segment).expect("the segment");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 0xff;
+    fs::write(&segment, bytes).expect("the damage");
+    let path = dir.to_str().expect("a plain path");
+    let start = run(&[
+        "--port",
+        "0",
+        "--unixsocket",
+        &format!("{path}/socket"),
+        "--dir",
+        path,
+    ]);
+    let said = text(&start);
+    assert!(!start.status.success());
+    assert!(
+        said.contains("journal damaged") && said.contains("at byte") && said.contains(".log"),
+        "{said}"
+    );
+    let check = run(&["check", path]);
+    assert!(
+        !check.status.success() && text(&check).contains("at byte"),
+        "{}",
+        text(&check)
+    );
+    let repair = run(&["check", "--repair", path]);
+    assert!(repair.status.success(), "{}", text(&repair));
+    assert!(run(&["check", path]).status.success());
+    server.restart();
+    let left = server.connect().integer("DBSIZE");
+    assert!(
+        (30..=60).contains(&left),
+        "{left} of 100 keys are left of a journal cut in half"
+    );
+}
+
+#[test]
+fn a_torn_last_record_is_cut_off_and_said() {
+    let mut server = Server::terrace(&["--appendfsync", "always"]);
+    let mut conn = server.connect();
+    for i in 0..10 {
+        conn.words(&format!("SET key:{i} value"));
+    }
+    let dir = server.data_dir();
+    server.kill();
+    let segment = newest_segment(&dir);
+    let bytes = fs::read(&segment).expect("the segment");
+    fs::write(&segment, &bytes[..bytes.len() - 3]).expect("the tear");
+    server.restart();
+    assert_eq!(server.connect().integer("DBSIZE"), 9);
+    assert!(
+        server.log_tail().contains("bytes removed"),
+        "{}",
+        server.log_tail()
+    );
+}
+
+#[test]
+fn a_data_folder_takes_one_server_only() {
+    let server = Server::terrace(&[]);
+    let dir = server.data_dir();
+    let path = dir.to_str().expect("a plain path");
+    let second = run(&[
+        "--port",
+        "0",
+        "--unixsocket",
+        &format!("{path}/socket"),
+        "--dir",
+        path,
+    ]);
+    assert!(!second.status.success());
+    assert!(
+        text(&second).contains("in use by another server"),
+        "{}",
+        text(&second)
+    );
+}
+
+#[test]
+fn a_client_that_never_reads_costs_no_more_than_one_batch_of_replies() {
+    let server = Server::terrace(&["--range", "default", "*", "memory"]);
+    let mut conn = server.connect();
+    let value = vec![b'v'; 1 << 20];
+    conn.call(&[b"SET".as_slice(), b"k", &value]);
+    let before = server.resident_bytes();
+    let mut silent = Conn::open(server.port()).expect("a connection");
+    let requests: Vec<u8> = (0..2_000).flat_map(|_| encode(&["GET", "k"])).collect();
+    // The server stops reading from a client that does not read; the rest stays in the sockets.
+    silent
+        .send_raw(&requests)
+        .expect("requests fit the socket's buffers");
+    std::thread::sleep(Duration::from_millis(500));
+    let grown = server.resident_bytes().saturating_sub(before);
+    assert!(
+        grown < 64 << 20,
+        "{grown} bytes for 2 GB of replies that nobody reads"
+    );
+    assert_eq!(conn.words("PING"), b"+PONG\r\n");
+}
+
+#[test]
+fn lengths_that_are_only_announced_cost_nothing() {
+    let server = Server::terrace(&["--range", "default", "*", "memory"]);
+    let before = server.resident_bytes();
+    let mut conns: Vec<Conn> = (0..50)
+        .map(|_| Conn::open(server.port()).expect("a connection"))
+        .collect();
+    for conn in &mut conns {
+        conn.send_raw(b"*1000000\r\n$500000000\r\nabc").expect("sent");
+    }
+    std::thread::sleep(Duration::from_millis(300));
+    let grown = server.resident_bytes().saturating_sub(before);
+    assert!(grown < 100 << 20, "{grown} bytes for 25 GB announced");
+    assert_eq!(server.connect().words("PING"), b"+PONG\r\n");
+}
