@@ -10,7 +10,7 @@ use libfuzzer_sys::fuzz_target;
 mod codec;
 /// Where `rows` looks for the codec.
 mod object {
-    pub use crate::codec;
+    pub(crate) use crate::codec;
 }
 #[allow(dead_code)]
 #[path = "../../src/store/rows.rs"]
