@@ -244,3 +244,14 @@ fn lengths_that_are_only_announced_cost_nothing() {
     assert!(grown < 100 << 20, "{grown} bytes for 25 GB announced");
     assert_eq!(server.connect().words("PING"), b"+PONG\r\n");
 }
+
+#[test]
+fn a_reply_beyond_the_hard_output_limit_closes_its_connection_only() {
+    let server = Server::terrace(&["--range", "default", "*", "memory"]);
+    let mut conn = server.connect();
+    let value = vec![b'v'; 1 << 20];
+    conn.call(&[b"SET".as_slice(), b"k", &value]);
+    conn.call(&["CONFIG", "SET", "client-output-buffer-limit", "normal 100kb 0 0"]);
+    assert!(server.connect().try_call(&["GET", "k"]).is_err());
+    assert_eq!(conn.words("PING"), b"+PONG\r\n");
+}

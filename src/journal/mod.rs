@@ -372,6 +372,7 @@ impl Writer {
     /// Goes on in a new segment. The old one is synced first, so that a segment with another behind it is whole even
     /// after a power cut. Until both succeed the old segment simply grows.
     fn roll(&mut self, offset: u64) {
+        crash_point("roll-before-create");
         let created = self
             .file
             .sync_data()

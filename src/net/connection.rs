@@ -48,11 +48,12 @@ enum Event {
     Signal,
 }
 
-/// Why a connection ends. All are ordinary; the last is worth a line in the log.
+/// Why a connection ends. All are ordinary; exceeding a limit is worth a line in the log.
 enum End {
     Closed,
     Io,
     QueryBufferLimit,
+    OutputBufferLimit,
 }
 
 impl From<io::Error> for End {
@@ -85,11 +86,13 @@ impl Connection {
 
     /// Serves until either side ends.
     pub async fn run(mut self) {
-        if let Err(End::QueryBufferLimit) = self.serve().await {
-            log::warn!(
-                "client {} closed: it exceeded client-query-buffer-limit",
-                self.client.addr
-            );
+        let limit = match self.serve().await {
+            Err(End::QueryBufferLimit) => Some("client-query-buffer-limit"),
+            Err(End::OutputBufferLimit) => Some("client-output-buffer-limit"),
+            _ => None,
+        };
+        if let Some(limit) = limit {
+            log::warn!("client {} closed: it exceeded {limit}", self.client.addr);
         }
         self.server.monitors.remove(self.client.id);
         self.server.clients.remove(self.client.id);
@@ -160,6 +163,7 @@ impl Connection {
     /// Runs the whole requests in the input.
     async fn run_input(&mut self) -> Result<(), End> {
         let mut batch = Batch::new();
+        self.limits.max_bulk_len = self.server.config.load().proto_max_bulk_len as usize;
         loop {
             self.limits.authenticated = self.session.authenticated;
             let most = if self.session.authenticated { BATCH } else { 1 };
@@ -302,8 +306,23 @@ impl Connection {
         written
     }
 
-    /// Writes bytes, unless the client is killed first.
+    /// Writes bytes, within what `client-output-buffer-limit normal` allows to wait and for how long.
     async fn write(&mut self, bytes: &[u8]) -> Result<(), End> {
+        let limit = self.server.config.load().client_output_buffer_limit.normal;
+        let exceeds = |most: u64| most > 0 && bytes.len() as u64 > most;
+        if exceeds(limit.hard_bytes) {
+            return Err(End::OutputBufferLimit);
+        }
+        if exceeds(limit.soft_bytes) {
+            let most = Duration::from_secs(limit.soft_seconds);
+            let written = tokio::time::timeout(most, self.write_all(bytes)).await;
+            return written.unwrap_or(Err(End::OutputBufferLimit));
+        }
+        self.write_all(bytes).await
+    }
+
+    /// Writes bytes, unless the client is killed first.
+    async fn write_all(&mut self, bytes: &[u8]) -> Result<(), End> {
         self.client.output_bytes.store(bytes.len(), Relaxed);
         let (client, socket) = (&self.client, &mut self.socket);
         let mut at = 0;
