@@ -326,11 +326,25 @@ impl Model {
 
 // ---- Steps -------------------------------------------------------------------------------------------------------
 
+/// A command, shown as one line.
+#[derive(Clone)]
+struct Words(Vec<Vec<u8>>);
+
+impl std::fmt::Debug for Words {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let words = self
+            .0
+            .iter()
+            .map(|word| format!("{:?}", word.escape_ascii().to_string()));
+        f.write_str(&words.collect::<Vec<_>>().join(" "))
+    }
+}
+
 #[derive(Clone, Debug)]
 enum Step {
-    Run(u8, Vec<Vec<u8>>),
+    Run(u8, Words),
     /// As `Run`, with a time so many milliseconds from now behind the words.
-    RunUntil(u8, Vec<Vec<u8>>, i64),
+    RunUntil(u8, Words, i64),
     FlushDb(Option<u8>),
     Swap(u8, u8),
     Advance(i64),
@@ -394,8 +408,8 @@ fn a_command() -> impl Strategy<Value = Step> {
         1 => (a_key(), a_value()).prop_map(|(k, v)| words([b"SET", &k, &v, b"PXAT"])),
     ];
     prop_oneof![
-        6 => (db(), run).prop_map(|(db, words)| Step::Run(db, words)),
-        1 => (db(), until, soon()).prop_map(|(db, words, ms)| Step::RunUntil(db, words, ms)),
+        6 => (db(), run).prop_map(|(db, words)| Step::Run(db, Words(words))),
+        1 => (db(), until, soon()).prop_map(|(db, words, ms)| Step::RunUntil(db, Words(words), ms)),
     ]
 }
 
@@ -433,6 +447,8 @@ struct World {
     history: Vec<(u64, Model)>,
     /// Physical databases flushed since rows were last written.
     wiped: BTreeSet<u8>,
+    /// Nothing has been flushed since a crash.
+    replayed: bool,
 }
 
 impl World {
@@ -458,19 +474,16 @@ impl World {
             cold_after: Vec::new(),
             history: vec![(end, Model::default())],
             wiped: BTreeSet::new(),
+            replayed: false,
         }
-    }
-
-    fn is_durable(&self, key: &[u8]) -> bool {
-        self.open.keyspace.ranges().find(key).is_durable()
     }
 
     fn apply(&mut self, step: &Step) {
         match step {
-            Step::Run(db, words) => self.run(*db, words),
+            Step::Run(db, words) => self.run(*db, &words.0),
             Step::RunUntil(db, words, ms) => {
                 let at = (self.now + ms).to_string().into_bytes();
-                self.run(*db, &[words.as_slice(), &[at]].concat());
+                self.run(*db, &[words.0.as_slice(), &[at]].concat());
             }
             Step::FlushDb(db) => self.flush_db(*db),
             Step::Swap(a, b) => {
@@ -503,15 +516,7 @@ impl World {
         let words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
         let expected = self.model.run(db, self.now, self.ttl, &words);
         let reply = self.open.run(db, self.now, &words).ok();
-        assert_eq!(
-            reply,
-            expected,
-            "{:?}",
-            words
-                .iter()
-                .map(|w| w.escape_ascii().to_string())
-                .collect::<Vec<_>>()
-        );
+        assert_eq!(reply, expected);
     }
 
     fn flush_db(&mut self, db: Option<u8>) {
@@ -633,16 +638,21 @@ impl World {
         model.expire(self.now);
         self.model = model;
         assert_eq!(self.start(dir), end, "the journal was cut there");
-        // FLUSHDBs that are replayed wipe again.
-        self.wiped = (0..DBS as u8).collect();
+        // FLUSHDBs that are replayed wipe again; which, is not known here.
+        self.wiped.clear();
+        self.replayed = true;
         self.check_scan(5);
-        if torn % 2 == 0 {
+        if torn.is_multiple_of(2) {
             self.check();
         }
     }
 
     /// The store as a crash in the middle of a flush leaves it: the rows of some keys are new, the mark is the old one.
     fn crash_in_flush(&mut self, seed: u64) {
+        if std::mem::take(&mut self.replayed) {
+            self.open.flush();
+            self.wiped.clear();
+        }
         let before = self.copy();
         self.open.flush();
         let after = self.copy();
@@ -698,7 +708,9 @@ impl World {
     }
 
     fn count(&self, meta: &Meta, rows: &BTreeMap<Vec<u8>, Vec<u8>>) -> Vec<RangeMeta> {
-        let map = self.open.keyspace.ranges();
+        // After a start with other ranges those of the last run stand there until something is written.
+        let specs: Vec<RangeSpec> = meta.ranges.iter().map(|range| range.spec.clone()).collect();
+        let map = RangeMap::new(&specs, self.open.keyspace.ranges().inherited, None);
         let mut ranges: Vec<RangeMeta> = meta.ranges.clone();
         for range in &mut ranges {
             (range.rows, range.expires) = (vec![0; DBS], vec![0; DBS]);
@@ -738,7 +750,7 @@ impl World {
                 start: b"",
                 end: None,
                 most: usize::MAX,
-                reverse: count % 2 == 0,
+                reverse: count.is_multiple_of(2),
                 values: true,
             };
             let mut pairs = self
@@ -902,7 +914,7 @@ fn keeps_to_the_model(lines: &[&str], other: &str, steps: &[Step]) {
 }
 
 proptest! {
-    #![proptest_config(cases(60))]
+    #![proptest_config(cases(50))]
 
     #[test]
     fn a_durable_keyspace_keeps_to_the_model(steps in prop::collection::vec(a_step(), 1..150)) {
@@ -958,11 +970,11 @@ fn beside() -> impl Strategy<Value = Beside> {
 }
 
 fn stays(i: u16) -> Vec<u8> {
-    format!("{}stays:{}", if i % 2 == 0 { "m:" } else { "" }, i % 80).into_bytes()
+    format!("{}stays:{}", if i.is_multiple_of(2) { "m:" } else { "" }, i % 80).into_bytes()
 }
 
 fn comes(i: u16) -> Vec<u8> {
-    format!("{}comes:{}", if i % 2 == 0 { "m:" } else { "" }, i % 500).into_bytes()
+    format!("{}comes:{}", if i.is_multiple_of(2) { "m:" } else { "" }, i % 500).into_bytes()
 }
 
 fn scan_sees_what_stays(steps: &[Beside]) {
@@ -1012,7 +1024,7 @@ fn scan_sees_what_stays(steps: &[Beside]) {
 }
 
 proptest! {
-    #![proptest_config(cases(60))]
+    #![proptest_config(cases(50))]
 
     #[test]
     fn a_scan_returns_every_key_that_stays(steps in prop::collection::vec(beside(), 1..200)) {
@@ -1359,9 +1371,8 @@ fn every_policy_keeps_its_limit_and_takes_only_what_it_may() {
                 .load(Relaxed);
             assert!(bytes <= LIMIT + ENTRY, "{policy}: {bytes} bytes");
         }
-        assert_eq!(
-            refused > 0,
-            policy == "noeviction" || refused > 0 && volatile,
+        assert!(
+            policy == "noeviction" || volatile || refused == 0,
             "{policy}: {refused} refused"
         );
         for key in &kept {
@@ -1371,6 +1382,7 @@ fn every_policy_keeps_its_limit_and_takes_only_what_it_may() {
                 "{policy}"
             );
         }
+        open.flush();
         assert_eq!(
             open.scan(0, START_MS, 100)
                 .iter()
@@ -1419,6 +1431,7 @@ fn memory_pressure_never_takes_a_durable_key() {
     assert!(dropped > 1_000, "only {dropped} were dropped: nothing was tested");
     open.keyspace
         .apply_settings(&settings(0, EvictionPolicy::AllKeysLru));
+    open.flush();
     let mut durable = open.scan(0, START_MS, 1_000);
     durable.retain(|key| !key.starts_with(b"m:"));
     assert!(durable.iter().eq(written.keys()));

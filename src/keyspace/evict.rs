@@ -25,6 +25,8 @@ pub enum Room {
 
 /// Shards looked at for one victim before giving up.
 const TRIES: usize = 64;
+/// Entries looked at for each that may go: those of other ranges must not hide the few that can be evicted.
+const REACH: usize = 64;
 /// Victims for one write at most, so that no single command pays for all others.
 const VICTIMS_MOST: usize = 256;
 
@@ -66,7 +68,9 @@ impl Keyspace {
             if self.evict_one(only, tick) {
                 continue;
             }
-            if self.flush.dirty_bytes() > 0 || self.flush.is_running() {
+            // What a flush makes droppable is of no use to a memory range that is over its own limit.
+            let flush_helps = only.is_none_or(Range::is_durable);
+            if flush_helps && (self.flush.dirty_bytes() > 0 || self.flush.is_running()) {
                 self.flush.request();
                 return Room::WaitForFlush;
             }
@@ -89,7 +93,7 @@ impl Keyspace {
         for at in 0..tries.min(self.shards.len()) {
             let mut state = self.shards[(start + at) & (self.shards.len() - 1)].lock();
             let worst = state
-                .sample(fastrand::usize(..), samples)
+                .sample(fastrand::usize(..), samples * REACH)
                 .filter_map(|entry| {
                     let range = map.find(entry.key());
                     let wanted = only.is_none_or(|only| only.spec.name == range.spec.name);
@@ -100,6 +104,7 @@ impl Keyspace {
                     };
                     score.map(|score| (score, entry.db(), entry.key()))
                 })
+                .take(samples)
                 .max_by_key(|(score, ..)| *score)
                 .map(|(_, db, key)| (db, key.to_vec()));
             if let Some((db, key)) = worst {

@@ -15,7 +15,7 @@
 //! kept for the newest cursors; one that has been forgotten starts the second part again.
 
 use super::Keyspace;
-use super::entry::{Entry, Kind};
+use super::entry::{Entry, Kind, STORED};
 use super::range::Range;
 use crate::store::StoreError;
 use crate::store::rows::{self, Row};
@@ -260,6 +260,8 @@ impl Keyspace {
         let state = self.shards[self.shard_of(hash)].lock();
         match state.find(hash, db, key) {
             Some(entry) if entry.is_absent() || entry.is_expired(now_ms) => {}
+            // The row is of an earlier life of the key, and still to be removed: the first part has this entry.
+            Some(entry) if !entry.store_has(STORED) => {}
             Some(entry) => visit(Found::resident(entry)),
             None if !self.row_stands(db, &row) || row.expiry.is_some_and(|at| at <= now_ms) => {}
             None => visit(Found {
