@@ -39,6 +39,7 @@ const POINTS: &[&str] = &[
     "flush-before-ingest",
     "flush-after-ingest",
     "flush-before-trim",
+    "roll-before-create",
     "wipe-before-ingest",
     "wipe-after-ingest",
     "segment-before-header",

@@ -91,12 +91,9 @@ impl Open {
             sync_every_second: false,
         };
         let summary = keyspace
-            .recover(
-                meta,
-                &dir.join("journal"),
-                options,
-                |keyspace, header, payload| replayer.apply(keyspace, header, payload),
-            )
+            .recover(meta, &dir.join("journal"), options, |keyspace, records| {
+                replayer.apply(keyspace, records)
+            })
             .expect("recovers");
         let of_thread = keyspace.clone();
         let open = Open {
@@ -1160,8 +1157,12 @@ fn journal_options(segment_size: u64) -> journal::Options {
 /// Every record of a journal: offset and payload.
 fn records(dir: &Path) -> Result<(Vec<(u64, Vec<u8>)>, journal::ReadSummary), ReadError> {
     let mut records = Vec::new();
-    let summary = journal::read(dir, 0, |header, payload| {
-        records.push((header.offset, payload.to_vec()));
+    let summary = journal::read(dir, 0, |found| {
+        records.extend(
+            found
+                .iter()
+                .map(|(header, payload)| (header.offset, payload.to_vec())),
+        );
         Ok(())
     })?;
     Ok((records, summary))

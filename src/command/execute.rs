@@ -163,7 +163,8 @@ impl Executor {
         let keyspace = &self.server.keyspace;
         if keyspace.is_over_limit() {
             loop {
-                match keyspace.make_room(self.now_ms) {
+                let keys = spec.key_positions(args.len()).map(|at| &args[at]);
+                match keyspace.make_room_for(keys, self.now_ms) {
                     Room::Enough => break,
                     Room::Full if spec.has(flag::DENYOOM) => return Err(Error::OutOfMemory),
                     Room::Full => break,

@@ -43,10 +43,24 @@ impl Keyspace {
         self.ranges.load().iter().any(|range| is_over(range))
     }
 
-    /// Evicts until every limit holds. Called without locks.
+    /// Evicts until the limits that concern these keys hold: those of their ranges, and that of the whole. Called
+    /// without locks.
+    pub fn make_room_for<'a>(&self, keys: impl Iterator<Item = &'a [u8]>, now_ms: i64) -> Room {
+        let map = self.ranges.load();
+        let mut ranges: Vec<Arc<Range>> = keys.map(|key| map.find(key).clone()).collect();
+        ranges.sort_by(|a, b| a.spec.name.cmp(&b.spec.name));
+        ranges.dedup_by(|a, b| Arc::ptr_eq(a, b));
+        self.make_room_in(&ranges, now_ms)
+    }
+
+    /// Evicts until every limit holds.
     pub fn make_room(&self, now_ms: i64) -> Room {
-        let tick = self.tick(now_ms);
         let ranges: Vec<Arc<Range>> = self.ranges.load().iter().cloned().collect();
+        self.make_room_in(&ranges, now_ms)
+    }
+
+    fn make_room_in(&self, ranges: &[Arc<Range>], now_ms: i64) -> Room {
+        let tick = self.tick(now_ms);
         for range in ranges.iter().filter(|range| is_over(range)) {
             let room = self.evict_while(|| is_over(range), Some(range), tick);
             if room != Room::Enough {

@@ -216,7 +216,7 @@ impl<'a> Tx<'a> {
         let range = self.map.find(key).clone();
         let at = match expiry {
             Expiry::At(at) => Some(at),
-            Expiry::Keep => old.flatten().or_else(|| self.default_expiry(&range)),
+            Expiry::Keep => old.unwrap_or_else(|| self.default_expiry(&range)),
             Expiry::Clear => self.default_expiry(&range),
         };
         if at.is_some_and(|at| at <= self.call.now_ms) && self.call.replay.is_none() {
