@@ -1154,8 +1154,11 @@ fn journal_options(segment_size: u64) -> journal::Options {
     }
 }
 
-/// Every record of a journal: offset and payload.
-fn records(dir: &Path) -> Result<(Vec<(u64, Vec<u8>)>, journal::ReadSummary), ReadError> {
+/// Offsets and payloads.
+type Records = Vec<(u64, Vec<u8>)>;
+
+/// Every record of a journal.
+fn records(dir: &Path) -> Result<(Records, journal::ReadSummary), ReadError> {
     let mut records = Vec::new();
     let summary = journal::read(dir, 0, |found| {
         records.extend(
