@@ -61,7 +61,8 @@ struct Shared {
     /// Everything is synced, or cannot be: the sync thread ends. Later than `stopping`, because until the writer has
     /// ended there may be more to sync.
     sync_stopping: AtomicBool,
-    failure: Mutex<Option<Arc<str>>>,
+    /// Why the last write and the last sync failed, if they did: each thread takes back its own only.
+    failures: [Mutex<Option<Arc<str>>>; 2],
     failed: AtomicBool,
     /// The segment being written and those rolled since the last sync.
     unsynced: Mutex<Vec<Arc<File>>>,
@@ -72,6 +73,22 @@ struct Shared {
 /// A place where the tests of recovery end the process: `FAILPOINTS="name=2*off->return"` in its environment.
 pub fn crash_point(name: &'static str) {
     fail::fail_point!(name, |_| std::process::abort());
+}
+
+/// What can fail, and in which thread.
+#[derive(Clone, Copy)]
+enum Step {
+    Write,
+    Sync,
+}
+
+impl Step {
+    fn name(self) -> &'static str {
+        match self {
+            Step::Write => "write",
+            Step::Sync => "sync",
+        }
+    }
 }
 
 pub fn unix_ms() -> u64 {
@@ -94,7 +111,7 @@ impl Journal {
             writer_parked: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             sync_stopping: AtomicBool::new(false),
-            failure: Mutex::new(None),
+            failures: Default::default(),
             failed: AtomicBool::new(false),
             unsynced: Mutex::new(vec![file.clone()]),
             wake_writer: Default::default(),
@@ -152,7 +169,10 @@ impl Journal {
         if !self.shared.failed.load(Ordering::Relaxed) {
             return None;
         }
-        self.shared.failure.lock().clone()
+        self.shared
+            .failures
+            .iter()
+            .find_map(|failure| failure.lock().clone())
     }
 
     /// False when the writer is so far behind that commands should wait before they take locks.
@@ -224,9 +244,9 @@ impl Shared {
         self.wake_syncer.1.notify_one();
     }
 
-    fn fail(&self, what: &str, error: &io::Error) {
-        let why: Arc<str> = format!("{what}: {error}").into();
-        let mut failure = self.failure.lock();
+    fn fail(&self, step: Step, error: &io::Error) {
+        let why: Arc<str> = format!("{}: {error}", step.name()).into();
+        let mut failure = self.failures[step as usize].lock();
         if failure.as_ref() != Some(&why) {
             log::error!("journal {why}; writes to durable ranges are refused until it succeeds");
         }
@@ -234,9 +254,15 @@ impl Shared {
         self.failed.store(true, Ordering::SeqCst);
     }
 
-    fn recovered(&self) {
-        if self.failed.swap(false, Ordering::SeqCst) {
-            *self.failure.lock() = None;
+    /// A step succeeded. Writes are taken again when the other one has not failed either.
+    fn succeeded(&self, step: Step) {
+        if !self.failed.load(Ordering::Relaxed) || self.failures[step as usize].lock().take().is_none() {
+            return;
+        }
+        // Both locks, so that a failure noted meanwhile is not overwritten.
+        let [write, sync] = self.failures.each_ref().map(|failure| failure.lock());
+        if write.is_none() && sync.is_none() {
+            self.failed.store(false, Ordering::SeqCst);
             log::info!("journal: the disk takes writes again");
         }
     }
@@ -259,10 +285,10 @@ impl Shared {
                 match self.sync_files() {
                     Ok(()) => {
                         self.synced.send_replace(written);
-                        self.recovered();
+                        self.succeeded(Step::Sync);
                     }
                     Err(error) => {
-                        self.fail("sync", &error);
+                        self.fail(Step::Sync, &error);
                         std::thread::sleep(RETRY);
                     }
                 }
@@ -350,16 +376,13 @@ impl Writer {
             match written {
                 Ok(()) => {
                     self.len += self.buf.len() as u64;
-                    // Whether a failed sync is over is the sync thread's to say.
-                    if !self.shared.somebody_waits() {
-                        self.shared.recovered();
-                    }
+                    self.shared.succeeded(Step::Write);
                     return true;
                 }
                 Err(error) => {
                     // Half a batch may be in the file; it is cut off so that a crash now leaves whole records.
                     let _ = self.file.set_len(position);
-                    self.shared.fail("write", &error);
+                    self.shared.fail(Step::Write, &error);
                     if self.shared.stopping.load(Ordering::SeqCst) {
                         return false;
                     }
