@@ -15,6 +15,7 @@
 //! Guarantees: an `Entry` owns its block; every slice it hands out lies within it. It knows nothing of shards,
 //! ranges or stores: the flags are kept here and given meaning by `shard` and `tx`.
 
+use crate::object::size_class;
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error, realloc};
 use std::num::NonZeroU64;
 use std::ptr::NonNull;
@@ -388,15 +389,6 @@ fn block_len(header: &Header) -> usize {
     HEADER + expiry + header.key_len as usize + header.value_len as usize
 }
 
-/// The allocator's size class for `len` bytes: four classes per doubling above 128 bytes, multiples of 16 below.
-pub fn size_class(len: usize) -> usize {
-    if len <= 128 {
-        return len.next_multiple_of(16);
-    }
-    let step = (len - 1).ilog2().saturating_sub(2);
-    len.next_multiple_of(1 << step)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -429,20 +421,5 @@ mod tests {
     #[test]
     fn sixteen_and_sixty_four_bytes_fill_one_size_class() {
         assert_eq!(Entry::new(0, &[b'k'; 16], &[b'v'; 64], None, 0).size(), 96);
-    }
-
-    #[test]
-    fn size_classes_are_the_allocators() {
-        for (len, class) in [
-            (1, 16),
-            (96, 96),
-            (97, 112),
-            (129, 160),
-            (161, 192),
-            (257, 320),
-            (4097, 5120),
-        ] {
-            assert_eq!(size_class(len), class, "{len}");
-        }
     }
 }
