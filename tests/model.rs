@@ -64,6 +64,7 @@ fn settings(maxmemory: u64, eviction: EvictionPolicy) -> Settings {
         journal_flush_size: NEVER,
         flush_dirty_size: NEVER,
         max_value_len: 1 << 20,
+        objects: terrace::object::Limits::default(),
         inherited: Inherited {
             fsync: FsyncPolicy::EverySec,
             eviction,
