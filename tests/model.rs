@@ -112,7 +112,8 @@ impl Open {
         let Handler::Data(handler) = row.handler else {
             panic!("not a data command")
         };
-        let keys: Vec<&[u8]> = row.key_positions(words.len()).map(|at| words[at]).collect();
+        let places = row.key_positions(&args);
+        let keys: Vec<&[u8]> = places.iter().map(|at| words[*at]).collect();
         let call = Call {
             db,
             now_ms,
