@@ -7,6 +7,7 @@
 //! them in `codec`.
 
 pub mod codec;
+pub mod dict;
 pub mod hash;
 pub mod list;
 pub mod set;
