@@ -9,6 +9,7 @@ use crate::keyspace::range::{Inherited, RangeMap};
 use crate::keyspace::{Effects, Keyspace, Settings};
 use crate::net::clients::Clients;
 use crate::net::session::Session;
+use crate::object;
 use crate::observe::errors::ErrorStats;
 use crate::observe::latency::Latency;
 use crate::observe::logger;
@@ -165,7 +166,27 @@ fn settings(config: &Config) -> Settings {
         journal_flush_size: config.journal_flush_size,
         flush_dirty_size: config.flush_dirty_size,
         max_value_len: config.proto_max_bulk_len,
+        objects: object_limits(config),
         inherited: inherited(config),
+    }
+}
+
+/// Directives hold numbers of any size; what does not fit the machine's is no limit.
+fn object_limits(config: &Config) -> object::Limits {
+    let bytes = |limit: u64| usize::try_from(limit).unwrap_or(usize::MAX);
+    object::Limits {
+        hash_max_listpack_entries: config.hash_max_listpack_entries,
+        hash_max_listpack_value: bytes(config.hash_max_listpack_value),
+        set_max_intset_entries: config.set_max_intset_entries,
+        set_max_listpack_entries: config.set_max_listpack_entries,
+        set_max_listpack_value: bytes(config.set_max_listpack_value),
+        zset_max_listpack_entries: config.zset_max_listpack_entries,
+        zset_max_listpack_value: bytes(config.zset_max_listpack_value),
+        list_max_listpack_size: config.list_max_listpack_size.into(),
+        list_compress_depth: config.list_compress_depth as usize,
+        stream_node_max_bytes: bytes(config.stream_node_max_bytes),
+        stream_node_max_entries: bytes(config.stream_node_max_entries),
+        hll_sparse_max_bytes: bytes(config.hll_sparse_max_bytes),
     }
 }
 

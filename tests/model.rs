@@ -64,6 +64,7 @@ fn settings(maxmemory: u64, eviction: EvictionPolicy) -> Settings {
         journal_flush_size: NEVER,
         flush_dirty_size: NEVER,
         max_value_len: 1 << 20,
+        objects: terrace::object::Limits::default(),
         inherited: Inherited {
             fsync: FsyncPolicy::EverySec,
             eviction,
@@ -111,7 +112,8 @@ impl Open {
         let Handler::Data(handler) = row.handler else {
             panic!("not a data command")
         };
-        let keys: Vec<&[u8]> = row.key_positions(words.len()).map(|at| words[at]).collect();
+        let places = row.key_positions(&args);
+        let keys: Vec<&[u8]> = places.iter().map(|at| words[*at]).collect();
         let call = Call {
             db,
             now_ms,

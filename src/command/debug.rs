@@ -193,7 +193,7 @@ fn digest(context: &mut Context<'_>) -> Outcome {
                 keyspace.scan(db, cursor, SCAN_STEP, now_ms, |at| {
                     let mut mixed = Mixed::default();
                     mixed.mix(at.key);
-                    mixed.mix_string(at.value, at.expiry.is_some());
+                    mixed.mix_string(at.value.unwrap_or_default(), at.expiry.is_some());
                     found.insert(at.key.to_vec(), mixed);
                 })
             })?;

@@ -121,10 +121,8 @@ impl Executor {
         }
         match spec.handler {
             Handler::Data(handler) => {
-                let keys: SmallVec<[&[u8]; 4]> = match spec.keys {
-                    [only] if only.last == 0 => SmallVec::from_slice(&args.all()[only.first..=only.first]),
-                    _ => spec.key_positions(args.len()).map(|at| args.all()[at]).collect(),
-                };
+                let places = spec.key_positions(args);
+                let keys: SmallVec<[&[u8]; 4]> = places.iter().map(|at| args.all()[*at]).collect();
                 let call = Call {
                     db: session.db,
                     now_ms: self.now_ms,
@@ -163,7 +161,7 @@ impl Executor {
         let keyspace = &self.server.keyspace;
         if keyspace.is_over_limit() {
             loop {
-                let keys = spec.key_positions(args.len()).map(|at| &args[at]);
+                let keys = spec.key_positions(args).into_iter().map(|at| &args[at]);
                 match keyspace.make_room_for(keys, self.now_ms) {
                     Room::Enough => break,
                     Room::Full if spec.has(flag::DENYOOM) => return Err(Error::OutOfMemory),
@@ -180,7 +178,7 @@ impl Executor {
             let map = keyspace.ranges();
             let durable = |at: usize| map.find(&args[at]).is_durable();
             if spec.keys.is_empty() && map.iter().any(|range| range.is_durable())
-                || spec.key_positions(args.len()).any(durable)
+                || spec.key_positions(args).into_iter().any(durable)
             {
                 return Err(Error::Misconf(why.to_string()));
             }

@@ -9,6 +9,7 @@ pub mod error;
 pub mod execute;
 pub mod glob;
 pub mod help;
+pub mod key_spec;
 pub mod replay;
 pub mod spec;
 pub mod syntax;

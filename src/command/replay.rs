@@ -138,7 +138,8 @@ impl Replayer {
         let Some((spec, Handler::Data(handler))) = spec.map(|spec| (spec, spec.handler)) else {
             return Err(format!("'{}' is not an effect", args[0].escape_ascii()));
         };
-        let keys: SmallVec<[&[u8]; 1]> = spec.key_positions(args.len()).map(|at| args.all()[at]).collect();
+        let places = spec.key_positions(args);
+        let keys: SmallVec<[&[u8]; 1]> = places.iter().map(|at| args.all()[*at]).collect();
         let call = Call {
             db,
             now_ms: self.now_ms,

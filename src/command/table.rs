@@ -141,8 +141,9 @@ pub fn find(name: &[u8]) -> Option<&'static Command> {
 /// The first key of a request, for prefetching: nothing is checked but that it is there.
 #[inline]
 pub fn first_key<'a>(request: &RequestArgs<'a>) -> Option<&'a [u8]> {
-    let at = find(request.get(0))?.keys.first()?.first;
-    (at < request.len()).then(|| request.get(at))
+    let keys = find(request.get(0))?.keys.first()?;
+    let at = keys.first(request.len(), |at| request.get(at))?;
+    Some(request.get(at))
 }
 
 #[cfg(test)]

@@ -22,6 +22,7 @@ use super::range::DBS;
 use super::shard::ShardState;
 use super::{Keyspace, StoreError};
 use crate::journal::crash_point;
+use crate::object::codec;
 use crate::store::flush::{Batch, Meta, RangeMeta, wipe};
 use crate::store::rows;
 use parking_lot::{Condvar, Mutex, MutexGuard};
@@ -457,9 +458,13 @@ fn push_rows(batch: &mut Batch, entry: &Entry, offset: u64) {
         batch.push(key, None::<fn(&mut Vec<u8>)>);
         return;
     }
+    let object = |out: &mut Vec<u8>| match entry.object() {
+        None => codec::encode_string(out, entry.value()),
+        Some(object) => codec::encode_object(out, object),
+    };
     batch.push(
         key,
-        Some(|out: &mut Vec<u8>| rows::encode_string_row(out, offset, entry.expiry(), entry.value())),
+        Some(|out: &mut Vec<u8>| rows::encode_row(out, offset, entry.expiry(), object)),
     );
     if let Some(at) = entry.expiry() {
         let index_key = |out: &mut Vec<u8>| rows::push_expiry_key(out, at, entry.db(), entry.key());

@@ -24,6 +24,7 @@ pub mod load;
 pub mod prefetch;
 pub mod range;
 pub mod ranges;
+pub mod reclaim;
 pub mod recover;
 pub mod scan;
 pub mod shard;
@@ -33,15 +34,16 @@ pub mod whole;
 
 pub use effects::Effects;
 pub use entry::Entry;
-pub use tx::{Call, Effect, Expiry, Tx};
+pub use tx::{Absent, Call, Change, Expiry, Tx, WrongType};
 
 use crate::journal::Journal;
+use crate::object::{self, codec};
 use crate::store::StoreError;
 use crate::store::block::BlockStore;
 use crate::store::rows::{Row, RowError};
-use arc_swap::{ArcSwap, Guard};
+use arc_swap::{ArcSwap, ArcSwapOption, Guard};
 use clock::Tick;
-use entry::{FLUSHED, STORED};
+use entry::{FLUSHED, STORED, Value};
 use range::{DBS, Inherited, Range, RangeMap};
 use shard::{KeyHasher, Shard, ShardGuard, ShardState};
 use std::sync::atomic::Ordering::Relaxed;
@@ -62,6 +64,8 @@ pub struct Settings {
     pub flush_dirty_size: u64,
     /// Bytes of a string.
     pub max_value_len: u64,
+    /// Thresholds of encodings.
+    pub objects: object::Limits,
     pub inherited: Inherited,
 }
 
@@ -73,6 +77,7 @@ struct Limits {
     lfu_log_factor: AtomicU32,
     lfu_decay_minutes: AtomicU32,
     max_value_len: AtomicU64,
+    objects: ArcSwapOption<object::Limits>,
     counting: AtomicBool,
     /// Some range has a limit of its own.
     range_limits: AtomicBool,
@@ -137,6 +142,7 @@ impl Keyspace {
         limits
             .max_value_len
             .store(settings.max_value_len.min(entry::MAX_LEN as u64), Relaxed);
+        limits.objects.store(Some(Arc::new(settings.objects)));
         self.flush
             .set_sizes(settings.journal_flush_size, settings.flush_dirty_size);
         self.note_policies(&self.ranges.load());
@@ -185,6 +191,11 @@ impl Keyspace {
     /// The longest string that a command may make.
     pub fn max_value_len(&self) -> usize {
         self.limits.max_value_len.load(Relaxed) as usize
+    }
+
+    /// The thresholds at which values change their encoding.
+    pub fn object_limits(&self) -> object::Limits {
+        self.limits.objects.load().as_deref().copied().unwrap_or_default()
     }
 
     fn lock_all(&self) -> Vec<ShardGuard<'_>> {
@@ -238,7 +249,15 @@ impl Keyspace {
     ) -> Result<(), RowError> {
         let map = self.ranges.load();
         let range = map.find(key);
-        let mut entry = Entry::new(db, key, row.string()?, row.expiry, clock::fresh(self.tick(now)));
+        let clock = clock::fresh(self.tick(now));
+        let mut entry = match codec::decode_string(row.object) {
+            Ok(value) => Entry::new(db, key, value, row.expiry, clock),
+            Err(_) => {
+                let value =
+                    codec::decode_object(row.object, &self.object_limits()).map_err(RowError::Object)?;
+                Entry::with_value(db, key, Value::Object(value), row.expiry, clock)
+            }
+        };
         entry.store_set(STORED, true);
         entry.store_set(entry::STORED_EXPIRES, row.expiry.is_some());
         self.count_bytes(range, 0, entry.size());

@@ -77,15 +77,20 @@ impl<'a> Row<'a> {
     }
 }
 
-/// Appends the value of a string's row.
-pub fn encode_string_row(out: &mut Vec<u8>, offset: u64, expiry: Option<i64>, value: &[u8]) {
+/// Appends a row's value; `object` appends the object's serialization.
+pub fn encode_row(out: &mut Vec<u8>, offset: u64, expiry: Option<i64>, object: impl FnOnce(&mut Vec<u8>)) {
     out.push(VERSION);
     out.push(if expiry.is_some() { HAS_EXPIRY } else { 0 });
     out.extend_from_slice(&offset.to_le_bytes());
     if let Some(at) = expiry {
         out.extend_from_slice(&at.to_le_bytes());
     }
-    codec::encode_string(out, value);
+    object(out);
+}
+
+/// Appends the value of a string's row.
+pub fn encode_string_row(out: &mut Vec<u8>, offset: u64, expiry: Option<i64>, value: &[u8]) {
+    encode_row(out, offset, expiry, |out| codec::encode_string(out, value));
 }
 
 /// Appends an object's key.

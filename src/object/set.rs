@@ -1,0 +1,28 @@
+//! Placeholder until the type lands on this branch.
+
+use super::{Native, object_conversions};
+
+#[derive(Clone, Default)]
+pub struct Set(Vec<Vec<u8>>);
+
+impl Native for Set {
+    const NAME: &'static str = "set";
+
+    fn empty() -> Set {
+        Set::default()
+    }
+
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    fn bytes(&self) -> usize {
+        self.0.len() * 32
+    }
+
+    fn encoding(&self) -> &'static str {
+        "listpack"
+    }
+
+    object_conversions!(Set);
+}
