@@ -7,6 +7,7 @@
 //! them in `codec`.
 
 pub mod codec;
+pub mod dict;
 pub mod hash;
 pub mod intset;
 pub mod list;
