@@ -320,7 +320,11 @@ impl<M: Member> Node<M> {
             let mut alone = Vec::new();
             grow(&mut alone, bytes);
             alone.push(slot);
-            let right = if at == 0 { std::mem::replace(slots, alone) } else { alone };
+            let right = if at == 0 {
+                std::mem::replace(slots, alone)
+            } else {
+                alone
+            };
             return Some(Node::Leaf(right));
         }
         let mut right = halve(slots, bytes);
@@ -446,9 +450,8 @@ impl<M: Member> Inner<M> {
     /// The child in whose interval an element belongs.
     #[inline]
     fn child_for(&self, score: f64, member: &[u8]) -> usize {
-        let standing = |slot: &Slot<M>| {
-            slot.score < score || (slot.score == score && slot.member.bytes() <= member)
-        };
+        let standing =
+            |slot: &Slot<M>| slot.score < score || (slot.score == score && slot.member.bytes() <= member);
         self.first.partition_point(standing).saturating_sub(1)
     }
 

@@ -49,9 +49,7 @@ fn check(node: &Node<Name>) -> (usize, usize, usize) {
                 let below = check(child);
                 assert!(below.0 > 0 && below.0 == inner.counts[at]);
                 assert_eq!(inner.first[at].member, child.first().member);
-                assert!(
-                    inner.first[at].score == child.first().score && (depth == 0 || depth == below.2 + 1)
-                );
+                assert!(inner.first[at].score == child.first().score && (depth == 0 || depth == below.2 + 1));
                 (slots, bytes, depth) = (slots + below.0, bytes + below.1, below.2 + 1);
             }
             (slots, bytes, depth)
@@ -109,7 +107,10 @@ fn random_changes(seed: u64, size: usize, scores: i64) {
                 }
                 0..=97 => {
                     let key = model.range(key..).next().map_or(key, |(key, ())| *key);
-                    assert_eq!(tree.remove(key.0 as f64, key.1.bytes()), model.remove(&key).is_some());
+                    assert_eq!(
+                        tree.remove(key.0 as f64, key.1.bytes()),
+                        model.remove(&key).is_some()
+                    );
                 }
                 98 => {
                     let to = rng.i64(0..scores);

@@ -45,17 +45,21 @@ pub enum Side {
 }
 
 impl Cut<'_> {
-    /// Whether an element stands before this cut. The member is looked at only if the cut is one of members.
+    /// Whether an element stands before this cut. The member is looked at only if `needs_members`.
     #[inline]
-    fn is_behind<'m>(&self, score: f64, member: impl FnOnce() -> &'m [u8]) -> bool {
+    fn is_behind(&self, score: f64, member: &[u8]) -> bool {
         match *self {
             Cut::Start => false,
             Cut::End => true,
             Cut::Score(at, Side::Before) => score < at,
             Cut::Score(at, Side::Behind) => score <= at,
-            Cut::Member(at, Side::Before) => member() < at,
-            Cut::Member(at, Side::Behind) => member() <= at,
+            Cut::Member(at, Side::Before) => member < at,
+            Cut::Member(at, Side::Behind) => member <= at,
         }
+    }
+
+    fn needs_members(&self) -> bool {
+        matches!(self, Cut::Member(..))
     }
 }
 

@@ -26,13 +26,15 @@ impl Text {
         let mut bytes = [0; 32];
         let mut rest = &mut bytes[..];
         // proof: the longest text is that of -5e-324 and its like with 17 digits: 24 bytes. Writing cannot fail.
-        let _ = if score.abs() < WHOLE_MOST && score.fract() == 0.0 && (score != 0.0 || score.is_sign_positive()) {
-            write!(rest, "{}", score as i64)
-        } else if score.abs() < 1e21 && score.abs() >= 1e-7 || score.is_infinite() || score == 0.0 {
-            write!(rest, "{score}")
-        } else {
-            write!(rest, "{score:e}")
-        };
+        let _ =
+            if score.abs() < WHOLE_MOST && score.fract() == 0.0 && (score != 0.0 || score.is_sign_positive())
+            {
+                write!(rest, "{}", score as i64)
+            } else if score.abs() < 1e21 && score.abs() >= 1e-7 || score.is_infinite() || score == 0.0 {
+                write!(rest, "{score}")
+            } else {
+                write!(rest, "{score:e}")
+            };
         let len = 32 - rest.len();
         Text { bytes, len }
     }
@@ -75,15 +77,16 @@ fn pairs(list: &Listpack) -> impl Iterator<Item = (Item<'_>, f64)> {
 }
 
 pub(super) fn rank(list: &Listpack, member: &[u8]) -> Option<(usize, f64)> {
-    let rank = |(rank, (item, score)): (usize, (Item<'_>, f64))| item.eq_bytes(member).then_some((rank, score));
+    let rank =
+        |(rank, (item, score)): (usize, (Item<'_>, f64))| item.eq_bytes(member).then_some((rank, score));
     pairs(list).enumerate().find_map(rank)
 }
 
 /// How many elements stand before a cut.
 pub(super) fn position(list: &Listpack, cut: &Cut<'_>) -> usize {
-    let before = |(item, score): &(Item<'_>, f64)| match cut {
-        Cut::Member(..) => item.with_bytes(|member| cut.holds(*score, member)),
-        _ => cut.holds(*score, b""),
+    let before = |(item, score): &(Item<'_>, f64)| match cut.needs_members() {
+        true => item.with_bytes(|member| cut.is_behind(*score, member)),
+        false => cut.is_behind(*score, b""),
     };
     pairs(list).take_while(before).count()
 }
@@ -120,10 +123,12 @@ pub(super) fn visit(list: &Listpack, ranks: Range<usize>, reverse: bool, mut vis
 /// Adds an element whose member is absent.
 pub(super) fn insert(list: &mut Listpack, member: &[u8], score: f64) {
     let text = Text::new(score);
-    let pair = [member, text.as_bytes()];
     match behind(list, member, score) {
-        Some(at) => list.insert_many(at, pair.into_iter()),
-        None => list.append_many(pair.into_iter()),
+        Some(at) => {
+            let at = list.insert_before(at, member);
+            list.insert_after(at, text.as_bytes());
+        }
+        None => list.append_many([member, text.as_bytes()].into_iter()),
     }
 }
 
@@ -133,8 +138,7 @@ fn behind(list: &Listpack, member: &[u8], score: f64) -> Option<Cursor> {
     while let Some(at) = cursor {
         let score_at = list.next(at)?;
         let other = self::score(list.get(score_at));
-        let is_behind = other > score
-            || (other == score && list.get(at).with_bytes(|other| other > member));
+        let is_behind = other > score || (other == score && list.get(at).with_bytes(|other| other > member));
         if is_behind {
             return Some(at);
         }
@@ -154,7 +158,9 @@ pub(super) fn remove_ranks(list: &mut Listpack, ranks: Range<usize>, taken: impl
 /// A list of elements that come in order.
 pub(super) fn from_sorted<'a>(pairs: impl Iterator<Item = (&'a [u8], f64)> + Clone) -> Listpack {
     let texts: Vec<Text> = pairs.clone().map(|(_, score)| Text::new(score)).collect();
-    let both = pairs.zip(&texts).flat_map(|((member, _), text)| [member, text.as_bytes()]);
+    let both = pairs
+        .zip(&texts)
+        .flat_map(|((member, _), text)| [member, text.as_bytes()]);
     let mut list = Listpack::new();
     list.append_many(both);
     list

@@ -165,7 +165,7 @@ pub(super) struct Table {
 impl Table {
     /// A table of elements that come in order.
     pub fn from_sorted<'a>(pairs: impl Iterator<Item = (&'a [u8], f64)>) -> Table {
-        let mut members = Dict::new(crate::object::dict::seed());
+        let mut members = Dict::new(fastrand::u64(..));
         let slots = pairs.map(|(member, score)| {
             let item = Scored::new(member, score);
             let member = item.handle();
@@ -194,11 +194,11 @@ impl Table {
     }
 
     pub fn position(&self, cut: &Cut<'_>) -> usize {
-        match cut {
-            Cut::Member(..) => self
+        match cut.needs_members() {
+            true => self
                 .order
-                .partition(|slot| cut.holds(slot.score, slot.member.bytes())),
-            _ => self.order.partition(|slot| cut.holds(slot.score, b"")),
+                .partition(|slot| cut.is_behind(slot.score, slot.member.bytes())),
+            false => self.order.partition(|slot| cut.is_behind(slot.score, b"")),
         }
     }
 
