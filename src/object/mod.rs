@@ -9,7 +9,9 @@
 pub mod codec;
 pub mod dict;
 pub mod hash;
+pub mod intset;
 pub mod list;
+pub mod listpack;
 pub mod set;
 pub mod sorted_set;
 pub mod stream;
