@@ -34,8 +34,10 @@ pub enum Problem {
     Integers(usize),
     /// A field or member is there twice.
     Duplicate,
-    /// A collection without elements, or a packed one with half a pair.
+    /// A collection without elements. The value has been read to its end.
     Empty,
+    /// A packed collection that ends within a pair.
+    Half,
     /// A score or time that is none.
     Number,
     /// A stream whose parts contradict each other.
@@ -89,7 +91,8 @@ impl fmt::Display for Problem {
             Problem::Packed(at) => write!(f, "a packed list is damaged at its byte {at}"),
             Problem::Integers(at) => write!(f, "a set of integers is damaged at its byte {at}"),
             Problem::Duplicate => write!(f, "a field or member is there twice"),
-            Problem::Empty => write!(f, "a collection has no elements, or half a pair"),
+            Problem::Empty => write!(f, "a collection has no elements"),
+            Problem::Half => write!(f, "a packed collection ends within a pair"),
             Problem::Number => write!(f, "a score or a time is no number"),
             Problem::Stream => write!(f, "a stream's parts contradict each other"),
             Problem::Magic => write!(f, "this is no RDB file"),

@@ -132,6 +132,15 @@ pub(super) trait Input {
         })
     }
 
+    /// A string, into a buffer.
+    fn string_into(&mut self, out: &mut Vec<u8>) -> Result<(), CodecError> {
+        let mut scratch = Vec::new();
+        let text = self.string(&mut scratch)?;
+        out.clear();
+        out.extend_from_slice(text);
+        Ok(())
+    }
+
     /// A string of its own, in one exact allocation.
     fn boxed(&mut self) -> Result<Box<[u8]>, CodecError> {
         let mut scratch = Vec::new();

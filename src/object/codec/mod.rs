@@ -1,129 +1,148 @@
-//! The object serialization: that of RDB files, so that rows in a store, `DUMP` payloads and RDB files share it.
+//! The serialization of values: that of RDB files, so that rows in a store, `DUMP` payloads and RDB files share it.
 //!
 //! ```text
-//! string object:  type 0:u8 | length | bytes
-//! length:         00xxxxxx                              6 bits
-//!                 01xxxxxx xxxxxxxx                     14 bits, big-endian
-//!                 10000000 + 4 bytes                    32 bits, big-endian
-//!                 10000001 + 8 bytes                    64 bits, big-endian
+//! value:    type:u8 | what the type says               see `types`, `read`, `stream`; lengths and strings: `input`
+//! payload:  value | version:u16 LE | CRC-64 of all before:u64 LE
+//! file:     see `file`
 //! ```
 //!
-//! Follows the published description of the RDB format. Integers and compressed strings (lengths that start with 11)
-//! are not written, and are refused by `decode_string` as `Unsupported`.
+//! Read are the types of every server up to RDB version 12 (Redis 7.4) but those of modules. Written are the types that
+//! a server of the version in [`Form`] writes and reads. Follows the published descriptions of the RDB format.
+//!
+//! Guarantees: bytes from outside give a value that holds its type's invariants, or an error that names the place.
 
-use std::fmt;
+mod error;
+mod input;
+mod lzf;
+mod old;
+mod output;
+mod payload;
+mod read;
+mod stream;
+mod types;
+mod write;
 
-const TYPE_STRING: u8 = 0;
+pub use error::{CodecError, Problem};
+pub use payload::{dump, restore};
 
-#[derive(Debug, PartialEq, Eq, Clone, Copy)]
-pub enum CodecError {
-    /// The bytes end before the object does.
-    Short,
-    /// Bytes follow the object.
-    Trailing,
-    /// An object type or string encoding that this version does not read.
-    Unsupported(u8),
+use super::{Limits, Object};
+use input::{Input, Slice};
+use output::{Output, push_number};
+
+/// The newest version of the format that is read and written.
+pub const VERSION_MAX: u16 = 12;
+/// The version that is written where nobody asks for another: servers from Redis 7.0 on read it.
+pub const VERSION_DEFAULT: u16 = 10;
+
+/// How values are written.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Form {
+    /// Types that this version of the format does not have are avoided, where the value can be written without.
+    pub version: u16,
+    /// Longer strings are packed (LZF) where that makes them shorter.
+    pub compress: bool,
 }
 
-impl fmt::Display for CodecError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            CodecError::Short => write!(f, "the object is cut short"),
-            CodecError::Trailing => write!(f, "bytes follow the object"),
-            CodecError::Unsupported(byte) => write!(f, "object type or encoding {byte} is not supported"),
-        }
-    }
+impl Form {
+    /// Rows of a store, which packs them by itself, and effects: complete, and cheap to write.
+    pub const ROW: Form = Form {
+        version: VERSION_MAX,
+        compress: false,
+    };
+    /// `DUMP`.
+    pub const DUMP: Form = Form {
+        version: VERSION_DEFAULT,
+        compress: true,
+    };
 }
 
-fn encode_len(out: &mut Vec<u8>, len: usize) {
-    match len {
-        0..0x40 => out.push(len as u8),
-        0x40..0x4000 => out.extend_from_slice(&(0x4000 | len as u16).to_be_bytes()),
-        0x4000..=0xffff_ffff => {
-            out.push(0x80);
-            out.extend_from_slice(&(len as u32).to_be_bytes());
-        }
-        _ => {
-            out.push(0x81);
-            out.extend_from_slice(&(len as u64).to_be_bytes());
-        }
-    }
+/// A value that was read.
+#[derive(Clone)]
+pub enum Value {
+    String(Box<[u8]>),
+    Object(Object),
 }
 
-/// Appends a string object.
+/// A value that is to be written.
+#[derive(Clone, Copy)]
+pub enum ValueRef<'a> {
+    String(&'a [u8]),
+    Object(&'a Object),
+}
+
+/// Appends a string as it stands: the rows of strings.
 pub fn encode_string(out: &mut Vec<u8>, value: &[u8]) {
-    out.push(TYPE_STRING);
-    encode_len(out, value.len());
+    out.push(types::STRING);
+    push_number(out, value.len() as u64);
     out.extend_from_slice(value);
 }
 
-/// Interim.
-pub fn encode_object(out: &mut Vec<u8>, _object: &super::Object) {
-    out.push(255);
+/// The string that `encode_string` wrote, where it stands; `bytes` hold nothing else.
+pub fn decode_string(bytes: &[u8]) -> Result<&[u8], CodecError> {
+    let mut input = Slice::new(bytes);
+    let kind = input.byte()?;
+    if kind != types::STRING {
+        return input.fail(Problem::Type(kind));
+    }
+    let len = input.number()?;
+    match input.left() {
+        left if left < len => input.fail(Problem::Short),
+        left if left > len => input.fail(Problem::Trailing),
+        _ => Ok(&bytes[input.at() as usize..]),
+    }
 }
 
-/// Interim.
-pub fn decode_object(bytes: &[u8], _limits: &super::Limits) -> Result<super::Object, CodecError> {
-    Err(CodecError::Unsupported(bytes.first().copied().unwrap_or(0)))
+/// Appends an object for a row of a store.
+pub fn encode_object(out: &mut Vec<u8>, object: &Object) {
+    encode(out, ValueRef::Object(object), Form::ROW);
+}
+
+/// Appends a value.
+pub fn encode(out: &mut Vec<u8>, value: ValueRef<'_>, form: Form) {
+    let (kind, mut output) = (type_of(value, form), Output { bytes: out, form });
+    output.bytes.push(kind);
+    write_body(&mut output, value);
+}
+
+fn type_of(value: ValueRef<'_>, form: Form) -> u8 {
+    match value {
+        ValueRef::String(_) => types::STRING,
+        ValueRef::Object(object) => write::type_of(object, form),
+    }
+}
+
+fn write_body(output: &mut Output<'_>, value: ValueRef<'_>) {
+    match value {
+        ValueRef::String(text) => output.string(text),
+        ValueRef::Object(object) => write::write_object(output, object),
+    }
+}
+
+/// The value that fills `bytes`.
+pub fn decode(bytes: &[u8], limits: &Limits) -> Result<Value, CodecError> {
+    let mut input = Slice::new(bytes);
+    let kind = input.byte()?;
+    let value = read::read_value(&mut input, kind, limits)?;
+    match input.left() {
+        0 => Ok(value),
+        _ => input.fail(Problem::Trailing),
+    }
+}
+
+/// The object that fills `bytes`: a row of a store that is no string.
+pub fn decode_object(bytes: &[u8], limits: &Limits) -> Result<Object, CodecError> {
+    match decode(bytes, limits)? {
+        Value::Object(object) => Ok(object),
+        Value::String(_) => Slice::new(bytes).fail(Problem::Type(types::STRING)),
+    }
 }
 
 /// The type of a serialized value, as `TYPE` gives it.
-pub fn type_name(object: &[u8]) -> Result<&'static str, CodecError> {
-    match object.first() {
-        Some(&TYPE_STRING) => Ok("string"),
-        Some(other) => Err(CodecError::Unsupported(*other)),
-        None => Err(CodecError::Short),
-    }
-}
-
-/// Interim.
-pub fn dump(object: &super::Object) -> Vec<u8> {
-    let mut out = Vec::new();
-    encode_object(&mut out, object);
-    out
-}
-
-fn decode_len(bytes: &[u8]) -> Result<(usize, &[u8]), CodecError> {
-    let (first, rest) = bytes.split_first().ok_or(CodecError::Short)?;
-    let wide = |len: usize| rest.split_at_checked(len).ok_or(CodecError::Short);
-    let number = |digits: &[u8]| digits.iter().fold(0usize, |n, byte| n << 8 | *byte as usize);
-    match first >> 6 {
-        0 => Ok(((first & 0x3f) as usize, rest)),
-        1 => wide(1).map(|(low, rest)| (((first & 0x3f) as usize) << 8 | low[0] as usize, rest)),
-        2 if *first == 0x80 => wide(4).map(|(digits, rest)| (number(digits), rest)),
-        2 if *first == 0x81 => wide(8).map(|(digits, rest)| (number(digits), rest)),
-        _ => Err(CodecError::Unsupported(*first)),
-    }
-}
-
-/// The value of a string object that fills `bytes`.
-pub fn decode_string(bytes: &[u8]) -> Result<&[u8], CodecError> {
-    let (kind, rest) = bytes.split_first().ok_or(CodecError::Short)?;
-    if *kind != TYPE_STRING {
-        return Err(CodecError::Unsupported(*kind));
-    }
-    let (len, rest) = decode_len(rest)?;
-    match rest.len() {
-        have if have < len => Err(CodecError::Short),
-        have if have > len => Err(CodecError::Trailing),
-        _ => Ok(rest),
-    }
+pub fn type_name(bytes: &[u8]) -> Result<&'static str, CodecError> {
+    let mut input = Slice::new(bytes);
+    let kind = input.byte()?;
+    read::name_of(kind).map_or_else(|| input.fail(Problem::Type(kind)), Ok)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn strings_of_every_length_class_read_back() {
-        for len in [0, 1, 63, 64, 16383, 16384, 70_000] {
-            let value = vec![b'x'; len];
-            let mut bytes = Vec::new();
-            encode_string(&mut bytes, &value);
-            assert_eq!(decode_string(&bytes), Ok(&value[..]));
-            assert_eq!(decode_string(&bytes[..bytes.len() - 1]), Err(CodecError::Short));
-            bytes.push(0);
-            assert_eq!(decode_string(&bytes), Err(CodecError::Trailing));
-        }
-    }
-}
+mod tests;
