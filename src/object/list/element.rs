@@ -3,7 +3,7 @@
 use crate::object::listpack::Item;
 use crate::object::listpack::element::{Encoded, back_len, backwards, data_len, item};
 
-pub use crate::object::listpack::element::Encoded as Element;
+pub(super) use crate::object::listpack::element::Encoded as Element;
 
 /// Bytes of the element at the start.
 #[inline]

@@ -76,7 +76,8 @@ fn check(list: &List, model: &Model) {
         List::Packed(node) => assert!(!node.is_plain() && list.bytes() == blocks),
         List::Chain(_) => {
             assert!(list.nodes().all(|node| node.len() > 0));
-            assert!(list.bytes() > blocks && list.bytes() <= blocks + 160 + 2 * 24 * list.node_count().max(8));
+            let table = size_class(size_of::<Node>() * 2 * list.node_count().max(4));
+            assert!(list.bytes() > blocks && list.bytes() <= blocks + table + 64);
         }
     }
     for node in list.nodes().filter(|node| !node.is_plain()) {
