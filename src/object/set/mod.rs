@@ -67,14 +67,15 @@ impl Set {
     }
 
     /// Says that up to `additions` members, `first` among them, are about to be added: a set that could not hold that
-    /// many in its encoding changes it at once.
-    pub fn expect(&mut self, first: &[u8], additions: usize, limits: &Limits) {
+    /// many in its encoding changes it at once. True when it does.
+    pub fn expect(&mut self, first: &[u8], additions: usize, limits: &Limits) -> bool {
         match self {
             _ if self.is_empty() => *self = Set::for_members(first, additions, limits),
             Set::Ints(_) if additions > limits.set_max_intset_entries => self.make_table(),
             Set::Packed(_) if additions > limits.set_max_listpack_entries => self.make_table(),
-            _ => {}
+            _ => return false,
         }
+        true
     }
 
     /// Adds a member; false when it was there.
