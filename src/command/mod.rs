@@ -18,6 +18,7 @@ pub mod table;
 pub mod admin;
 pub mod bitfield;
 pub mod bitmaps;
+pub mod blocked;
 pub mod client;
 pub mod client_filter;
 pub mod config;
