@@ -39,6 +39,9 @@ pub struct Limits {
     pub stream_node_max_bytes: usize,
     pub stream_node_max_entries: usize,
     pub hll_sparse_max_bytes: usize,
+    /// Seeds the hash tables of large values: the same for as long as the server runs, so that a value which is sealed
+    /// and loaded again is scanned in the same order. The keyspace puts its own here.
+    pub hash_seed: u64,
 }
 
 impl Default for Limits {
@@ -56,6 +59,7 @@ impl Default for Limits {
             stream_node_max_bytes: 4096,
             stream_node_max_entries: 100,
             hll_sparse_max_bytes: 3000,
+            hash_seed: 0,
         }
     }
 }
