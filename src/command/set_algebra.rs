@@ -28,35 +28,57 @@ pub static COMMANDS: &[Spec] = &[
             "Returns what is in every one of the sets.",
         )
         .tips(UNORDERED),
-    Spec::new("sintercard", -3, READONLY | MOVABLEKEYS, acl::SET, Handler::Data(sintercard))
-        .keys(&[keynum(1, 0, 1, "RO ACCESS")])
-        .group("set", "7.0.0")
-        .doc(
-            "numkeys key [key ...] [LIMIT limit]",
-            "O(N*M) for M sets, the smallest of N members",
-            "Counts what is in every one of the sets, up to a limit.",
-        ),
-    Spec::new("sinterstore", -3, WRITE | DENYOOM, acl::SET, Handler::Data(sinterstore))
-        .keys(&[key(1, "RW UPDATE"), keys(2, 1, "RO ACCESS")])
-        .group("set", "1.0.0")
-        .doc(
-            "destination key [key ...]",
-            "O(N*M) for M sets, the smallest of N members",
-            "Stores what is in every one of the sets, and counts it.",
-        ),
+    Spec::new(
+        "sintercard",
+        -3,
+        READONLY | MOVABLEKEYS,
+        acl::SET,
+        Handler::Data(sintercard),
+    )
+    .keys(&[keynum(1, 0, 1, "RO ACCESS")])
+    .group("set", "7.0.0")
+    .doc(
+        "numkeys key [key ...] [LIMIT limit]",
+        "O(N*M) for M sets, the smallest of N members",
+        "Counts what is in every one of the sets, up to a limit.",
+    ),
+    Spec::new(
+        "sinterstore",
+        -3,
+        WRITE | DENYOOM,
+        acl::SET,
+        Handler::Data(sinterstore),
+    )
+    .keys(&[key(1, "RW UPDATE"), keys(2, 1, "RO ACCESS")])
+    .group("set", "1.0.0")
+    .doc(
+        "destination key [key ...]",
+        "O(N*M) for M sets, the smallest of N members",
+        "Stores what is in every one of the sets, and counts it.",
+    ),
     Spec::new("sunion", -2, READONLY, acl::SET, Handler::Data(sunion))
         .keys(OPERANDS)
         .group("set", "1.0.0")
-        .doc("key [key ...]", "O(N) for N members in all", "Returns what is in any of the sets.")
-        .tips(UNORDERED),
-    Spec::new("sunionstore", -3, WRITE | DENYOOM, acl::SET, Handler::Data(sunionstore))
-        .keys(STORED)
-        .group("set", "1.0.0")
         .doc(
-            "destination key [key ...]",
+            "key [key ...]",
             "O(N) for N members in all",
-            "Stores what is in any of the sets, and counts it.",
-        ),
+            "Returns what is in any of the sets.",
+        )
+        .tips(UNORDERED),
+    Spec::new(
+        "sunionstore",
+        -3,
+        WRITE | DENYOOM,
+        acl::SET,
+        Handler::Data(sunionstore),
+    )
+    .keys(STORED)
+    .group("set", "1.0.0")
+    .doc(
+        "destination key [key ...]",
+        "O(N) for N members in all",
+        "Stores what is in any of the sets, and counts it.",
+    ),
     Spec::new("sdiff", -2, READONLY, acl::SET, Handler::Data(sdiff))
         .keys(OPERANDS)
         .group("set", "1.0.0")
@@ -66,14 +88,20 @@ pub static COMMANDS: &[Spec] = &[
             "Returns what is in the first set and in none of the others.",
         )
         .tips(UNORDERED),
-    Spec::new("sdiffstore", -3, WRITE | DENYOOM, acl::SET, Handler::Data(sdiffstore))
-        .keys(STORED)
-        .group("set", "1.0.0")
-        .doc(
-            "destination key [key ...]",
-            "O(N) for N members in all",
-            "Stores what is in the first set and in none of the others, and counts it.",
-        ),
+    Spec::new(
+        "sdiffstore",
+        -3,
+        WRITE | DENYOOM,
+        acl::SET,
+        Handler::Data(sdiffstore),
+    )
+    .keys(STORED)
+    .group("set", "1.0.0")
+    .doc(
+        "destination key [key ...]",
+        "O(N) for N members in all",
+        "Stores what is in the first set and in none of the others, and counts it.",
+    ),
 ];
 
 /// The operands, of which some may be absent.

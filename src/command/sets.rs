@@ -6,8 +6,7 @@ use super::args::Args;
 use super::error::Error;
 use super::scan::{self, ScanOptions, Scanned};
 use super::spec::{Handler, Outcome, Spec, acl, flag::*, key};
-use crate::keyspace::tx::{Absent, Change};
-use crate::keyspace::{Tx, WrongType};
+use crate::keyspace::{Absent, Change, Tx, WrongType};
 use crate::object::listpack::Item;
 use crate::object::{Native, Set};
 use crate::resp::Reply;
@@ -111,7 +110,7 @@ pub(super) fn write_item(member: Item<'_>, reply: &mut Reply) {
 }
 
 fn sadd(args: &Args<'_>, tx: &mut Tx<'_>, reply: &mut Reply) -> Outcome {
-    let added = add(&args[1], args.rest(2), tx, Change::as_received)?;
+    let added = add(&args[1], args.rest(2), tx, |change| change.as_received())?;
     reply.int(added as i64);
     Ok(())
 }
@@ -224,9 +223,9 @@ fn spop(args: &Args<'_>, tx: &mut Tx<'_>, reply: &mut Reply) -> Outcome {
 }
 
 fn spop_many(args: &Args<'_>, tx: &mut Tx<'_>, reply: &mut Reply) -> Outcome {
-    let count = parse_i64(&args[2]).and_then(|count| usize::try_from(count).ok());
-    let count = count.ok_or(Error::OutOfRange("value"));
-    let count = count.map_err(|_| Error::new("ERR value is out of range, must be positive"))?;
+    let count = parse_i64(&args[2])
+        .and_then(|count| usize::try_from(count).ok())
+        .ok_or_else(|| Error::new("ERR value is out of range, must be positive"))?;
     let key = &args[1];
     match tx.peek_as::<Set>(key)? {
         None => reply.set(0),
