@@ -45,9 +45,8 @@ const PACKED_BYTES_MOST: usize = 1 << 30;
 /// Nor does an array of integers, in members.
 const INTS_MOST: usize = 1 << 30;
 
-/// An empty table with a seed of its own, so that nobody outside can choose members that collide.
-fn new_table() -> Box<Table> {
-    Box::new(Table::new(fastrand::u64(..)))
+fn new_table(limits: &Limits) -> Box<Table> {
+    Box::new(Table::new(limits.hash_seed))
 }
 
 fn ints_most(limits: &Limits) -> usize {
@@ -62,19 +61,20 @@ impl Set {
         } else if additions <= limits.set_max_listpack_entries {
             Set::Packed(Listpack::new())
         } else {
-            Set::Table(new_table())
+            Set::Table(new_table(limits))
         }
     }
 
     /// Says that up to `additions` members, `first` among them, are about to be added: a set that could not hold that
-    /// many in its encoding changes it at once.
-    pub fn expect(&mut self, first: &[u8], additions: usize, limits: &Limits) {
+    /// many in its encoding changes it at once. True when it does.
+    pub fn expect(&mut self, first: &[u8], additions: usize, limits: &Limits) -> bool {
         match self {
             _ if self.is_empty() => *self = Set::for_members(first, additions, limits),
-            Set::Ints(_) if additions > limits.set_max_intset_entries => self.make_table(),
-            Set::Packed(_) if additions > limits.set_max_listpack_entries => self.make_table(),
-            _ => {}
+            Set::Ints(_) if additions > limits.set_max_intset_entries => self.make_table(limits),
+            Set::Packed(_) if additions > limits.set_max_listpack_entries => self.make_table(limits),
+            _ => return false,
         }
+        true
     }
 
     /// Adds a member; false when it was there.
@@ -96,7 +96,7 @@ impl Set {
                     && member.len() <= limits.set_max_listpack_value
                     && packed.bytes() + member.len() < PACKED_BYTES_MOST;
                 if !fits {
-                    self.make_table();
+                    self.make_table(limits);
                 }
                 self.append(member);
                 true
@@ -119,7 +119,7 @@ impl Set {
         };
         let new = ints.add(number);
         if new && ints.len() > ints_most(limits) {
-            self.make_table();
+            self.make_table(limits);
         }
         new
     }
@@ -149,15 +149,15 @@ impl Set {
             ints.iter().for_each(|number| packed.push_back_int(number));
             *self = Set::Packed(packed);
         } else {
-            self.make_table();
+            self.make_table(limits);
         }
     }
 
-    fn make_table(&mut self) {
+    fn make_table(&mut self, limits: &Limits) {
         if let Set::Table(_) = self {
             return;
         }
-        let mut table = new_table();
+        let mut table = new_table(limits);
         for member in self.iter() {
             table.insert(member.with_bytes(Field::member));
         }
@@ -220,7 +220,7 @@ impl Set {
     /// Visits some members from `cursor` on, at least `count` if there are so many, and returns the cursor to go on
     /// with; 0 begins and ends. Members that are there from beginning to end are visited, whatever else changes. Small
     /// encodings are visited whole.
-    pub fn scan(&self, cursor: u64, count: usize, mut visit: impl FnMut(Item<'_>)) -> u64 {
+    pub fn scan<'a>(&'a self, cursor: u64, count: usize, mut visit: impl FnMut(Item<'a>)) -> u64 {
         match self {
             Set::Table(table) => table.scan(cursor, count, |field| visit(Item::Bytes(field.key()))),
             _ => {
