@@ -22,7 +22,7 @@ use super::{Value, old};
 use crate::object::hash::FieldExpiry;
 use crate::object::list::Side;
 use crate::object::listpack::{Item, Listpack};
-use crate::object::{Hash, Limits, List, Native, Object, Set, SortedSet, Stream};
+use crate::object::{Hash, Limits, List, Native, Set, SortedSet, Stream};
 use std::collections::HashSet;
 
 /// Up to so many elements each is compared with each.

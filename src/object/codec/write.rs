@@ -9,6 +9,9 @@ use super::types::*;
 use crate::object::listpack::Listpack;
 use crate::object::{Hash, List, Native, Object, Set, SortedSet};
 
+/// Hashes without a field that expires give a moment from here on.
+const NO_TIME: i64 = i64::MAX - 1;
+
 /// The type that an object is written as.
 pub(super) fn type_of(object: &Object, form: Form) -> u8 {
     match object {
@@ -31,7 +34,7 @@ pub(super) fn type_of(object: &Object, form: Form) -> u8 {
 
 /// Whether any field expires.
 fn has_times(hash: &Hash) -> bool {
-    hash.earliest_expiry() < FOREVER
+    hash.earliest_expiry() < NO_TIME
 }
 
 /// The version that a reader has to know at least.
@@ -110,7 +113,7 @@ fn write_hash(output: &mut Output<'_>, hash: &Hash, kind: u8) {
             output.count(hash.len());
             hash.each(|pair| {
                 if kind == HASH_TIMES {
-                    output.number(pair.expiry.map_or(0, |at| (at - earliest) as u64 + 1));
+                    output.number(pair.expiry.map_or(0, |at| at.wrapping_sub(earliest) as u64 + 1));
                 }
                 pair.field.with_bytes(|field| output.string(field));
                 pair.value.with_bytes(|value| output.string(value));
