@@ -266,7 +266,7 @@ impl Keyspace {
         entry.store_set(STORED, true);
         entry.store_set(entry::STORED_EXPIRES, row.expiry.is_some());
         self.count_bytes(range, 0, entry.size());
-        if let Some(at) = row.expiry {
+        if let Some(at) = entry.next_expiry() {
             entry.set(entry::INDEXED, true);
             state.expiries.add(at, hash);
         }

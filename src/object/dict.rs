@@ -107,8 +107,14 @@ impl<T: DictItem, H: BuildHasher> Dict<T, H> {
             + self.segments.capacity() * size_of::<Segment<T>>()
     }
 
-    fn hash(&self, key: &[u8]) -> u64 {
+    /// The hash of a key, whether it is there or not.
+    pub fn hash(&self, key: &[u8]) -> u64 {
         hash_with(&self.hasher, key)
+    }
+
+    /// The items of a hash, and perhaps some whose hash is alike.
+    pub fn like(&self, hash: u64) -> impl Iterator<Item = &T> {
+        self.segments[self.segment(hash)].like(hash)
     }
 
     /// The place in the directory of a hash.

@@ -125,6 +125,26 @@ macro_rules! objects {
 
 objects!(List, Hash, Set, SortedSet, Stream);
 
+impl Object {
+    /// Unix milliseconds: no part of the value expires by itself earlier. Far in the future if none does.
+    #[inline]
+    pub fn earliest_expiry(&self) -> i64 {
+        match self {
+            Object::Hash(hash) => hash.earliest_expiry(),
+            _ => i64::MAX,
+        }
+    }
+
+    /// Removes at least `most` parts whose expiry has passed at `now_ms`, or all; returns the fields of the hash that
+    /// they were.
+    pub fn expire(&mut self, now_ms: i64, most: usize) -> Vec<Vec<u8>> {
+        match self {
+            Object::Hash(hash) => hash.expire(now_ms, most),
+            _ => Vec::new(),
+        }
+    }
+}
+
 /// Writes the three conversions that a type's `Native` needs, by the name of its variant.
 macro_rules! object_conversions {
     ($type:ident) => {

@@ -134,6 +134,14 @@ impl<T: DictItem> Segment<T> {
         None
     }
 
+    /// The items with the tag of this hash.
+    pub fn like(&self, hash: u64) -> impl Iterator<Item = &T> {
+        let tag = tag(hash, self.depth);
+        let run = self.slots[self.home(tag)..].iter().map_while(Option::as_ref);
+        run.take_while(move |item| item.tag() <= tag)
+            .filter(move |item| item.tag() == tag)
+    }
+
     /// Adds an item; gives it back if there is no room.
     pub fn insert(&mut self, hash: u64, mut item: T) -> Result<(), T> {
         if homes_for(self.len() + 1) > self.homes as usize {
