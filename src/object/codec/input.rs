@@ -28,7 +28,7 @@ pub(super) const INT32: u8 = 2;
 pub(super) const LZF: u8 = 3;
 
 /// A length, or the string encoding that stands in its place.
-enum Length {
+pub(super) enum Length {
     Plain(u64),
     Special(u8),
 }
