@@ -89,7 +89,9 @@ impl Group {
 
     pub fn consumer(&self, number: ConsumerNumber) -> &Consumer {
         // proof: a number is given for a consumer that exists, and goes from every list with it.
-        self.consumers[number.0 as usize].as_ref().expect("a consumer that exists")
+        self.consumers[number.0 as usize]
+            .as_ref()
+            .expect("a consumer that exists")
     }
 
     /// Notes that a consumer asked for something, or got something too.
@@ -103,7 +105,9 @@ impl Group {
 
     fn consumer_mut(&mut self, number: ConsumerNumber) -> &mut Consumer {
         // proof: as in `consumer`.
-        self.consumers[number.0 as usize].as_mut().expect("a consumer that exists")
+        self.consumers[number.0 as usize]
+            .as_mut()
+            .expect("a consumer that exists")
     }
 
     fn search(&self, name: &[u8]) -> Result<usize, usize> {
@@ -310,3 +314,6 @@ impl Drop for GroupMut<'_> {
         *self.total = *self.total + self.group.bytes() - self.before;
     }
 }
+
+#[cfg(test)]
+mod tests;

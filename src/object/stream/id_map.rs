@@ -48,10 +48,6 @@ impl<V> IdMap<V> {
         self.len
     }
 
-    pub fn is_empty(&self) -> bool {
-        self.len == 0
-    }
-
     /// Heap bytes in use, without those of the values themselves.
     pub fn bytes(&self) -> usize {
         let list = self.chunks.capacity() * size_of::<Vec<(StreamId, V)>>();
@@ -109,10 +105,6 @@ impl<V> IdMap<V> {
         Some(&mut self.chunks[place.chunk][place.item].1)
     }
 
-    pub fn contains(&self, id: StreamId) -> bool {
-        self.search(id).is_ok()
-    }
-
     pub fn first(&self) -> Option<(StreamId, &V)> {
         self.at(Place { chunk: 0, item: 0 })
     }
@@ -159,6 +151,7 @@ impl<V> IdMap<V> {
 
     /// The place for a new item, in a chunk that has room for it.
     fn with_room(&mut self, place: Place) -> Place {
+        let chunks = self.chunks.len();
         let Some(chunk) = self.chunks.get_mut(place.chunk) else {
             self.chunks.reserve_exact(1);
             self.chunks.push_back(Vec::new());
@@ -167,7 +160,7 @@ impl<V> IdMap<V> {
         if chunk.len() < Self::CHUNK_MAX {
             return place;
         }
-        if place.item == chunk.len() && place.chunk + 1 == self.chunks.len() {
+        if place.item == chunk.len() && place.chunk + 1 == chunks {
             self.chunks.push_back(Vec::new());
             return Place {
                 chunk: place.chunk + 1,
@@ -196,8 +189,10 @@ impl<V> IdMap<V> {
         if chunk.len() < chunk.capacity() / 4 {
             chunk.shrink_to(chunk.len() * 2);
         }
-        self.chunk_bytes = self.chunk_bytes + Self::bytes_of(chunk) - before;
-        if chunk.is_empty() {
+        let is_empty = chunk.is_empty();
+        let after = if is_empty { 0 } else { Self::bytes_of(chunk) };
+        self.chunk_bytes = self.chunk_bytes + after - before;
+        if is_empty {
             self.chunks.remove(place.chunk);
             if self.chunks.len() < self.chunks.capacity() / 4 {
                 self.chunks.shrink_to(self.chunks.len() * 2);
@@ -301,12 +296,22 @@ mod tests {
     fn check(map: &IdMap<u32>, model: &BTreeMap<StreamId, u32>) {
         assert_eq!(map.len(), model.len());
         assert!(map.iter().eq(model.iter().map(|(id, value)| (*id, value))));
-        assert!(map.iter().rev().eq(model.iter().rev().map(|(id, value)| (*id, value))));
+        assert!(
+            map.iter()
+                .rev()
+                .eq(model.iter().rev().map(|(id, value)| (*id, value)))
+        );
         let bytes: usize = map.chunks.iter().map(IdMap::bytes_of).sum();
         assert_eq!(map.chunk_bytes, bytes);
         assert!(map.chunks.iter().all(|chunk| !chunk.is_empty()));
-        assert_eq!(map.first().map(|item| item.0), model.first_key_value().map(|item| *item.0));
-        assert_eq!(map.last().map(|item| item.0), model.last_key_value().map(|item| *item.0));
+        assert_eq!(
+            map.first().map(|item| item.0),
+            model.first_key_value().map(|item| *item.0)
+        );
+        assert_eq!(
+            map.last().map(|item| item.0),
+            model.last_key_value().map(|item| *item.0)
+        );
     }
 
     #[test]
@@ -323,7 +328,9 @@ mod tests {
                 };
                 let shrink = step > 4000;
                 match rng.u32(..10) {
-                    0..=2 if !shrink => assert_eq!(map.insert(id, step as u32), model.insert(id, step as u32)),
+                    0..=2 if !shrink => {
+                        assert_eq!(map.insert(id, step as u32), model.insert(id, step as u32))
+                    }
                     3..=5 if !shrink => assert_eq!(map.insert(id, 1), model.insert(id, 1)),
                     6 => assert_eq!(map.remove(id), model.remove(&id)),
                     7 => {
@@ -348,7 +355,12 @@ mod tests {
                         false => Vec::new(),
                     };
                     assert!(map.range(a, b).map(|item| item.0).eq(expected.iter().copied()));
-                    assert!(map.range(a, b).rev().map(|item| item.0).eq(expected.iter().rev().copied()));
+                    assert!(
+                        map.range(a, b)
+                            .rev()
+                            .map(|item| item.0)
+                            .eq(expected.iter().rev().copied())
+                    );
                 }
             }
             check(&map, &model);

@@ -91,7 +91,11 @@ impl Node {
         } else {
             let pairs = pairs.iter().map(|text| Item::of(text));
             let tail = [Item::Int(ENTRY_HEAD + 1 + 2 * count)];
-            let all = head.into_iter().chain([Item::Int(count)]).chain(pairs).chain(tail);
+            let all = head
+                .into_iter()
+                .chain([Item::Int(count)])
+                .chain(pairs)
+                .chain(tail);
             self.list.append_items(all);
         }
     }
@@ -100,7 +104,10 @@ impl Node {
     fn has_fields(&self, pairs: &[&[u8]]) -> bool {
         let mut items = self.list.iter().skip(2);
         items.next() == Some(Item::Int(pairs.len() as i64 / 2))
-            && pairs.iter().step_by(2).all(|field| items.next().is_some_and(|item| item.eq_bytes(field)))
+            && pairs
+                .iter()
+                .step_by(2)
+                .all(|field| items.next().is_some_and(|item| item.eq_bytes(field)))
     }
 
     fn set_counts(&mut self, live: u64, deleted: u64) {
@@ -292,7 +299,12 @@ impl<'a> Walk<'a> {
         for _ in 0..=elements {
             items.next();
         }
-        let entry = Entry { id, fields, at, flags };
+        let entry = Entry {
+            id,
+            fields,
+            at,
+            flags,
+        };
         (entry, items.cursor())
     }
 
