@@ -7,7 +7,9 @@
 //! them in `codec`.
 
 pub mod codec;
+pub mod geo;
 pub mod hash;
+pub mod hyperloglog;
 pub mod list;
 pub mod set;
 pub mod sorted_set;
