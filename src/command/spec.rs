@@ -88,14 +88,28 @@ pub mod acl {
     pub const FAST: u32 = 1 << 9;
     pub const SLOW: u32 = 1 << 10;
     pub const BLOCKING: u32 = 1 << 11;
+    pub const SET: u32 = 1 << 12;
+    pub const SORTED_SET: u32 = 1 << 13;
+    pub const LIST: u32 = 1 << 14;
+    pub const HASH: u32 = 1 << 15;
+    pub const HYPERLOGLOG: u32 = 1 << 16;
+    pub const GEO: u32 = 1 << 17;
+    pub const STREAM: u32 = 1 << 18;
 
     /// In the order in which Redis lists them.
     pub const NAMES: &[(u32, &str)] = &[
         (KEYSPACE, "@keyspace"),
         (READ, "@read"),
         (WRITE, "@write"),
+        (SET, "@set"),
+        (SORTED_SET, "@sortedset"),
+        (LIST, "@list"),
+        (HASH, "@hash"),
         (STRING, "@string"),
         (BITMAP, "@bitmap"),
+        (HYPERLOGLOG, "@hyperloglog"),
+        (GEO, "@geo"),
+        (STREAM, "@stream"),
         (PUBSUB, "@pubsub"),
         (ADMIN, "@admin"),
         (FAST, "@fast"),

@@ -307,6 +307,22 @@ impl<'a> Tx<'a> {
         self.peek(key).is_some()
     }
 
+    /// Reads several keys, each as `lookup`, to have them side by side.
+    pub fn lookup_all(&mut self, keys: &[&[u8]]) -> SmallVec<[Option<&Entry>; 4]> {
+        for key in keys {
+            self.lookup(key);
+        }
+        // Nothing moves any more: whatever had expired went with its lookup, and it is the same moment still.
+        let spots: SmallVec<[Spot; 4]> = keys.iter().map(|key| self.find(key)).collect();
+        spots.into_iter().map(|spot| self.at(spot)).collect()
+    }
+
+    /// Reads several values of type `T`, as `lookup_all`.
+    pub fn read_all<T: Native>(&mut self, keys: &[&[u8]]) -> Result<SmallVec<[Option<&T>; 4]>, WrongType> {
+        let entries = self.lookup_all(keys);
+        entries.into_iter().map(|entry| entry.map(typed).transpose()).collect()
+    }
+
     /// Reads a value of type `T`, as `lookup`.
     #[inline]
     pub fn read<T: Native>(&mut self, key: &[u8]) -> Result<Option<&T>, WrongType> {
