@@ -13,7 +13,8 @@ use crate::object::hyperloglog::{self as hll, Encoding, Invalid, Registers};
 use crate::resp::Reply;
 
 const MERGE_KEYS: &[KeySpec] = &[key(1, "RW ACCESS INSERT"), keys(2, 1, "RO ACCESS")];
-const COUNT_KEYS: &[KeySpec] = &[keys(1, 1, "RW ACCESS").notes("RW because the count is cached in the value")];
+const COUNT_KEYS: &[KeySpec] =
+    &[keys(1, 1, "RW ACCESS").notes("RW because the count is cached in the value")];
 
 pub static COMMANDS: &[Spec] = &[
     Spec::new(
@@ -224,7 +225,9 @@ fn pfdebug(args: &Args<'_>, tx: &mut Tx<'_>, reply: &mut Reply) -> Outcome {
     } else {
         let mut text = b"ERR Unknown PFDEBUG subcommand '".to_vec();
         text.extend_from_slice(quoted(&args[1], usize::MAX));
-        return Err(Error::new(String::from_utf8_lossy(&[&text[..], b"'"].concat()).into_owned()));
+        return Err(Error::new(
+            String::from_utf8_lossy(&[&text[..], b"'"].concat()).into_owned(),
+        ));
     }
     Ok(())
 }

@@ -109,9 +109,9 @@ fn spread(half: u32) -> u64 {
         (2, 0x3333_3333_3333_3333),
         (1, 0x5555_5555_5555_5555),
     ];
-    STAGES
-        .iter()
-        .fold(u64::from(half), |bits, (shift, mask)| (bits | bits << shift) & mask)
+    STAGES.iter().fold(u64::from(half), |bits, (shift, mask)| {
+        (bits | bits << shift) & mask
+    })
 }
 
 /// The bits at the even places of a word.
@@ -337,7 +337,10 @@ mod tests {
         assert_eq!(CATANIA.score(), 3_479_447_370_796_909.0);
         let decoded = Point::of_score(PALERMO.score());
         assert_eq!(&decoded.text(), b"sqc8b49rny0");
-        assert_eq!(format!("{:.4}", decoded.distance_m(Point::of_score(CATANIA.score()))), "166274.1516");
+        assert_eq!(
+            format!("{:.4}", decoded.distance_m(Point::of_score(CATANIA.score()))),
+            "166274.1516"
+        );
         assert_eq!(format!("{:.17}", decoded.lon), "13.36138933897018433");
     }
 
@@ -381,7 +384,9 @@ mod tests {
                 let degrees = size / 111_000.0;
                 let lon = center.lon + (rng.f64() - 0.5) * 2.0 * degrees;
                 let lat = center.lat + (rng.f64() - 0.5) * 2.0 * degrees;
-                let Some(near) = Point::new(lon, lat) else { continue };
+                let Some(near) = Point::new(lon, lat) else {
+                    continue;
+                };
                 let score = near.score();
                 if search.distance_m(Point::of_score(score)).is_some() {
                     let met = intervals.iter().any(|(min, max)| (*min..*max).contains(&score));
@@ -393,7 +398,16 @@ mod tests {
 
     #[test]
     fn any_number_is_a_place() {
-        for score in [f64::MIN, -1.0, 0.0, 0.5, 1e17, f64::MAX, f64::INFINITY, f64::NEG_INFINITY] {
+        for score in [
+            f64::MIN,
+            -1.0,
+            0.0,
+            0.5,
+            1e17,
+            f64::MAX,
+            f64::INFINITY,
+            f64::NEG_INFINITY,
+        ] {
             let Point { lon, lat } = Point::of_score(score);
             assert!(Point::new(lon, lat).is_some(), "{score}");
         }

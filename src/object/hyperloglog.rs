@@ -285,12 +285,7 @@ fn find(value: &[u8], index: usize) -> Result<Found, Invalid> {
 
 /// Raises one register of a sparse value. The run that holds it is split into up to three, and the runs around it are
 /// joined where they have come to say the same: both just as Redis does it, so that the bytes are the same.
-fn raise_sparse(
-    value: &mut Vec<u8>,
-    index: usize,
-    register: u8,
-    sparse_max: usize,
-) -> Result<bool, Invalid> {
+fn raise_sparse(value: &mut Vec<u8>, index: usize, register: u8, sparse_max: usize) -> Result<bool, Invalid> {
     if register > VALUE_MOST {
         return raise_promoted(value, index, register);
     }
@@ -539,7 +534,9 @@ pub fn self_test(rng: &mut fastrand::Rng) -> Result<(), String> {
             // Five standard errors, and a little for the smallest counts.
             let allowed = (seen as f64 * 5.0 * 1.04 / (REGISTERS as f64).sqrt()).ceil() as u64 + 2;
             if a != b || b.is_ok_and(|b| b.abs_diff(seen) > allowed) {
-                return Err(format!("ERR TESTFAILED {seen} elements are counted as {a:?} and {b:?}"));
+                return Err(format!(
+                    "ERR TESTFAILED {seen} elements are counted as {a:?} and {b:?}"
+                ));
             }
         }
     }
@@ -604,7 +601,11 @@ mod tests {
         for i in 0..10_000_u32 {
             add(&mut value, &i.to_le_bytes(), 300).unwrap();
             let sparse = encoding(&value) == Ok(Encoding::Sparse);
-            assert!(if sparse { value.len() <= 300 } else { value.len() == DENSE_LEN });
+            assert!(if sparse {
+                value.len() <= 300
+            } else {
+                value.len() == DENSE_LEN
+            });
         }
         assert_eq!(encoding(&value), Ok(Encoding::Dense));
         let mut value = empty();
@@ -627,7 +628,12 @@ mod tests {
             assert_eq!(to_dense(&mut value.clone()).is_ok(), right);
             let _ = add(&mut value, &rng.u64(..).to_le_bytes(), 3000);
         }
-        for foreign in [&b"HYLL"[..], b"HYLLx0123456789abc", &[0; 16], b"HYLL\0\0\0\0\0\0\0\0\0\0\0\0"] {
+        for foreign in [
+            &b"HYLL"[..],
+            b"HYLLx0123456789abc",
+            &[0; 16],
+            b"HYLL\0\0\0\0\0\0\0\0\0\0\0\0",
+        ] {
             assert_eq!(encoding(foreign), Err(Invalid::Foreign));
         }
     }
