@@ -561,19 +561,4 @@ mod tests {
     fn sixteen_and_sixty_four_bytes_fill_one_size_class() {
         assert_eq!(Entry::new(0, &[b'k'; 16], &[b'v'; 64], None, 0).size(), 96);
     }
-
-    #[test]
-    fn size_classes_are_the_allocators() {
-        for (len, class) in [
-            (1, 16),
-            (96, 96),
-            (97, 112),
-            (129, 160),
-            (161, 192),
-            (257, 320),
-            (4097, 5120),
-        ] {
-            assert_eq!(size_class(len), class, "{len}");
-        }
-    }
 }
