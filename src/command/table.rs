@@ -19,6 +19,7 @@ static FAMILIES: &[&[Spec]] = &[
     super::databases::COMMANDS,
     super::debug::COMMANDS,
     super::expiry::COMMANDS,
+    super::geo::COMMANDS,
     super::hyperloglog::COMMANDS,
     super::info::COMMANDS,
     super::introspection::COMMANDS,
