@@ -26,6 +26,8 @@ pub mod connection;
 pub mod databases;
 pub mod debug;
 pub mod expiry;
+pub mod geo;
+pub mod hyperloglog;
 pub mod info;
 pub mod info_sections;
 pub mod introspection;
