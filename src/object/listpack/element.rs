@@ -4,7 +4,7 @@ use crate::resp::number::parse_i64;
 
 /// An element. Every element of a list has one form, so that within lists equal means equal; against bytes from
 /// outside compare with `eq_bytes`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Item<'a> {
     Int(i64),
     Bytes(&'a [u8]),
