@@ -9,7 +9,7 @@
 use super::effects::Effects;
 use super::entry::{self, Entry};
 use super::range::{DBS, Range, RangeMap};
-use super::shard::ShardGuard;
+use super::shard::{ShardGuard, stale_expiry};
 use super::{Keyspace, clock};
 use crate::journal::Journal;
 use arc_swap::Guard;
@@ -248,9 +248,11 @@ impl<'a> Tx<'a> {
             Some(entry) => {
                 let before = entry.size();
                 entry.assign(value, at);
-                reindex(entry, old.flatten(), at);
+                let stale = reindex(entry, old.flatten(), at);
                 entry.set_clock(clock);
-                (before, entry.size(), is_unsettled(entry, durable))
+                let sizes = (before, entry.size(), is_unsettled(entry, durable));
+                state.stale_expiries.extend(stale.map(|at| (hash, at)));
+                sizes
             }
             None => {
                 let entry = Entry::new(db, key, value, at, clock);
@@ -402,11 +404,13 @@ impl<'a> Tx<'a> {
         let range = self.map.find(key).clone();
         let (hash, guard) = self.locate(key);
         let db = self.db;
-        if let Some(entry) = self.guards[guard].1.find_mut(hash, db, key) {
+        let state = &mut *self.guards[guard].1;
+        if let Some(entry) = state.find_mut(hash, db, key) {
             let before = entry.size();
             entry.set_expiry(at);
-            reindex(entry, old, at);
+            let stale = reindex(entry, old, at);
             let after = entry.size();
+            state.stale_expiries.extend(stale.map(|at| (hash, at)));
             self.keyspace.count_bytes(&range, before, after);
         }
         count_change(&range, db, Some(old), Some(at));
@@ -475,10 +479,16 @@ fn is_unsettled(entry: &Entry, durable: bool) -> bool {
     durable && !entry.store_has(entry::DIRTY) || entry.has(entry::EXPIRES) && !entry.has(entry::INDEXED)
 }
 
-/// After an expiry changed: the index's item still stands for it only if it comes no later than the new expiry.
-fn reindex(entry: &mut Entry, old: Option<i64>, new: Option<i64>) {
+/// After an expiry changed: the index's item still stands for it only if it comes no later than the new expiry. Returns
+/// the old one if the store's index has to be told (see `stale_expiry`).
+fn reindex(entry: &mut Entry, old: Option<i64>, new: Option<i64>) -> Option<i64> {
     if old.zip(new).is_none_or(|(old, new)| new < old) {
         entry.set(entry::INDEXED, false);
+    }
+    if old == new {
+        None
+    } else {
+        stale_expiry(entry, old)
     }
 }
 
