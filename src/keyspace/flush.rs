@@ -422,8 +422,8 @@ impl Keyspace {
 
     fn synced_to(&self, offset: u64) -> Result<(), StoreError> {
         match self.journal() {
-            Some(journal) if !journal.wait_synced_blocking(offset) => {
-                Err(StoreError::new("the journal is closed"))
+            Some(journal) if !journal.wait_synced_blocking(offset, || self.flush.stopping.load(SeqCst)) => {
+                Err(StoreError::new("the journal cannot be synced"))
             }
             _ => Ok(()),
         }
