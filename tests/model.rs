@@ -220,7 +220,7 @@ impl Model {
             b"SET" => {
                 let at = match &words[3..] {
                     [] => default,
-                    [b"KEEPTTL"] => old.as_ref().and_then(|(_, at)| *at).or(default),
+                    [b"KEEPTTL"] => old.as_ref().map_or(default, |(_, at)| *at),
                     [b"PX", ms] => Some(now + number(ms)?),
                     [b"PXAT", at] => number(at),
                     [b"NX"] if old.is_some() => return bulk(None),
