@@ -247,17 +247,8 @@ impl Keyspace {
         true
     }
 
-    /// Makes a row resident that was read without a lock; the key must not be resident.
-    fn insert_row(
-        &self,
-        state: &mut ShardState,
-        hash: u64,
-        (db, key): (u8, &[u8]),
-        row: &Row<'_>,
-        now: i64,
-    ) -> Result<(), RowError> {
-        let map = self.ranges.load();
-        let range = map.find(key);
+    /// An entry out of a row. Takes time with a large value, so no lock is held.
+    fn entry_of(&self, (db, key): (u8, &[u8]), row: &Row<'_>, now: i64) -> Result<Entry, RowError> {
         let clock = clock::fresh(self.tick(now));
         let mut entry = match codec::decode_string(row.object) {
             Ok(value) => Entry::new(db, key, value, row.expiry, clock),
@@ -269,6 +260,13 @@ impl Keyspace {
         };
         entry.store_set(STORED, true);
         entry.store_set(entry::STORED_EXPIRES, row.expiry.is_some());
+        Ok(entry)
+    }
+
+    /// Makes an entry resident that was made of a row; the key must not be resident.
+    fn insert_loaded(&self, state: &mut ShardState, hash: u64, mut entry: Entry) {
+        let map = self.ranges.load();
+        let range = map.find(entry.key());
         self.count_bytes(range, 0, entry.size());
         if let Some(at) = entry.next_expiry() {
             entry.set(entry::INDEXED, true);
@@ -277,12 +275,11 @@ impl Keyspace {
         state.insert(hash, entry);
         range.counters.cold.fetch_sub(1, Relaxed);
         range.counters.loaded.fetch_add(1, Relaxed);
-        Ok(())
     }
 
     /// False for rows of a database that has been flushed since they were written.
-    fn row_stands(&self, db: u8, row: &Row<'_>) -> bool {
-        row.offset > self.wiped_at[db as usize].load(Relaxed)
+    fn row_stands(&self, db: u8, offset: u64) -> bool {
+        offset > self.wiped_at[db as usize].load(Relaxed)
     }
 
     /// Why durable ranges cannot take writes now, if so.
