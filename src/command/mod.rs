@@ -26,6 +26,7 @@ pub mod connection;
 pub mod databases;
 pub mod debug;
 pub mod digest;
+pub mod dump;
 pub mod expiry;
 pub mod geo;
 pub mod hyperloglog;

@@ -31,7 +31,7 @@ const COMPARED: usize = 16;
 /// Reads the value of a type.
 pub(super) fn read_value(input: &mut impl Input, kind: u8, limits: &Limits) -> Result<Value, CodecError> {
     let object = match kind {
-        STRING => return input.boxed().map(Value::String),
+        STRING => return input.boxed().map(|text| Value::String(text.into_vec())),
         LIST | LIST_ZIPLIST | LIST_QUICKLIST | LIST_QUICKLIST_2 => {
             read_list(input, kind, limits)?.into_object()
         }

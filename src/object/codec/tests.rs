@@ -278,7 +278,7 @@ fn forms_of_older_servers_are_read() {
     let scores = b"\x03\x03\x01a\x031.5\x01b\xff\x01c\xfe";
     assert_eq!(listed(scores), ["b -inf", "a 1.5", "c inf"]);
     assert_eq!(
-        listed(b"\x09\x0f\x01\x03foo\x05\x00hello\xff"),
+        listed(b"\x09\x0d\x01\x03foo\x05\x00hello\xff"),
         ["foo hello None"]
     );
     // A hash of the release candidates that had field times first: none, then 258.
