@@ -251,7 +251,7 @@ impl<'a> Tx<'a> {
                 let stale = reindex(entry, old.flatten(), at);
                 entry.set_clock(clock);
                 let sizes = (before, entry.size(), is_unsettled(entry, durable));
-                state.stale_expiries.extend(stale.map(|at| (hash, at)));
+                state.stale_expiries.note(hash, stale);
                 sizes
             }
             None => {
@@ -410,7 +410,7 @@ impl<'a> Tx<'a> {
             entry.set_expiry(at);
             let stale = reindex(entry, old, at);
             let after = entry.size();
-            state.stale_expiries.extend(stale.map(|at| (hash, at)));
+            state.stale_expiries.note(hash, stale);
             self.keyspace.count_bytes(&range, before, after);
         }
         count_change(&range, db, Some(old), Some(at));
