@@ -47,7 +47,7 @@ use entry::{FLUSHED, STORED, Value};
 use range::{DBS, Inherited, Range, RangeMap};
 use shard::{KeyHasher, Shard, ShardGuard, ShardState};
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU32, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU32, AtomicU64, AtomicUsize};
 use std::sync::{Arc, OnceLock};
 
 /// What the keyspace takes from the configuration; all but `shards` may change at run time.
@@ -100,6 +100,8 @@ pub struct Keyspace {
     journal: OnceLock<Journal>,
     pub flush: flush::FlushState,
     cold_sweep: expire::ColdSweep,
+    /// The shard that the expire cycle visits next.
+    expire_next: AtomicUsize,
     recovery: recover::RecoveryState,
     positions: scan::Positions,
     /// Held while the set of ranges changes.
@@ -124,6 +126,7 @@ impl Keyspace {
             journal: OnceLock::new(),
             flush: flush::FlushState::default(),
             cold_sweep: expire::ColdSweep::default(),
+            expire_next: AtomicUsize::new(0),
             recovery: recover::RecoveryState::default(),
             positions: scan::Positions::default(),
             change: parking_lot::Mutex::new(()),
@@ -235,7 +238,7 @@ impl Keyspace {
             let stale = shard::stale_expiry(entry, expiry, None);
             entry.bury();
             let after = entry.size();
-            state.stale_expiries.extend(stale.map(|at| (hash, at)));
+            state.stale_expiries.note(hash, stale);
             if ShardState::mark_dirty_at(state, hash, db, key) {
                 self.flush.note_dirty(after);
             }

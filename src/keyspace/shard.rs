@@ -60,9 +60,43 @@ pub struct ShardState {
     /// Hashes of the entries that a flush has to take.
     pub dirty: Vec<u64>,
     /// Hash and old expiry of entries whose row in the store's expiry index has to go with the next flush.
-    pub stale_expiries: Vec<(u64, i64)>,
+    pub stale_expiries: StaleExpiries,
     pub epoch: u32,
     pub expiries: ExpiryIndex,
+    /// What `table_bytes` was when the keyspace last counted it.
+    pub counted_bytes: usize,
+}
+
+// A shard is two cache lines, which are fetched together.
+const _: () = assert!(size_of::<Shard>() == 128);
+
+/// A list that is mostly empty and takes eight bytes then.
+#[derive(Default)]
+pub struct StaleExpiries(Option<Box<StaleList>>);
+
+#[derive(Default)]
+struct StaleList {
+    items: Vec<(u64, i64)>,
+}
+
+impl StaleExpiries {
+    /// Notes the expiry that the store knows of the key with this hash, if `stale_expiry` said so.
+    pub fn note(&mut self, hash: u64, stale: Option<i64>) {
+        if let Some(at) = stale {
+            self.0.get_or_insert_default().items.push((hash, at));
+        }
+    }
+
+    /// Takes everything out.
+    pub fn take(&mut self) -> Vec<(u64, i64)> {
+        self.0.take().map_or(Vec::new(), |list| list.items)
+    }
+
+    fn bytes(&self) -> usize {
+        self.0
+            .as_ref()
+            .map_or(0, |list| list.items.capacity() * size_of::<(u64, i64)>())
+    }
 }
 
 impl Shard {
@@ -72,9 +106,10 @@ impl Shard {
                 table: Table::default(),
                 last_offset: 0,
                 dirty: Vec::new(),
-                stale_expiries: Vec::new(),
+                stale_expiries: StaleExpiries::default(),
                 epoch: 0,
                 expiries: ExpiryIndex::default(),
+                counted_bytes: 0,
             }),
         }
     }
@@ -153,7 +188,7 @@ impl ShardState {
         self.table.bytes()
             + self.expiries.bytes()
             + self.dirty.capacity() * size_of::<u64>()
-            + self.stale_expiries.capacity() * size_of::<(u64, i64)>()
+            + self.stale_expiries.bytes()
     }
 
     /// Takes every entry for which `wanted` holds out of the table.

@@ -380,7 +380,7 @@ impl<'a> Tx<'a> {
                 reindex(entry, old.flatten(), at);
                 let stale = stale_expiry(entry, old.flatten(), at);
                 keyspace.count_bytes(range, before, entry.size());
-                state.stale_expiries.extend(stale.map(|at| (spot.hash, at)));
+                state.stale_expiries.note(spot.hash, stale);
                 settle(keyspace, state, spot.hash, spot.place, range);
             }
             None => {
@@ -428,7 +428,7 @@ impl<'a> Tx<'a> {
                 reindex(entry, before_next, entry.next_expiry());
                 let stale = stale_expiry(entry, old.flatten(), at);
                 keyspace.count_bytes(range, before, entry.size());
-                state.stale_expiries.extend(stale.map(|at| (spot.hash, at)));
+                state.stale_expiries.note(spot.hash, stale);
                 settle(keyspace, state, spot.hash, spot.place, range);
             }
             None => {
@@ -648,7 +648,7 @@ impl<'a> Tx<'a> {
             reindex(entry, old, at);
             let stale = stale_expiry(entry, old, at);
             self.keyspace.count_bytes(range, before, entry.size());
-            state.stale_expiries.extend(stale.map(|at| (spot.hash, at)));
+            state.stale_expiries.note(spot.hash, stale);
         }
         settle(self.keyspace, state, spot.hash, spot.place, range);
         count_change(range, self.db, Some(old), Some(at));
