@@ -27,6 +27,7 @@ static FAMILIES: &[&[Spec]] = &[
     super::ranges::COMMANDS,
     super::scan::COMMANDS,
     super::latency::COMMANDS,
+    super::lists::COMMANDS,
     super::memory::COMMANDS,
     super::monitor::COMMANDS,
     super::slowlog::COMMANDS,

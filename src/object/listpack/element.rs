@@ -10,7 +10,12 @@ pub enum Item<'a> {
     Bytes(&'a [u8]),
 }
 
-impl Item<'_> {
+impl<'a> Item<'a> {
+    /// What these bytes are as an element.
+    pub fn of(bytes: &'a [u8]) -> Item<'a> {
+        parse_i64(bytes).map_or(Item::Bytes(bytes), Item::Int)
+    }
+
     /// Appends its text.
     pub fn write(&self, out: &mut Vec<u8>) {
         match self {
