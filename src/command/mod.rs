@@ -36,6 +36,7 @@ pub mod introspection;
 pub mod keys;
 pub mod latency;
 pub mod lcs;
+pub mod lists;
 pub mod lolwut;
 pub mod memory;
 pub mod monitor;

@@ -32,6 +32,7 @@ static FAMILIES: &[&[Spec]] = &[
     super::set_algebra::COMMANDS,
     super::sets::COMMANDS,
     super::latency::COMMANDS,
+    super::lists::COMMANDS,
     super::memory::COMMANDS,
     super::monitor::COMMANDS,
     super::slowlog::COMMANDS,

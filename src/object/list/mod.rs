@@ -135,10 +135,11 @@ impl List {
 
     /// Puts `value` beside the first element that equals `pivot`, on the side given; false when there is none.
     pub fn insert(&mut self, pivot: &[u8], side: Side, value: &[u8], limits: &Limits) -> bool {
-        let limit = self.prepare(&[value], limits);
         let Some(mut place) = self.find(&Wanted::new(pivot)) else {
             return false;
         };
+        // The place stays what it is: a packed list's node becomes the first one of a chain.
+        let limit = self.prepare(&[value], limits);
         if side == Side::Back {
             place.offset += self.node(place.node).map_or(0, |node| node.len_at(place.offset));
             place.index += 1;
