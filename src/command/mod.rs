@@ -25,6 +25,8 @@ pub mod connection;
 pub mod databases;
 pub mod debug;
 pub mod expiry;
+pub mod hash_expiry;
+pub mod hashes;
 pub mod info;
 pub mod info_sections;
 pub mod introspection;

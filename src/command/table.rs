@@ -19,6 +19,8 @@ static FAMILIES: &[&[Spec]] = &[
     super::databases::COMMANDS,
     super::debug::COMMANDS,
     super::expiry::COMMANDS,
+    super::hash_expiry::COMMANDS,
+    super::hashes::COMMANDS,
     super::info::COMMANDS,
     super::introspection::COMMANDS,
     super::keys::COMMANDS,

@@ -179,12 +179,12 @@ impl<T: DictItem> Segment<T> {
 
     /// Visits items whose hash is `from` or more, until `left` is 0: each takes one off. Returns the hash to go on
     /// with, or none when the segment has been seen to its end.
-    pub fn scan(
-        &self,
+    pub fn scan<'a>(
+        &'a self,
         from: u64,
         left: &mut usize,
         hash: impl Fn(&T) -> u64,
-        visit: &mut impl FnMut(&T),
+        visit: &mut impl FnMut(&'a T),
     ) -> Option<u64> {
         let unit = 64 - base(self.depth) - TAG_BITS;
         let first = tag(from, self.depth);
