@@ -1,5 +1,6 @@
 //! The server: what all connections share, put together from the layers, and its background work.
 
+use crate::command::blocked::Blocked;
 use crate::command::replay::Replayer;
 use crate::command::table::Command;
 use crate::command::{Args, Error};
@@ -144,6 +145,8 @@ pub struct Server {
     pub latency: Mutex<Latency>,
     pub monitors: Monitors,
     pub pause: Pause,
+    /// Clients that wait for keys.
+    pub blocked: Blocked,
     pub active_expire: AtomicBool,
     pub started: Instant,
     pub started_ms: i64,
@@ -261,6 +264,7 @@ impl Server {
             latency: Mutex::default(),
             monitors: Monitors::default(),
             pause: Pause::default(),
+            blocked: Blocked::default(),
             active_expire: AtomicBool::new(true),
             started,
             started_ms: unix_ms(),

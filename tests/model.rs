@@ -762,7 +762,7 @@ impl World {
             }
             let all = self.model.dbs[db as usize]
                 .iter()
-                .map(|(key, (value, _))| (key.clone(), value.clone()));
+                .map(|(key, (value, _))| (key.clone(), Some(value.clone())));
             assert_eq!(pairs, all.collect::<Vec<_>>(), "RANGE SCAN of {db}");
         }
     }

@@ -25,6 +25,8 @@ pub enum After {
     Continue,
     /// Clients are paused: the request has not run and has to be run again later.
     Paused,
+    /// The command waits for a key: `Session::blocked`. Nothing was replied.
+    Blocked,
 }
 
 /// Runs the requests of one connection, one after the other.
@@ -84,6 +86,14 @@ impl Executor {
             return After::Paused;
         }
         let outcome = self.run(spec, args, session, reply);
+        if session.blocked.is_some() {
+            reply.truncate(start);
+            self.note(spec, args, session, false);
+            return After::Blocked;
+        }
+        if self.server.blocked.any() && spec.has(flag::WRITE) {
+            self.serve_blocked(spec, args, session.db);
+        }
         if self.server.monitors.any() && !spec.has(flag::SKIP_MONITOR | flag::ADMIN) {
             self.server.monitors.feed(args, session);
         }
@@ -111,7 +121,7 @@ impl Executor {
 
     fn run(
         &mut self,
-        spec: &Command,
+        spec: &'static Command,
         args: &Args<'_>,
         session: &mut Session,
         reply: &mut Reply,
@@ -135,7 +145,15 @@ impl Executor {
                 if session.no_touch && spec.name != "touch" {
                     tx.leave_clocks();
                 }
+                if spec.has(flag::BLOCKING) {
+                    tx.allow_wait();
+                }
                 let outcome = handler(args, &mut tx, reply);
+                if let Some(wait) = tx.take_wait() {
+                    // While the keys are locked: no write comes between the look and the wait.
+                    let blocked = &self.server.blocked;
+                    session.blocked = Some(blocked.join(spec, args, wait, session, reply.protocol()));
+                }
                 self.gate = self.gate.max(tx.commit());
                 outcome
             }
@@ -153,6 +171,19 @@ impl Executor {
                 outcome
             }
             Handler::Container => Err(Error::Arity(spec.name.into())),
+        }
+    }
+
+    /// A write may have brought what others wait for.
+    fn serve_blocked(&mut self, spec: &Command, args: &Args<'_>, db: u8) {
+        let (blocked, keyspace) = (&self.server.blocked, &self.server.keyspace);
+        match spec.handler {
+            Handler::Data(_) => {
+                let positions = spec.key_positions(args);
+                let keys = positions.iter().map(|at| (db, &args[*at]));
+                blocked.serve(keyspace, &mut self.effects, keys, self.now_ms);
+            }
+            _ => blocked.serve_all(keyspace, &mut self.effects, self.now_ms),
         }
     }
 

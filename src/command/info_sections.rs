@@ -77,13 +77,10 @@ pub fn clients(server: &Server, text: &mut Text) {
         "client_recent_max_output_buffer",
         largest(|client| &client.output_bytes),
     );
-    text.zeros(&[
-        "blocked_clients",
-        "tracking_clients",
-        "clients_in_timeout_table",
-        "total_blocking_keys",
-        "total_blocking_keys_on_nokey",
-    ]);
+    text.field("blocked_clients", server.blocked.len());
+    text.zeros(&["tracking_clients", "clients_in_timeout_table"]);
+    text.field("total_blocking_keys", server.blocked.keys());
+    text.zeros(&["total_blocking_keys_on_nokey"]);
 }
 
 /// The figures about memory that INFO and MEMORY STATS share.

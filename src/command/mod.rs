@@ -18,6 +18,7 @@ pub mod table;
 pub mod admin;
 pub mod bitfield;
 pub mod bitmaps;
+pub mod blocked;
 pub mod client;
 pub mod client_filter;
 pub mod config;
@@ -39,6 +40,8 @@ pub mod monitor;
 pub mod object;
 pub mod ranges;
 pub mod scan;
+pub mod set_algebra;
+pub mod sets;
 pub mod slowlog;
 pub mod strings;
 

@@ -34,7 +34,7 @@ pub mod whole;
 
 pub use effects::Effects;
 pub use entry::Entry;
-pub use tx::{Absent, Call, Change, Expiry, Tx, WrongType};
+pub use tx::{Absent, Call, Change, Expiry, Tx, Wait, WrongType};
 
 use crate::journal::Journal;
 use crate::object::{self, codec};

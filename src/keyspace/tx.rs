@@ -14,6 +14,7 @@ use super::table::Place;
 use super::{Keyspace, clock};
 use crate::journal::Journal;
 use crate::object::{Limits, Native, Object, codec};
+use crate::resp::Reply;
 use arc_swap::Guard;
 use smallvec::SmallVec;
 use std::sync::Arc;
@@ -91,6 +92,17 @@ impl Change<'_> {
     }
 }
 
+/// A command found nothing and wants to be run again when one of these keys has changed.
+pub struct Wait {
+    pub keys: Vec<Vec<u8>>,
+    /// Unix milliseconds; none waits for ever.
+    pub deadline_ms: Option<i64>,
+    /// The reply when the time is over.
+    pub on_timeout: fn(&mut Reply),
+    /// The command to be run then, if not the one received.
+    pub words: Option<Vec<Vec<u8>>>,
+}
+
 /// Where a key of the transaction stands.
 #[derive(Clone, Copy)]
 struct Spot {
@@ -113,6 +125,8 @@ pub struct Tx<'a> {
     effects: &'a mut Effects,
     /// Accesses are noted on the entries' clocks.
     touches: bool,
+    may_wait: bool,
+    wait: Option<Wait>,
     finished: bool,
 }
 
@@ -134,6 +148,8 @@ impl<'a> Tx<'a> {
             first_hash,
             effects,
             touches: true,
+            may_wait: false,
+            wait: None,
             finished: false,
         }
     }
@@ -159,6 +175,24 @@ impl<'a> Tx<'a> {
     /// From now on reads and edits leave the access clocks as they are (`CLIENT NO-TOUCH`).
     pub fn leave_clocks(&mut self) {
         self.touches = false;
+    }
+
+    /// The command may wait: it is one of a connection, not of a transaction or a script.
+    pub fn allow_wait(&mut self) {
+        self.may_wait = true;
+    }
+
+    /// Asks for the command to be run again later, in place of a reply. False when it may not wait: then the caller
+    /// replies as if its time were over.
+    pub fn wait(&mut self, wait: Wait) -> bool {
+        if self.may_wait {
+            self.wait = Some(wait);
+        }
+        self.may_wait
+    }
+
+    pub fn take_wait(&mut self) -> Option<Wait> {
+        self.wait.take()
     }
 
     /// Goes on in another logical database, whose keys were declared too (see `Keyspace::begin_two`).

@@ -12,6 +12,7 @@ pub mod hash;
 pub mod intset;
 pub mod list;
 pub mod listpack;
+pub mod ordered;
 pub mod set;
 pub mod sorted_set;
 pub mod stream;
@@ -175,4 +176,24 @@ pub fn size_class(len: usize) -> usize {
     }
     let step = (len - 1).ilog2().saturating_sub(2);
     len.next_multiple_of(1 << step)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn size_classes_are_the_allocators() {
+        for (len, class) in [
+            (1, 16),
+            (96, 96),
+            (97, 112),
+            (129, 160),
+            (161, 192),
+            (257, 320),
+            (4097, 5120),
+        ] {
+            assert_eq!(size_class(len), class, "{len}");
+        }
+    }
 }
