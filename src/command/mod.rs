@@ -29,6 +29,8 @@ pub mod digest;
 pub mod dump;
 pub mod expiry;
 pub mod geo;
+pub mod hash_expiry;
+pub mod hashes;
 pub mod hyperloglog;
 pub mod info;
 pub mod info_sections;

@@ -21,6 +21,8 @@ static FAMILIES: &[&[Spec]] = &[
     super::dump::COMMANDS,
     super::expiry::COMMANDS,
     super::geo::COMMANDS,
+    super::hash_expiry::COMMANDS,
+    super::hashes::COMMANDS,
     super::hyperloglog::COMMANDS,
     super::info::COMMANDS,
     super::introspection::COMMANDS,
