@@ -48,6 +48,7 @@ pub mod scan;
 pub mod set_algebra;
 pub mod sets;
 pub mod slowlog;
+pub mod sorted_sets;
 pub mod strings;
 
 pub use args::Args;
