@@ -39,6 +39,7 @@ pub mod object;
 pub mod ranges;
 pub mod scan;
 pub mod slowlog;
+pub mod streams;
 pub mod strings;
 
 pub use args::Args;

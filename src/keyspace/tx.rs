@@ -320,7 +320,10 @@ impl<'a> Tx<'a> {
     /// Reads several values of type `T`, as `lookup_all`.
     pub fn read_all<T: Native>(&mut self, keys: &[&[u8]]) -> Result<SmallVec<[Option<&T>; 4]>, WrongType> {
         let entries = self.lookup_all(keys);
-        entries.into_iter().map(|entry| entry.map(typed).transpose()).collect()
+        entries
+            .into_iter()
+            .map(|entry| entry.map(typed).transpose())
+            .collect()
     }
 
     /// Reads a value of type `T`, as `lookup`.
