@@ -97,19 +97,13 @@ impl TrimOptions {
     }
 
     fn trim(&self, limits: &Limits) -> Result<Option<Trim>, Error> {
-        let Some(keep) = self.keep else {
-            return match self.limit {
-                None | Some(0) => Ok(None),
-                Some(_) => Err(Error::new(
-                    "ERR syntax error, LIMIT cannot be used without specifying a trimming strategy",
-                )),
-            };
-        };
+        let error = |text: &'static str| Err(Error::new(text));
         let limit = match self.limit {
+            Some(1..) if self.keep.is_none() => {
+                return error("ERR syntax error, LIMIT cannot be used without specifying a trimming strategy");
+            }
             Some(_) if !self.approximate => {
-                return Err(Error::new(
-                    "ERR syntax error, LIMIT cannot be used without the special ~ option",
-                ));
+                return error("ERR syntax error, LIMIT cannot be used without the special ~ option");
             }
             Some(limit) => limit,
             None if !self.approximate => 0,
@@ -118,7 +112,7 @@ impl TrimOptions {
                 limit => limit.min(TRIMMED_MAX) as u64,
             },
         };
-        Ok(Some(Trim {
+        Ok(self.keep.map(|keep| Trim {
             keep,
             approximate: self.approximate,
             limit,

@@ -115,7 +115,9 @@ impl<'a> ReadOptions<'a> {
             } else if more > 0 && words.take("STREAMS") {
                 let streams = args.rest(args.len() - words.left());
                 if streams.len() % 2 == 1 {
-                    return Err(unbalanced(for_group));
+                    return Err(Error::new(
+                        "ERR Unbalanced XREAD list of streams: for each stream key an ID or '$' must be specified.",
+                    ));
                 }
                 (options.keys, options.ids) = streams.split_at(streams.len() / 2);
                 break;
@@ -137,17 +139,6 @@ impl<'a> ReadOptions<'a> {
         }
         Ok(options)
     }
-}
-
-fn unbalanced(for_group: bool) -> Error {
-    let (name, symbol) = if for_group {
-        ("xreadgroup", '>')
-    } else {
-        ("xread", '$')
-    };
-    Error::new(format!(
-        "ERR Unbalanced '{name}' list of streams: for each stream key an ID or '{symbol}' must be specified."
-    ))
 }
 
 fn only_of_groups(for_group: bool, option: &str) -> Result<(), Error> {
