@@ -190,6 +190,7 @@ fn object_limits(config: &Config) -> object::Limits {
         stream_node_max_bytes: bytes(config.stream_node_max_bytes),
         stream_node_max_entries: bytes(config.stream_node_max_entries),
         hll_sparse_max_bytes: bytes(config.hll_sparse_max_bytes),
+        ..object::Limits::default()
     }
 }
 
@@ -354,7 +355,7 @@ impl Server {
     /// Ten times a second: expiry, idle clients, figures.
     fn cron(&self) {
         let mut effects = Effects::default();
-        let (mut cold_position, mut last) = (Vec::new(), Instant::now());
+        let mut last = Instant::now();
         let mut rates = Rates::default();
         let shutdown = self.shutdown.subscribe();
         while !*shutdown.borrow() {
@@ -365,11 +366,8 @@ impl Server {
                     .keyspace
                     .expire_resident(now_ms, Duration::from_millis(25), &mut effects)
                     .1;
-                match self
-                    .keyspace
-                    .expire_cold(now_ms, 256, &mut cold_position, &mut effects)
-                {
-                    Ok(count) => busy |= count > 0,
+                match self.keyspace.expire_cold(now_ms, 256, &mut effects) {
+                    Ok((_, more)) => busy |= more,
                     Err(error) => log::warn!("expired keys could not be read: {error}"),
                 }
             }

@@ -55,7 +55,7 @@ pub enum Value {
 pub const EXPIRES: u8 = 1;
 /// The string was made by editing in place; Redis reports such a string as `raw` whatever its length.
 pub const EDITED: u8 = 1 << 1;
-/// The shard's expiry index holds an item for this entry at or before its expiry.
+/// The shard's expiry index holds an item for this entry at or before its next expiry.
 pub const INDEXED: u8 = 1 << 2;
 /// The string is a sum of INCRBYFLOAT; Redis reports such a string as `embstr` even where it reads as an integer.
 pub const FLOAT: u8 = 1 << 3;
@@ -74,6 +74,8 @@ pub const STORED_EXPIRES: u8 = 1 << 2;
 pub const FLUSH_PARITY: u8 = 1 << 3;
 /// Taken by a flush since it became resident, so that `FLUSH_PARITY` means something.
 pub const FLUSHED: u8 = 1 << 4;
+/// The expiry of that row is no longer the entry's, and stands in its shard's list for the next flush.
+pub const STALE_EXPIRY: u8 = 1 << 5;
 
 #[repr(C)]
 struct Header {
@@ -341,6 +343,15 @@ impl Entry {
     /// True when the key's expiry has passed at `now_ms`.
     pub fn is_expired(&self, now_ms: i64) -> bool {
         self.header().flags & EXPIRES != 0 && self.expiry().is_some_and(|at| at <= now_ms)
+    }
+
+    /// When something here expires first: the key itself, or a part of its value.
+    #[inline]
+    pub fn next_expiry(&self) -> Option<i64> {
+        let within = self.object().map_or(i64::MAX, Object::earliest_expiry);
+        let key = self.expiry().unwrap_or(i64::MAX);
+        // No moment is as far away as the mark of an object that has none.
+        Some(key.min(within)).filter(|at| *at < i64::MAX - 1)
     }
 
     pub fn has(&self, flag: u8) -> bool {

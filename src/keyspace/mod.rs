@@ -86,6 +86,7 @@ struct Limits {
 pub struct Keyspace {
     shards: Box<[Shard]>,
     hasher: KeyHasher,
+    hash_seed: u64,
     ranges: ArcSwap<RangeMap>,
     /// Logical → physical database: `SWAPDB` exchanges two of them. Changes only while every shard is locked.
     databases: [AtomicU8; DBS],
@@ -98,6 +99,7 @@ pub struct Keyspace {
     store: Arc<BlockStore>,
     journal: OnceLock<Journal>,
     pub flush: flush::FlushState,
+    cold_sweep: expire::ColdSweep,
     recovery: recover::RecoveryState,
     positions: scan::Positions,
     /// Held while the set of ranges changes.
@@ -111,6 +113,7 @@ impl Keyspace {
         let keyspace = Keyspace {
             shards: (0..shards).map(|_| Shard::new()).collect(),
             hasher: KeyHasher::new(hash_seed),
+            hash_seed,
             ranges: ArcSwap::from_pointee(map),
             databases: std::array::from_fn(|db| AtomicU8::new(db as u8)),
             wiped_at: Default::default(),
@@ -120,6 +123,7 @@ impl Keyspace {
             store: Arc::new(store),
             journal: OnceLock::new(),
             flush: flush::FlushState::default(),
+            cold_sweep: expire::ColdSweep::default(),
             recovery: recover::RecoveryState::default(),
             positions: scan::Positions::default(),
             change: parking_lot::Mutex::new(()),
@@ -195,7 +199,10 @@ impl Keyspace {
 
     /// The thresholds at which values change their encoding.
     pub fn object_limits(&self) -> object::Limits {
-        self.limits.objects.load().as_deref().copied().unwrap_or_default()
+        object::Limits {
+            hash_seed: self.hash_seed,
+            ..self.limits.objects.load().as_deref().copied().unwrap_or_default()
+        }
     }
 
     fn lock_all(&self) -> Vec<ShardGuard<'_>> {
@@ -225,8 +232,10 @@ impl Keyspace {
         let (before, expiry) = (entry.size(), entry.expiry());
         tx::count_change(range, db, Some(expiry), None);
         if range.is_durable() && entry.store_has(STORED | FLUSHED) {
+            let stale = shard::stale_expiry(entry, expiry, None);
             entry.bury();
             let after = entry.size();
+            state.stale_expiries.extend(stale.map(|at| (hash, at)));
             if ShardState::mark_dirty_at(state, hash, db, key) {
                 self.flush.note_dirty(after);
             }
@@ -261,7 +270,7 @@ impl Keyspace {
         entry.store_set(STORED, true);
         entry.store_set(entry::STORED_EXPIRES, row.expiry.is_some());
         self.count_bytes(range, 0, entry.size());
-        if let Some(at) = row.expiry {
+        if let Some(at) = entry.next_expiry() {
             entry.set(entry::INDEXED, true);
             state.expiries.add(at, hash);
         }

@@ -20,7 +20,7 @@
 //!
 //! Layout as published in Redis's listpack specification.
 
-mod element;
+pub(super) mod element;
 
 pub use element::Item;
 

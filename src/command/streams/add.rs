@@ -287,9 +287,11 @@ fn xtrim(args: &Args<'_>, tx: &mut Tx<'_>, reply: &mut Reply) -> Outcome {
             return Err(Error::Syntax);
         }
     }
-    let trim = options.trim(&tx.limits())?;
-    let trim =
-        trim.ok_or_else(|| Error::new("ERR syntax error, XTRIM must be called with a trimming strategy"))?;
+    let no_strategy = || Error::new("ERR syntax error, XTRIM must be called with a trimming strategy");
+    if options.keep.is_none() && options.limit.unwrap_or(0) == 0 {
+        return Err(no_strategy());
+    }
+    let trim = options.trim(&tx.limits())?.ok_or_else(no_strategy)?;
     let trimmed = tx.change::<Stream, _>(&args[1], Absent::Skip, |stream, change| {
         let log = stream.log_mut();
         let trimmed = log.trim(trim);
