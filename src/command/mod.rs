@@ -25,6 +25,7 @@ pub mod config;
 pub mod connection;
 pub mod databases;
 pub mod debug;
+pub mod dump;
 pub mod expiry;
 pub mod geo;
 pub mod hyperloglog;

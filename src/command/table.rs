@@ -18,6 +18,7 @@ static FAMILIES: &[&[Spec]] = &[
     super::connection::COMMANDS,
     super::databases::COMMANDS,
     super::debug::COMMANDS,
+    super::dump::COMMANDS,
     super::expiry::COMMANDS,
     super::geo::COMMANDS,
     super::hyperloglog::COMMANDS,

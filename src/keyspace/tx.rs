@@ -584,6 +584,15 @@ impl<'a> Tx<'a> {
         result
     }
 
+    /// Says when a key was last used, and how often: what a copy from elsewhere brings with it. No effect.
+    pub fn set_access(&mut self, key: &[u8], idle_seconds: Option<u32>, frequency: Option<u8>) {
+        let (spot, tick) = (self.find(key), self.keyspace.tick(self.call.now_ms));
+        let table = &mut self.guards[spot.guard].1.table;
+        if let Some(entry) = spot.place.and_then(|place| table.at_mut(place)) {
+            entry.set_clock(clock::at(tick, idle_seconds.unwrap_or(0), frequency));
+        }
+    }
+
     /// Notes how a string came about that was just put: flags of `entry::ORIGIN`. No effect.
     pub fn mark_origin(&mut self, key: &[u8], origin: u8) {
         let spot = self.find(key);

@@ -128,7 +128,7 @@ fn push_reference(count: usize, back: usize, out: &mut Vec<u8>) {
     let (high, low) = ((back >> 8) as u8, back as u8);
     match count - 2 {
         short @ 1..=6 => out.extend_from_slice(&[(short as u8) << 5 | high, low]),
-        long => out.extend_from_slice(&[7 << 5 | high, long as u8 - 7, low]),
+        long => out.extend_from_slice(&[7 << 5 | high, (long - 7) as u8, low]),
     }
 }
 

@@ -59,7 +59,7 @@ impl Form {
 /// A value that was read.
 #[derive(Clone)]
 pub enum Value {
-    String(Box<[u8]>),
+    String(Vec<u8>),
     Object(Object),
 }
 

@@ -199,7 +199,10 @@ mod tests {
             "abc",
             "xy",
         ];
-        assert_eq!(ziplist(&every_entry()).map(|list| texts(&list)), Ok(expected.map(String::from).to_vec()));
+        assert_eq!(
+            ziplist(&every_entry()).map(|list| texts(&list)),
+            Ok(expected.map(String::from).to_vec())
+        );
     }
 
     #[test]

@@ -31,8 +31,10 @@ const COMPARED: usize = 16;
 /// Reads the value of a type.
 pub(super) fn read_value(input: &mut impl Input, kind: u8, limits: &Limits) -> Result<Value, CodecError> {
     let object = match kind {
-        STRING => return input.boxed().map(Value::String),
-        LIST | LIST_ZIPLIST | LIST_QUICKLIST | LIST_QUICKLIST_2 => read_list(input, kind, limits)?.into_object(),
+        STRING => return input.boxed().map(|text| Value::String(text.into_vec())),
+        LIST | LIST_ZIPLIST | LIST_QUICKLIST | LIST_QUICKLIST_2 => {
+            read_list(input, kind, limits)?.into_object()
+        }
         SET | SET_INTSET | SET_LISTPACK => read_set(input, kind, limits)?.into_object(),
         ZSET | ZSET_2 | ZSET_ZIPLIST | ZSET_LISTPACK => read_sorted_set(input, kind, limits)?.into_object(),
         HASH | HASH_ZIPMAP | HASH_ZIPLIST | HASH_LISTPACK => read_hash(input, kind, limits)?.into_object(),
@@ -215,7 +217,8 @@ fn read_packed_times(input: &mut impl Input, limits: &Limits) -> Result<Hash, Co
             Item::Int(time) => read_time(input, Some(time))?,
             Item::Bytes(_) => return input.fail(Problem::Number),
         };
-        let is_new = field.with_bytes(|field| value.with_bytes(|value| add(&mut hash, field, value, time, limits)));
+        let is_new =
+            field.with_bytes(|field| value.with_bytes(|value| add(&mut hash, field, value, time, limits)));
         if !is_new {
             return input.fail(Problem::Duplicate);
         }
@@ -269,7 +272,9 @@ pub(super) fn name_of(kind: u8) -> Option<&'static str> {
         LIST | LIST_ZIPLIST | LIST_QUICKLIST | LIST_QUICKLIST_2 => List::NAME,
         SET | SET_INTSET | SET_LISTPACK => Set::NAME,
         ZSET | ZSET_2 | ZSET_ZIPLIST | ZSET_LISTPACK => SortedSet::NAME,
-        HASH | HASH_ZIPMAP | HASH_ZIPLIST | HASH_LISTPACK | HASH_TIMES_EARLY..=HASH_LISTPACK_TIMES => Hash::NAME,
+        HASH | HASH_ZIPMAP | HASH_ZIPLIST | HASH_LISTPACK | HASH_TIMES_EARLY..=HASH_LISTPACK_TIMES => {
+            Hash::NAME
+        }
         STREAM_LISTPACKS | STREAM_LISTPACKS_2 | STREAM_LISTPACKS_3 => Stream::NAME,
         _ => return None,
     })

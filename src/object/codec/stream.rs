@@ -130,7 +130,11 @@ fn read_consumer(
     let name = input.boxed()?;
     let seen_ms = input.time()?;
     // Earlier types do not tell it: the one is taken for the other.
-    let active_ms = if kind == STREAM_LISTPACKS_3 { input.time()? } else { seen_ms };
+    let active_ms = if kind == STREAM_LISTPACKS_3 {
+        input.time()?
+    } else {
+        seen_ms
+    };
     let (consumer, true) = group.create_consumer(&name, seen_ms) else {
         return input.fail(Problem::Duplicate);
     };

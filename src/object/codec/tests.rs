@@ -59,7 +59,9 @@ impl std::fmt::Debug for Sample {
 fn list() -> impl Strategy<Value = Sample> {
     texts().prop_map(|texts| {
         let mut list = List::empty();
-        texts.iter().for_each(|text| list.push(Side::Back, &[text], &narrow()));
+        texts
+            .iter()
+            .for_each(|text| list.push(Side::Back, &[text], &narrow()));
         Sample(list.into_object())
     })
 }
@@ -116,12 +118,15 @@ fn stream() -> impl Strategy<Value = Sample> {
             ids.push(id);
         }
         for at in deleted {
-            ids.get(at % (entries.len() + 1)).map(|id| stream.log_mut().delete(*id));
+            ids.get(at % (entries.len() + 1))
+                .map(|id| stream.log_mut().delete(*id));
         }
         for (name, known, pending) in groups {
             let (last, read) = (stream.log().last_id, known.then_some(7));
             stream.groups_mut().create(&name, last, read);
-            let Some(mut group) = stream.groups_mut().get_mut(&name) else { continue };
+            let Some(mut group) = stream.groups_mut().get_mut(&name) else {
+                continue;
+            };
             for (consumer, ms) in pending {
                 let (consumer, _) = group.create_consumer(&[b'c', consumer], 5);
                 group.note(consumer, ms as i64, ms % 2 == 0);
@@ -181,11 +186,19 @@ fn stream_content(stream: &Stream) -> Vec<String> {
         all.push(format!("{name:?} {} {:?}", group.last_id, group.entries_read));
         for (id, pending) in group.pending(StreamId::ZERO, StreamId::MAX) {
             let name = group.consumer(pending.consumer).name().to_vec();
-            all.push(format!("{id} {} {} {name:?}", pending.delivered_ms, pending.deliveries));
+            all.push(format!(
+                "{id} {} {} {name:?}",
+                pending.delivered_ms, pending.deliveries
+            ));
         }
         for consumer in group.consumers() {
             let pending: Vec<_> = consumer.pending(StreamId::ZERO, StreamId::MAX).collect();
-            all.push(format!("{:?} {} {} {pending:?}", consumer.name(), consumer.seen_ms, consumer.active_ms));
+            all.push(format!(
+                "{:?} {} {} {pending:?}",
+                consumer.name(),
+                consumer.seen_ms,
+                consumer.active_ms
+            ));
         }
     }
     all
@@ -251,7 +264,10 @@ fn strings_of_every_length_class_read_back_where_they_stand() {
         let short = decode_string(&bytes[..bytes.len() - 1]).map_err(|e| e.problem);
         assert_eq!(short, Err(Problem::Short));
         bytes.push(0);
-        assert_eq!(decode_string(&bytes).map_err(|e| e.problem), Err(Problem::Trailing));
+        assert_eq!(
+            decode_string(&bytes).map_err(|e| e.problem),
+            Err(Problem::Trailing)
+        );
     }
 }
 
@@ -261,9 +277,15 @@ fn forms_of_older_servers_are_read() {
     assert_eq!(listed(b"\x01\x03\x01a\xc0\x05\xc1\x00\x01"), ["a", "5", "256"]);
     let scores = b"\x03\x03\x01a\x031.5\x01b\xff\x01c\xfe";
     assert_eq!(listed(scores), ["b -inf", "a 1.5", "c inf"]);
-    assert_eq!(listed(b"\x09\x0f\x01\x03foo\x05\x00hello\xff"), ["foo hello None"]);
+    assert_eq!(
+        listed(b"\x09\x0d\x01\x03foo\x05\x00hello\xff"),
+        ["foo hello None"]
+    );
     // A hash of the release candidates that had field times first: none, then 258.
-    assert_eq!(listed(b"\x16\x02\x00\x01a\x01b\x41\x02\x01c\x01d"), ["a b None", "c d Some(258)"]);
+    assert_eq!(
+        listed(b"\x16\x02\x00\x01a\x01b\x41\x02\x01c\x01d"),
+        ["a b None", "c d Some(258)"]
+    );
     assert_eq!(
         listed(b"\x18\x00\x01\0\0\0\0\0\0\x02\x00\x01a\x01b\x03\x01c\x01d"),
         ["a b None", "c d Some(258)"]
@@ -277,11 +299,24 @@ fn what_is_there_twice_or_not_at_all_is_refused() {
     assert_eq!(problem(b"\x04\x02\x01a\x01b\x01a\x01b"), Err(Problem::Duplicate));
     assert_eq!(problem(b"\x03\x02\x01a\x011\x01a\x012"), Err(Problem::Duplicate));
     assert_eq!(problem(b"\x03\x01\x01a\xfd"), Err(Problem::Number));
-    for empty in [&b"\x01\x00"[..], b"\x02\x00", b"\x03\x00", b"\x04\x00", b"\x0b\x08\x02\0\0\0\0\0\0\0", b"\x12\x00"] {
+    for empty in [
+        &b"\x01\x00"[..],
+        b"\x02\x00",
+        b"\x03\x00",
+        b"\x04\x00",
+        b"\x0b\x08\x02\0\0\0\0\0\0\0",
+        b"\x12\x00",
+    ] {
         assert_eq!(problem(empty), Err(Problem::Empty), "{empty:?}");
     }
-    assert_eq!(problem(b"\x10\x0a\x0a\0\0\0\x01\0\x81a\x02\xff"), Err(Problem::Half));
+    assert_eq!(
+        problem(b"\x10\x0a\x0a\0\0\0\x01\0\x81a\x02\xff"),
+        Err(Problem::Half)
+    );
     assert_eq!(problem(b"\x07\x00"), Err(Problem::Module));
     assert_eq!(problem(b"\x63\x00"), Err(Problem::Type(0x63)));
-    assert_eq!(problem(b"\x02\x81\xff\xff\xff\xff\xff\xff\xff\xff"), Err(Problem::Short));
+    assert_eq!(
+        problem(b"\x02\x81\xff\xff\xff\xff\xff\xff\xff\xff"),
+        Err(Problem::Short)
+    );
 }

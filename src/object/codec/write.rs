@@ -80,7 +80,8 @@ fn write_set(output: &mut Output<'_>, set: &Set, kind: u8) {
         Set::Packed(members) if kind == SET_LISTPACK => output.string(members.as_bytes()),
         _ => {
             output.count(set.len());
-            set.iter().for_each(|member| member.with_bytes(|member| output.string(member)));
+            set.iter()
+                .for_each(|member| member.with_bytes(|member| output.string(member)));
         }
     }
 }
