@@ -49,6 +49,7 @@ pub mod set_algebra;
 pub mod sets;
 pub mod slowlog;
 pub mod sorted_sets;
+pub mod streams;
 pub mod strings;
 
 pub use args::Args;

@@ -39,6 +39,13 @@ static FAMILIES: &[&[Spec]] = &[
     super::monitor::COMMANDS,
     super::slowlog::COMMANDS,
     super::sorted_sets::COMMANDS,
+    super::streams::add::COMMANDS,
+    super::streams::claim::COMMANDS,
+    super::streams::groups::COMMANDS,
+    super::streams::info::COMMANDS,
+    super::streams::pending::COMMANDS,
+    super::streams::range::COMMANDS,
+    super::streams::read::COMMANDS,
     super::strings::COMMANDS,
 ];
 
