@@ -190,6 +190,7 @@ fn object_limits(config: &Config) -> object::Limits {
         stream_node_max_bytes: bytes(config.stream_node_max_bytes),
         stream_node_max_entries: bytes(config.stream_node_max_entries),
         hll_sparse_max_bytes: bytes(config.hll_sparse_max_bytes),
+        ..object::Limits::default()
     }
 }
 

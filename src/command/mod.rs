@@ -40,6 +40,8 @@ pub mod monitor;
 pub mod object;
 pub mod ranges;
 pub mod scan;
+pub mod set_algebra;
+pub mod sets;
 pub mod slowlog;
 pub mod strings;
 

@@ -28,6 +28,8 @@ static FAMILIES: &[&[Spec]] = &[
     super::object::COMMANDS,
     super::ranges::COMMANDS,
     super::scan::COMMANDS,
+    super::set_algebra::COMMANDS,
+    super::sets::COMMANDS,
     super::latency::COMMANDS,
     super::memory::COMMANDS,
     super::monitor::COMMANDS,

@@ -55,7 +55,7 @@ pub enum Value {
 pub const EXPIRES: u8 = 1;
 /// The string was made by editing in place; Redis reports such a string as `raw` whatever its length.
 pub const EDITED: u8 = 1 << 1;
-/// The shard's expiry index holds an item for this entry at or before its expiry.
+/// The shard's expiry index holds an item for this entry at or before its next expiry.
 pub const INDEXED: u8 = 1 << 2;
 /// The string is a sum of INCRBYFLOAT; Redis reports such a string as `embstr` even where it reads as an integer.
 pub const FLOAT: u8 = 1 << 3;
@@ -343,6 +343,15 @@ impl Entry {
         self.header().flags & EXPIRES != 0 && self.expiry().is_some_and(|at| at <= now_ms)
     }
 
+    /// When something here expires first: the key itself, or a part of its value.
+    #[inline]
+    pub fn next_expiry(&self) -> Option<i64> {
+        let within = self.object().map_or(i64::MAX, Object::earliest_expiry);
+        let key = self.expiry().unwrap_or(i64::MAX);
+        // No moment is as far away as the mark of an object that has none.
+        Some(key.min(within)).filter(|at| *at < i64::MAX - 1)
+    }
+
     pub fn has(&self, flag: u8) -> bool {
         self.header().flags & flag != 0
     }
@@ -560,5 +569,20 @@ mod tests {
     #[test]
     fn sixteen_and_sixty_four_bytes_fill_one_size_class() {
         assert_eq!(Entry::new(0, &[b'k'; 16], &[b'v'; 64], None, 0).size(), 96);
+    }
+
+    #[test]
+    fn size_classes_are_the_allocators() {
+        for (len, class) in [
+            (1, 16),
+            (96, 96),
+            (97, 112),
+            (129, 160),
+            (161, 192),
+            (257, 320),
+            (4097, 5120),
+        ] {
+            assert_eq!(size_class(len), class, "{len}");
+        }
     }
 }

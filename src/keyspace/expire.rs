@@ -1,18 +1,22 @@
-//! When keys expire: the per-shard index, and the cycle that removes what is due.
+//! When keys expire, and fields of hashes: the per-shard index, and the cycle that removes what is due.
 //!
 //! The index is a wheel of seconds: second → the hashes of keys that expire in it. It is allowed to be
 //! early and to hold keys that are gone; it is never late. So
 //! * a key whose expiry moves later keeps its old item, and is put in again when that item comes due;
 //! * a key whose expiry moves earlier, or that is new, gets an item;
+//! * a hash with field expiries counts as a key that expires with the earliest of them;
 //! * a deleted key's item is dropped when it comes due, or when stale items outnumber live ones and the index is
 //!   rebuilt from the table.
 //!
 //! A key that is touched a thousand times with `EXPIRE` therefore costs one item of eight bytes.
 
 use super::effects::Effects;
-use super::entry;
+use super::entry::{self, Entry};
 use super::load::may_wait;
-use super::tx::Call;
+use super::range::Range;
+use super::shard::ShardState;
+use super::table::Place;
+use super::tx::{Call, settle};
 use super::{Keyspace, StoreError};
 use crate::store::rows;
 use std::collections::BTreeMap;
@@ -36,6 +40,15 @@ impl ExpiryIndex {
             .or_default()
             .push(hash);
         self.items += 1;
+    }
+
+    /// Notes it again for a key whose item came due and that expires later. Stale items would multiply by that, so a
+    /// key that stands in a short slot already is not added to it.
+    fn add_again(&mut self, at_ms: i64, hash: u64) {
+        let slot = self.slots.get(&at_ms.div_euclid(SLOT_MS));
+        if slot.is_none_or(|slot| slot.len() > PORTION || !slot.contains(&hash)) {
+            self.add(at_ms, hash);
+        }
     }
 
     /// Takes up to `most` items whose slot has ended at `now_ms`, as hashes.
@@ -77,6 +90,8 @@ impl ExpiryIndex {
 
 /// Keys taken from one shard while its lock is held: a few microseconds each.
 const PORTION: usize = 64;
+/// Fields taken from one hash at a time.
+const FIELDS_PORTION: usize = 256;
 
 impl Keyspace {
     /// Deletes resident keys that are due, for at most `budget`. Returns how many, and whether time ran out. Also
@@ -115,21 +130,30 @@ impl Keyspace {
     }
 
     /// Handles one index item that came due: its key has expired, expires later, or is gone.
-    fn expire_hash(
-        &self,
-        state: &mut super::ShardState,
-        hash: u64,
-        now_ms: i64,
-        effects: &mut Effects,
-    ) -> u64 {
-        let (mut expired, mut later) = (Vec::new(), Vec::new());
-        state.visit_like(hash, |entry| match entry.expiry() {
-            Some(at) if at <= now_ms => expired.push((entry.db(), entry.key().to_vec())),
+    fn expire_hash(&self, state: &mut ShardState, hash: u64, now_ms: i64, effects: &mut Effects) -> u64 {
+        let (mut expired, mut with_fields, mut later) = (Vec::new(), Vec::new(), Vec::new());
+        state.visit_like(hash, |entry| match entry.next_expiry() {
+            Some(_) if entry.is_expired(now_ms) => expired.push((entry.db(), entry.key().to_vec())),
+            Some(at) if at <= now_ms => with_fields.push((entry.db(), entry.key().to_vec())),
             Some(at) if entry.has(entry::INDEXED) => later.push(at),
             _ => {}
         });
-        later.into_iter().for_each(|at| state.expiries.add(at, hash));
+        later
+            .into_iter()
+            .for_each(|at| state.expiries.add_again(at, hash));
         let map = self.ranges.load();
+        for (db, key) in &with_fields {
+            let is_it = |entry: &Entry| entry.db() == *db && entry.key() == key;
+            if let Some(place) = state.table.position(hash, is_it) {
+                let range = map.find(key);
+                self.expire_fields(state, (hash, place), (now_ms, FIELDS_PORTION), range, effects);
+            }
+            // What is left of it comes due later, or goes on in the next portion.
+            let left = state.find(hash, *db, key).and_then(Entry::next_expiry);
+            if let Some(at) = left {
+                state.expiries.add_again(at, hash);
+            }
+        }
         for (db, key) in &expired {
             let range = map.find(key);
             if self.remove_entry(state, hash, *db, key, range) {
@@ -140,6 +164,42 @@ impl Keyspace {
             }
         }
         expired.len() as u64
+    }
+
+    /// Removes fields whose expiry has passed from the hash of an entry, at most about `most`. Effect: `HDEL`. A hash
+    /// that ends empty loses its key, as it does when the effect is replayed.
+    pub(super) fn expire_fields(
+        &self,
+        state: &mut ShardState,
+        (hash, place): (u64, Place),
+        (now_ms, most): (i64, usize),
+        range: &Range,
+        effects: &mut Effects,
+    ) {
+        let Some(entry) = state.table.at_mut(place) else {
+            return;
+        };
+        let before = entry.size();
+        let Some(object) = entry.object_mut() else { return };
+        let fields = object.expire(now_ms, most);
+        let is_empty = object.is_empty();
+        let (db, key) = (entry.db(), entry.key().to_vec());
+        self.count_bytes(range, before, entry.size());
+        if fields.is_empty() {
+            return;
+        }
+        if range.is_durable() {
+            let words: Vec<&[u8]> = [b"HDEL", &key[..]]
+                .into_iter()
+                .chain(fields.iter().map(|field| &field[..]))
+                .collect();
+            effects.push(self.logical(db), &words);
+        }
+        if is_empty {
+            self.remove_entry(state, hash, db, &key, range);
+        } else {
+            settle(self, state, hash, Some(place), range);
+        }
     }
 
     /// Deletes cold keys that are due, found by the store's expiry index; at most `most`. Index rows whose key has

@@ -466,7 +466,7 @@ fn push_rows(batch: &mut Batch, entry: &Entry, offset: u64) {
         key,
         Some(|out: &mut Vec<u8>| rows::encode_row(out, offset, entry.expiry(), object)),
     );
-    if let Some(at) = entry.expiry() {
+    if let Some(at) = entry.next_expiry() {
         let index_key = |out: &mut Vec<u8>| rows::push_expiry_key(out, at, entry.db(), entry.key());
         batch.push(index_key, Some(|_: &mut Vec<u8>| {}));
     }

@@ -86,6 +86,7 @@ struct Limits {
 pub struct Keyspace {
     shards: Box<[Shard]>,
     hasher: KeyHasher,
+    hash_seed: u64,
     ranges: ArcSwap<RangeMap>,
     /// Logical → physical database: `SWAPDB` exchanges two of them. Changes only while every shard is locked.
     databases: [AtomicU8; DBS],
@@ -111,6 +112,7 @@ impl Keyspace {
         let keyspace = Keyspace {
             shards: (0..shards).map(|_| Shard::new()).collect(),
             hasher: KeyHasher::new(hash_seed),
+            hash_seed,
             ranges: ArcSwap::from_pointee(map),
             databases: std::array::from_fn(|db| AtomicU8::new(db as u8)),
             wiped_at: Default::default(),
@@ -195,7 +197,10 @@ impl Keyspace {
 
     /// The thresholds at which values change their encoding.
     pub fn object_limits(&self) -> object::Limits {
-        self.limits.objects.load().as_deref().copied().unwrap_or_default()
+        object::Limits {
+            hash_seed: self.hash_seed,
+            ..self.limits.objects.load().as_deref().copied().unwrap_or_default()
+        }
     }
 
     fn lock_all(&self) -> Vec<ShardGuard<'_>> {
@@ -261,7 +266,7 @@ impl Keyspace {
         entry.store_set(STORED, true);
         entry.store_set(entry::STORED_EXPIRES, row.expiry.is_some());
         self.count_bytes(range, 0, entry.size());
-        if let Some(at) = row.expiry {
+        if let Some(at) = entry.next_expiry() {
             entry.set(entry::INDEXED, true);
             state.expiries.add(at, hash);
         }

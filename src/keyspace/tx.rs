@@ -4,7 +4,7 @@
 //! * While a `Tx` lives, its keys are resident or known to be absent; nothing here waits for a disk.
 //! * Every change updates counts and bytes, puts the entry among the dirty ones and records its effect, exactly once.
 //! * The effects are appended to the journal before the shards are unlocked, also when a handler panics.
-//! * Expired keys are never seen: a lookup that meets one deletes it, and that is an effect like any other.
+//! * Expired keys and fields are never seen: a lookup that meets one deletes it, and that is an effect like any other.
 
 use super::effects::Effects;
 use super::entry::{self, Entry, Value};
@@ -230,7 +230,7 @@ impl<'a> Tx<'a> {
         (hash, guard)
     }
 
-    /// Finds a key. One whose expiry has passed is deleted first, with its effect.
+    /// Finds a key. What has expired, itself or fields of it, is deleted first, with its effect.
     #[inline]
     fn find(&mut self, key: &[u8]) -> Spot {
         let (hash, guard) = self.locate(key);
@@ -243,19 +243,36 @@ impl<'a> Tx<'a> {
         if self.call.replay.is_none()
             && place
                 .and_then(|place| state.table.at(place))
-                .is_some_and(|entry| entry.is_expired(self.call.now_ms))
+                .and_then(Entry::next_expiry)
+                .is_some_and(|at| at <= self.call.now_ms)
         {
-            self.map.find(key).counters.expired.fetch_add(1, Relaxed);
-            self.remove(key);
-            return Spot {
-                place: self.guards[guard]
-                    .1
-                    .table
-                    .position(hash, |entry| entry.db() == db && entry.key() == key),
-                ..spot
-            };
+            return self.expire(key, spot);
         }
         spot
+    }
+
+    /// Deletes a key that has expired, or those fields that have.
+    #[cold]
+    fn expire(&mut self, key: &[u8], spot: Spot) -> Spot {
+        let (db, now_ms) = (self.db, self.call.now_ms);
+        if self.at(spot).is_some_and(|entry| entry.is_expired(now_ms)) {
+            self.map.find(key).counters.expired.fetch_add(1, Relaxed);
+            self.remove(key);
+        } else if let Some(place) = spot.place {
+            let state = &mut *self.guards[spot.guard].1;
+            let range = self.map.find(key);
+            let found = (spot.hash, place);
+            let effects = &mut *self.effects;
+            self.keyspace
+                .expire_fields(state, found, (now_ms, usize::MAX), range, effects);
+        }
+        Spot {
+            place: self.guards[spot.guard]
+                .1
+                .table
+                .position(spot.hash, |entry| entry.db() == db && entry.key() == key),
+            ..spot
+        }
     }
 
     /// The entry at a spot, unless it is a tombstone.
@@ -320,7 +337,10 @@ impl<'a> Tx<'a> {
     /// Reads several values of type `T`, as `lookup_all`.
     pub fn read_all<T: Native>(&mut self, keys: &[&[u8]]) -> Result<SmallVec<[Option<&T>; 4]>, WrongType> {
         let entries = self.lookup_all(keys);
-        entries.into_iter().map(|entry| entry.map(typed).transpose()).collect()
+        entries
+            .into_iter()
+            .map(|entry| entry.map(typed).transpose())
+            .collect()
     }
 
     /// Reads a value of type `T`, as `lookup`.
@@ -400,9 +420,10 @@ impl<'a> Tx<'a> {
         match spot.place.and_then(|place| state.table.at_mut(place)) {
             Some(entry) => {
                 let before = entry.size();
+                let before_next = entry.next_expiry();
                 entry.assign_object(object, at);
                 entry.set_clock(clock);
-                reindex(entry, old.flatten(), at);
+                reindex(entry, before_next, entry.next_expiry());
                 keyspace.count_bytes(range, before, entry.size());
                 settle(keyspace, state, spot.hash, spot.place, range);
             }
@@ -481,9 +502,15 @@ impl<'a> Tx<'a> {
             if entry.object().is_none() {
                 entry.assign_object(T::empty().into_object(), entry.expiry());
             }
+            let before = entry.next_expiry();
             let value = entry.object_mut().and_then(T::of_mut);
             // proof: the type was checked above, or the object was made just now.
-            change(value.expect("value is of its type"), noted)
+            let result = change(value.expect("value is of its type"), noted);
+            let after = entry.next_expiry();
+            if after.is_some() && before.is_none_or(|before| after < Some(before)) {
+                entry.set(entry::INDEXED, false);
+            }
+            result
         });
         let spot = self.find(key);
         if self
@@ -689,13 +716,18 @@ fn default_expiry(range: &Range, call: &Call<'_>) -> Option<i64> {
 
 /// After a change: the entry's expiry is in the index, and an entry of a durable range among the dirty ones.
 #[inline]
-fn settle(keyspace: &Keyspace, state: &mut ShardState, hash: u64, place: Option<Place>, range: &Range) {
+pub(super) fn settle(
+    keyspace: &Keyspace,
+    state: &mut ShardState,
+    hash: u64,
+    place: Option<Place>,
+    range: &Range,
+) {
     let Some(entry) = place.and_then(|place| state.table.at_mut(place)) else {
         return;
     };
-    if entry.has(entry::EXPIRES)
-        && !entry.has(entry::INDEXED)
-        && let Some(at) = entry.expiry()
+    if !entry.has(entry::INDEXED)
+        && let Some(at) = entry.next_expiry()
     {
         entry.set(entry::INDEXED, true);
         state.expiries.add(at, hash);
@@ -710,7 +742,7 @@ fn settle(keyspace: &Keyspace, state: &mut ShardState, hash: u64, place: Option<
 /// Adds an entry whose key is not in the table, settled.
 #[inline]
 fn insert(keyspace: &Keyspace, state: &mut ShardState, hash: u64, mut entry: Entry, range: &Range) {
-    if let Some(at) = entry.expiry() {
+    if let Some(at) = entry.next_expiry() {
         entry.set(entry::INDEXED, true);
         state.expiries.add(at, hash);
     }

@@ -107,8 +107,14 @@ impl<T: DictItem, H: BuildHasher> Dict<T, H> {
             + self.segments.capacity() * size_of::<Segment<T>>()
     }
 
-    fn hash(&self, key: &[u8]) -> u64 {
+    /// The hash of a key, whether it is there or not.
+    pub fn hash(&self, key: &[u8]) -> u64 {
         hash_with(&self.hasher, key)
+    }
+
+    /// The items of a hash, and perhaps some whose hash is alike.
+    pub fn like(&self, hash: u64) -> impl Iterator<Item = &T> {
+        self.segments[self.segment(hash)].like(hash)
     }
 
     /// The place in the directory of a hash.
@@ -221,7 +227,7 @@ impl<T: DictItem, H: BuildHasher> Dict<T, H> {
 
     /// Visits items in the order of their hashes, from `cursor` on (0 begins), until at least `count` have been
     /// visited. Returns the cursor to go on with; 0 when all have been seen.
-    pub fn scan(&self, cursor: u64, count: usize, mut visit: impl FnMut(&T)) -> u64 {
+    pub fn scan<'a>(&'a self, cursor: u64, count: usize, mut visit: impl FnMut(&'a T)) -> u64 {
         let (mut from, mut left) = (cursor, count.max(1));
         loop {
             let segment = &self.segments[self.segment(from)];

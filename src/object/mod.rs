@@ -42,6 +42,9 @@ pub struct Limits {
     pub stream_node_max_bytes: usize,
     pub stream_node_max_entries: usize,
     pub hll_sparse_max_bytes: usize,
+    /// Seeds the hash tables of large values: the same for as long as the server runs, so that a value which is sealed
+    /// and loaded again is scanned in the same order. The keyspace puts its own here.
+    pub hash_seed: u64,
 }
 
 impl Default for Limits {
@@ -59,6 +62,7 @@ impl Default for Limits {
             stream_node_max_bytes: 4096,
             stream_node_max_entries: 100,
             hll_sparse_max_bytes: 3000,
+            hash_seed: 0,
         }
     }
 }
@@ -122,6 +126,26 @@ macro_rules! objects {
 }
 
 objects!(List, Hash, Set, SortedSet, Stream);
+
+impl Object {
+    /// Unix milliseconds: no part of the value expires by itself earlier. Far in the future if none does.
+    #[inline]
+    pub fn earliest_expiry(&self) -> i64 {
+        match self {
+            Object::Hash(hash) => hash.earliest_expiry(),
+            _ => i64::MAX,
+        }
+    }
+
+    /// Removes at least `most` parts whose expiry has passed at `now_ms`, or all; returns the fields of the hash that
+    /// they were.
+    pub fn expire(&mut self, now_ms: i64, most: usize) -> Vec<Vec<u8>> {
+        match self {
+            Object::Hash(hash) => hash.expire(now_ms, most),
+            _ => Vec::new(),
+        }
+    }
+}
 
 /// Writes the three conversions that a type's `Native` needs, by the name of its variant.
 macro_rules! object_conversions {

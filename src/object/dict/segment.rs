@@ -134,6 +134,14 @@ impl<T: DictItem> Segment<T> {
         None
     }
 
+    /// The items with the tag of this hash.
+    pub fn like(&self, hash: u64) -> impl Iterator<Item = &T> {
+        let tag = tag(hash, self.depth);
+        let run = self.slots[self.home(tag)..].iter().map_while(Option::as_ref);
+        run.take_while(move |item| item.tag() <= tag)
+            .filter(move |item| item.tag() == tag)
+    }
+
     /// Adds an item; gives it back if there is no room.
     pub fn insert(&mut self, hash: u64, mut item: T) -> Result<(), T> {
         if homes_for(self.len() + 1) > self.homes as usize {
@@ -171,12 +179,12 @@ impl<T: DictItem> Segment<T> {
 
     /// Visits items whose hash is `from` or more, until `left` is 0: each takes one off. Returns the hash to go on
     /// with, or none when the segment has been seen to its end.
-    pub fn scan(
-        &self,
+    pub fn scan<'a>(
+        &'a self,
         from: u64,
         left: &mut usize,
         hash: impl Fn(&T) -> u64,
-        visit: &mut impl FnMut(&T),
+        visit: &mut impl FnMut(&'a T),
     ) -> Option<u64> {
         let unit = 64 - base(self.depth) - TAG_BITS;
         let first = tag(from, self.depth);

@@ -4,10 +4,21 @@ use crate::resp::number::parse_i64;
 
 /// An element. Every element of a list has one form, so that within lists equal means equal; against bytes from
 /// outside compare with `eq_bytes`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Item<'a> {
     Int(i64),
     Bytes(&'a [u8]),
+}
+
+impl<'a> Item<'a> {
+    /// The form in which a list holds these bytes.
+    #[inline]
+    pub fn of(bytes: &'a [u8]) -> Item<'a> {
+        match parse_i64(bytes) {
+            Some(value) => Item::Int(value),
+            None => Item::Bytes(bytes),
+        }
+    }
 }
 
 impl Item<'_> {
@@ -60,7 +71,7 @@ impl Item<'_> {
 }
 
 /// An element as it will be written: head (encoding, and all of an integer), body (a string's bytes), length backwards.
-pub(super) struct Encoded<'a> {
+pub(in crate::object) struct Encoded<'a> {
     head: [u8; 9],
     head_len: u8,
     back_len: u8,
@@ -68,15 +79,26 @@ pub(super) struct Encoded<'a> {
     body: &'a [u8],
 }
 
+impl<'a> From<Item<'a>> for Encoded<'a> {
+    /// Of an item in the form of a list.
+    #[inline]
+    fn from(item: Item<'a>) -> Encoded<'a> {
+        match item {
+            Item::Int(value) => Encoded::int(value),
+            Item::Bytes(bytes) => Encoded::string(bytes),
+        }
+    }
+}
+
 impl<'a> Encoded<'a> {
-    pub(super) fn of(bytes: &'a [u8]) -> Encoded<'a> {
+    pub(in crate::object) fn of(bytes: &'a [u8]) -> Encoded<'a> {
         match parse_i64(bytes) {
             Some(value) => Encoded::int(value),
             None => Encoded::string(bytes),
         }
     }
 
-    pub(super) fn int(value: i64) -> Encoded<'static> {
+    pub(in crate::object) fn int(value: i64) -> Encoded<'static> {
         let le = value.to_le_bytes();
         let mut head = [0; 9];
         let mut wide = |kind: u8, len: usize| {
@@ -135,7 +157,7 @@ impl<'a> Encoded<'a> {
         }
     }
 
-    pub(super) fn head(&self) -> &[u8] {
+    pub(in crate::object) fn head(&self) -> &[u8] {
         &self.head[..self.head_len as usize]
     }
 
@@ -143,12 +165,12 @@ impl<'a> Encoded<'a> {
         &self.back[..self.back_len as usize]
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(in crate::object) fn len(&self) -> usize {
         self.head_len as usize + self.body.len() + self.back_len as usize
     }
 
     /// `to` is `len` bytes long.
-    pub(super) fn write(&self, to: &mut [u8]) {
+    pub(in crate::object) fn write(&self, to: &mut [u8]) {
         let (head, rest) = to.split_at_mut(self.head_len as usize);
         let (body, back) = rest.split_at_mut(self.body.len());
         head.copy_from_slice(self.head());
@@ -158,7 +180,7 @@ impl<'a> Encoded<'a> {
 
     /// Whether the element at the start of `bytes` is this one.
     #[inline]
-    pub(super) fn is_at(&self, bytes: &[u8]) -> bool {
+    pub(in crate::object) fn is_at(&self, bytes: &[u8]) -> bool {
         bytes[0] == self.head[0]
             && bytes
                 .strip_prefix(self.head())
@@ -168,7 +190,7 @@ impl<'a> Encoded<'a> {
 
 /// Bytes of the length that stands behind `len` bytes of encoding and data.
 #[inline]
-pub(super) fn back_len(len: usize) -> usize {
+pub(in crate::object) fn back_len(len: usize) -> usize {
     // The borders one below the powers of two are the format's.
     match len {
         0..=127 => 1,
@@ -181,7 +203,7 @@ pub(super) fn back_len(len: usize) -> usize {
 
 /// Bytes of encoding and data at the start of `bytes`; none where no element begins, or its length is cut off.
 #[inline]
-pub(super) fn data_len(bytes: &[u8]) -> Option<usize> {
+pub(in crate::object) fn data_len(bytes: &[u8]) -> Option<usize> {
     let first = *bytes.first()?;
     Some(match first {
         0..=0x7f => 1,
@@ -199,7 +221,7 @@ pub(super) fn data_len(bytes: &[u8]) -> Option<usize> {
 
 /// The item whose encoding and data are `bytes`.
 #[inline]
-pub(super) fn item(bytes: &[u8]) -> Item<'_> {
+pub(in crate::object) fn item(bytes: &[u8]) -> Item<'_> {
     let first = bytes[0];
     match first {
         0..=0x7f => Item::Int(first as i64),
@@ -220,7 +242,7 @@ pub(super) fn item(bytes: &[u8]) -> Item<'_> {
 }
 
 /// The length that ends at the end of `bytes`; none if it is no sound one.
-pub(super) fn backwards(bytes: &[u8]) -> Option<usize> {
+pub(in crate::object) fn backwards(bytes: &[u8]) -> Option<usize> {
     let mut len = 0;
     for (i, &byte) in bytes.iter().rev().take(5).enumerate() {
         len |= ((byte & 0x7f) as usize) << (7 * i);
@@ -232,13 +254,13 @@ pub(super) fn backwards(bytes: &[u8]) -> Option<usize> {
 }
 
 /// Whether the length behind an element, which is the right one, has bytes that it does not need.
-pub(super) fn back_is_longer(back: &[u8]) -> bool {
+pub(in crate::object) fn back_is_longer(back: &[u8]) -> bool {
     // The first byte ends it, read backwards; another without its high bit would have ended it earlier.
     back[1..].iter().any(|byte| byte & 0x80 == 0) || back[0] & 0x80 != 0
 }
 
 /// Whether encoding and data are the ones that this file would have chosen.
-pub(super) fn is_shortest(bytes: &[u8]) -> bool {
+pub(in crate::object) fn is_shortest(bytes: &[u8]) -> bool {
     match item(bytes) {
         Item::Int(value) => Encoded::int(value).head() == bytes,
         Item::Bytes(text) => {

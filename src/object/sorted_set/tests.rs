@@ -21,6 +21,7 @@ const fn limits(entries: usize, value: usize) -> Limits {
         stream_node_max_bytes: 0,
         stream_node_max_entries: 0,
         hll_sparse_max_bytes: 0,
+        hash_seed: 0,
     }
 }
 
