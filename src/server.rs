@@ -355,7 +355,7 @@ impl Server {
     /// Ten times a second: expiry, idle clients, figures.
     fn cron(&self) {
         let mut effects = Effects::default();
-        let (mut cold_position, mut last) = (Vec::new(), Instant::now());
+        let mut last = Instant::now();
         let mut rates = Rates::default();
         let shutdown = self.shutdown.subscribe();
         while !*shutdown.borrow() {
@@ -366,11 +366,8 @@ impl Server {
                     .keyspace
                     .expire_resident(now_ms, Duration::from_millis(25), &mut effects)
                     .1;
-                match self
-                    .keyspace
-                    .expire_cold(now_ms, 256, &mut cold_position, &mut effects)
-                {
-                    Ok(count) => busy |= count > 0,
+                match self.keyspace.expire_cold(now_ms, 256, &mut effects) {
+                    Ok((_, more)) => busy |= more,
                     Err(error) => log::warn!("expired keys could not be read: {error}"),
                 }
             }

@@ -99,6 +99,7 @@ pub struct Keyspace {
     store: Arc<BlockStore>,
     journal: OnceLock<Journal>,
     pub flush: flush::FlushState,
+    cold_sweep: expire::ColdSweep,
     recovery: recover::RecoveryState,
     positions: scan::Positions,
     /// Held while the set of ranges changes.
@@ -122,6 +123,7 @@ impl Keyspace {
             store: Arc::new(store),
             journal: OnceLock::new(),
             flush: flush::FlushState::default(),
+            cold_sweep: expire::ColdSweep::default(),
             recovery: recover::RecoveryState::default(),
             positions: scan::Positions::default(),
             change: parking_lot::Mutex::new(()),
@@ -230,8 +232,10 @@ impl Keyspace {
         let (before, expiry) = (entry.size(), entry.expiry());
         tx::count_change(range, db, Some(expiry), None);
         if range.is_durable() && entry.store_has(STORED | FLUSHED) {
+            let stale = shard::stale_expiry(entry, expiry, None);
             entry.bury();
             let after = entry.size();
+            state.stale_expiries.extend(stale.map(|at| (hash, at)));
             if ShardState::mark_dirty_at(state, hash, db, key) {
                 self.flush.note_dirty(after);
             }

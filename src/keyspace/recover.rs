@@ -81,6 +81,9 @@ impl Keyspace {
         self.recovery.active.store(true, Relaxed);
         let summary =
             journal::read(dir, mark, |records| apply(self, records)).map_err(RecoverError::Journal)?;
+        if summary.records > 0 {
+            journal::settle(dir, summary.end).map_err(RecoverError::Io)?;
+        }
         journal::crash_point("recover-before-open");
         self.recovery.active.store(false, Relaxed);
         self.recovery.newer.lock().clear();
