@@ -69,6 +69,8 @@ pub const STORED_EXPIRES: u8 = 1 << 2;
 pub const FLUSH_PARITY: u8 = 1 << 3;
 /// Taken by a flush since it became resident, so that `FLUSH_PARITY` means something.
 pub const FLUSHED: u8 = 1 << 4;
+/// The expiry of that row is no longer the entry's, and stands in its shard's list for the next flush.
+pub const STALE_EXPIRY: u8 = 1 << 5;
 
 #[repr(C)]
 struct Header {

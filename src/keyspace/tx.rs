@@ -9,7 +9,7 @@
 use super::effects::Effects;
 use super::entry::{self, Entry, Value};
 use super::range::{DBS, Range, RangeMap};
-use super::shard::{ShardGuard, ShardState};
+use super::shard::{ShardGuard, ShardState, stale_expiry};
 use super::table::Place;
 use super::{Keyspace, clock};
 use crate::journal::Journal;
@@ -378,7 +378,9 @@ impl<'a> Tx<'a> {
                 entry.assign(value, at);
                 entry.set_clock(clock);
                 reindex(entry, old.flatten(), at);
+                let stale = stale_expiry(entry, old.flatten(), at);
                 keyspace.count_bytes(range, before, entry.size());
+                state.stale_expiries.note(spot.hash, stale);
                 settle(keyspace, state, spot.hash, spot.place, range);
             }
             None => {
@@ -424,7 +426,9 @@ impl<'a> Tx<'a> {
                 entry.assign_object(object, at);
                 entry.set_clock(clock);
                 reindex(entry, before_next, entry.next_expiry());
+                let stale = stale_expiry(entry, old.flatten(), at);
                 keyspace.count_bytes(range, before, entry.size());
+                state.stale_expiries.note(spot.hash, stale);
                 settle(keyspace, state, spot.hash, spot.place, range);
             }
             None => {
@@ -642,7 +646,9 @@ impl<'a> Tx<'a> {
             let before = entry.size();
             entry.set_expiry(at);
             reindex(entry, old, at);
+            let stale = stale_expiry(entry, old, at);
             self.keyspace.count_bytes(range, before, entry.size());
+            state.stale_expiries.note(spot.hash, stale);
         }
         settle(self.keyspace, state, spot.hash, spot.place, range);
         count_change(range, self.db, Some(old), Some(at));

@@ -15,6 +15,8 @@
 //! @scan <options>     SCAN from 0 to 0 with these options; the sets of keys are compared
 //! @walk <command> <key> <options>   the same for SSCAN, HSCAN and ZSCAN: what all steps return together
 //! @terrace <command>  for the server under test alone (a setting that the oracle does not have); it must not fail
+//! @body <name>        the lines up to `@end` are kept under that name, and not run
+//! @run <name>         runs them: once for each encoding that settings before it force
 //! @sleep <ms>
 //! ```
 
@@ -41,8 +43,7 @@ pub fn run_all(tier: Tier, protocol: Protocol) {
         );
         run.reset();
         for (number, line) in text.lines().enumerate() {
-            run.line_number = number + 1;
-            run.line(line);
+            run.read_line(number + 1, line);
         }
         differences.append(&mut run.differences);
     }
@@ -103,6 +104,9 @@ struct Run<'a> {
     current: String,
     rule: Rule,
     only: Option<Protocol>,
+    /// Lines with their numbers, and the name of the one that is being read.
+    bodies: HashMap<String, Vec<(usize, String)>>,
+    open_body: Option<String>,
     differences: Vec<String>,
 }
 
@@ -118,12 +122,39 @@ impl<'a> Run<'a> {
             current,
             rule,
             only: None,
+            bodies: HashMap::new(),
+            open_body: None,
             differences: Vec::new(),
         }
     }
 
-    fn line(&mut self, line: &str) {
+    /// Takes the next line of the script.
+    fn read_line(&mut self, number: usize, line: &str) {
+        self.line_number = number;
         let line = line.trim();
+        match &self.open_body {
+            Some(_) if line == "@end" => self.open_body = None,
+            Some(name) => {
+                let body = self.bodies.entry(name.clone()).or_default();
+                body.push((number, line.to_string()));
+            }
+            None => self.line(line),
+        }
+    }
+
+    fn run_body(&mut self, name: &str) {
+        let Some(body) = self.bodies.get(name).cloned() else {
+            self.bad_script("no such body")
+        };
+        let called_at = self.line_number;
+        for (number, line) in body {
+            self.line_number = number;
+            self.line(&line);
+        }
+        self.line_number = called_at;
+    }
+
+    fn line(&mut self, line: &str) {
         if line.is_empty() || line.starts_with('#') {
             return;
         }
@@ -167,6 +198,8 @@ impl<'a> Run<'a> {
             "closed" => self.expect_closed(),
             "scan" => self.compare_scans(rest),
             "walk" => self.compare_walks(rest),
+            "body" => self.open_body = Some(rest.to_string()),
+            "run" => self.run_body(rest),
             "terrace" => self.tell_terrace(rest),
             "sleep" => std::thread::sleep(Duration::from_millis(rest.parse().expect("milliseconds"))),
             _ => self.bad_script("no such directive"),

