@@ -4,6 +4,7 @@
 //! that change whole databases. An effect that a key's row holds already is passed over.
 
 use super::args::Args;
+use super::execute::resolve;
 use super::spec::{Handler, flag};
 use super::table;
 use crate::journal::Record;
@@ -134,7 +135,9 @@ impl Replayer {
         db: u8,
         args: &Args<'_>,
     ) -> Result<(), String> {
-        let spec = table::find(&args[0]).filter(|spec| spec.has(flag::WRITE) && spec.accepts(args.len()));
+        let spec = resolve(args)
+            .ok()
+            .filter(|spec| spec.has(flag::WRITE) && spec.accepts(args.len()));
         let Some((spec, Handler::Data(handler))) = spec.map(|spec| (spec, spec.handler)) else {
             return Err(format!("'{}' is not an effect", args[0].escape_ascii()));
         };

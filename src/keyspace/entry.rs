@@ -18,6 +18,7 @@
 //! ranges or stores: the flags are kept here and given meaning by `shard` and `tx`.
 
 use super::reclaim::reclaim;
+pub use crate::object::codec::Value;
 use crate::object::{Object, size_class};
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error, realloc};
 use std::num::NonZeroU64;
@@ -45,12 +46,6 @@ impl Kind {
     }
 }
 
-/// A value outside of any entry: on its way from one key to another, or from a row.
-pub enum Value {
-    String(Vec<u8>),
-    Object(Object),
-}
-
 /// The entry has an expiry.
 pub const EXPIRES: u8 = 1;
 /// The string was made by editing in place; Redis reports such a string as `raw` whatever its length.
@@ -74,6 +69,8 @@ pub const STORED_EXPIRES: u8 = 1 << 2;
 pub const FLUSH_PARITY: u8 = 1 << 3;
 /// Taken by a flush since it became resident, so that `FLUSH_PARITY` means something.
 pub const FLUSHED: u8 = 1 << 4;
+/// The expiry of that row is no longer the entry's, and stands in its shard's list for the next flush.
+pub const STALE_EXPIRY: u8 = 1 << 5;
 
 #[repr(C)]
 struct Header {
@@ -569,20 +566,5 @@ mod tests {
     #[test]
     fn sixteen_and_sixty_four_bytes_fill_one_size_class() {
         assert_eq!(Entry::new(0, &[b'k'; 16], &[b'v'; 64], None, 0).size(), 96);
-    }
-
-    #[test]
-    fn size_classes_are_the_allocators() {
-        for (len, class) in [
-            (1, 16),
-            (96, 96),
-            (97, 112),
-            (129, 160),
-            (161, 192),
-            (257, 320),
-            (4097, 5120),
-        ] {
-            assert_eq!(size_class(len), class, "{len}");
-        }
     }
 }

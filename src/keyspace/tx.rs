@@ -9,7 +9,7 @@
 use super::effects::Effects;
 use super::entry::{self, Entry, Value};
 use super::range::{DBS, Range, RangeMap};
-use super::shard::{ShardGuard, ShardState};
+use super::shard::{ShardGuard, ShardState, stale_expiry};
 use super::table::Place;
 use super::{Keyspace, clock};
 use crate::journal::Journal;
@@ -378,7 +378,9 @@ impl<'a> Tx<'a> {
                 entry.assign(value, at);
                 entry.set_clock(clock);
                 reindex(entry, old.flatten(), at);
+                let stale = stale_expiry(entry, old.flatten(), at);
                 keyspace.count_bytes(range, before, entry.size());
+                state.stale_expiries.note(spot.hash, stale);
                 settle(keyspace, state, spot.hash, spot.place, range);
             }
             None => {
@@ -424,7 +426,9 @@ impl<'a> Tx<'a> {
                 entry.assign_object(object, at);
                 entry.set_clock(clock);
                 reindex(entry, before_next, entry.next_expiry());
+                let stale = stale_expiry(entry, old.flatten(), at);
                 keyspace.count_bytes(range, before, entry.size());
+                state.stale_expiries.note(spot.hash, stale);
                 settle(keyspace, state, spot.hash, spot.place, range);
             }
             None => {
@@ -580,6 +584,15 @@ impl<'a> Tx<'a> {
         result
     }
 
+    /// Says when a key was last used, and how often: what a copy from elsewhere brings with it. No effect.
+    pub fn set_access(&mut self, key: &[u8], idle_seconds: Option<u32>, frequency: Option<u8>) {
+        let (spot, tick) = (self.find(key), self.keyspace.tick(self.call.now_ms));
+        let table = &mut self.guards[spot.guard].1.table;
+        if let Some(entry) = spot.place.and_then(|place| table.at_mut(place)) {
+            entry.set_clock(clock::at(tick, idle_seconds.unwrap_or(0), frequency));
+        }
+    }
+
     /// Notes how a string came about that was just put: flags of `entry::ORIGIN`. No effect.
     pub fn mark_origin(&mut self, key: &[u8], origin: u8) {
         let spot = self.find(key);
@@ -633,7 +646,9 @@ impl<'a> Tx<'a> {
             let before = entry.size();
             entry.set_expiry(at);
             reindex(entry, old, at);
+            let stale = stale_expiry(entry, old, at);
             self.keyspace.count_bytes(range, before, entry.size());
+            state.stale_expiries.note(spot.hash, stale);
         }
         settle(self.keyspace, state, spot.hash, spot.place, range);
         count_change(range, self.db, Some(old), Some(at));
@@ -765,7 +780,7 @@ fn record_put(effects: &mut Effects, db: u8, key: &[u8], value: &[u8], at: Optio
 }
 
 fn record_restore(effects: &mut Effects, db: u8, key: &[u8], object: &Object, at: Option<i64>) {
-    let payload = codec::dump(object);
+    let payload = codec::dump(codec::ValueRef::Object(object), codec::Form::ROW);
     let mut digits = itoa::Buffer::new();
     let at = digits.format(at.unwrap_or(0)).as_bytes();
     effects.push(db, &[b"RESTORE", key, at, &payload, b"REPLACE", b"ABSTTL"]);

@@ -386,6 +386,23 @@ impl Listpack {
         self.count_up(count);
     }
 
+    /// Appends many elements that are in the form of the list already (`Item::of`), with one reallocation.
+    pub fn append_items<'a>(&mut self, items: impl Iterator<Item = Item<'a>> + Clone) {
+        let (mut len, mut count) = (0, 0);
+        for item in items.clone() {
+            len += Encoded::from(item).len();
+            count += 1;
+        }
+        let mut rest = self.splice(self.end(), 0, len);
+        for item in items {
+            let item = Encoded::from(item);
+            let (place, behind) = std::mem::take(&mut rest).split_at_mut(item.len());
+            item.write(place);
+            rest = behind;
+        }
+        self.count_up(count);
+    }
+
     /// Moves the element at the cursor and all behind it into a list of their own.
     pub fn split_off(&mut self, cursor: Cursor) -> Listpack {
         let moved = self.iter_from(cursor).count();
@@ -418,6 +435,14 @@ pub struct Iter<'a> {
     front: usize,
     /// Where the last element ends that is still to come.
     back: usize,
+}
+
+impl Iter<'_> {
+    /// Where the next element starts.
+    #[inline]
+    pub fn cursor(&self) -> Option<Cursor> {
+        (self.front < self.back).then_some(Cursor(self.front))
+    }
 }
 
 impl<'a> Iterator for Iter<'a> {

@@ -8,7 +8,9 @@
 
 pub mod codec;
 pub mod dict;
+pub mod geo;
 pub mod hash;
+pub mod hyperloglog;
 pub mod intset;
 pub mod list;
 pub mod listpack;

@@ -3,7 +3,7 @@
 //! ```text
 //! key:    0x01                                           the mark and counts (one row)
 //!         0x10 | database:u8 | key                       an object
-//!         0x20 | expiry, unix ms:u64 BE | database | key expiry index, empty value
+//!         0x20 | expiry, unix ms:u64 BE | database | key expiry index, empty value: one for every object that expires
 //!
 //! object value:  version:u8 | flags:u8 | offset:u64 LE | [expiry, unix ms:i64 LE] | object (codec)
 //! ```
@@ -145,6 +145,13 @@ pub fn split_expiry_key(row_key: &[u8]) -> Option<(i64, u8, &[u8])> {
     let (at, rest) = rest.split_first_chunk::<8>()?;
     let (db, key) = rest.split_first()?;
     Some((u64::from_be_bytes(*at) as i64, *db, key))
+}
+
+/// The row key at which the expiries from `at_ms` on begin in the index.
+pub fn expiry_start(at_ms: i64) -> Vec<u8> {
+    let mut start = vec![EXPIRY];
+    start.extend_from_slice(&(at_ms.max(0) as u64).to_be_bytes());
+    start
 }
 
 /// The row keys of the expiry index from its beginning to just behind `at_ms`.

@@ -81,7 +81,9 @@ impl List {
     pub fn push(&mut self, side: Side, values: &[&[u8]], limits: &Limits) {
         let limit = self.prepare(values, limits);
         match self {
-            List::Packed(node) => values.iter().for_each(|value| node.push(side, &Element::of(value))),
+            List::Packed(node) => values
+                .iter()
+                .for_each(|value| node.push(side, &Element::of(value))),
             List::Chain(chain) => values.iter().for_each(|value| chain.push(side, value, limit)),
         }
     }
@@ -133,10 +135,11 @@ impl List {
 
     /// Puts `value` beside the first element that equals `pivot`, on the side given; false when there is none.
     pub fn insert(&mut self, pivot: &[u8], side: Side, value: &[u8], limits: &Limits) -> bool {
-        let limit = self.prepare(&[value], limits);
         let Some(mut place) = self.find(&Wanted::new(pivot)) else {
             return false;
         };
+        // The place stays what it is: a packed list's node becomes the first one of a chain.
+        let limit = self.prepare(&[value], limits);
         if side == Side::Back {
             place.offset += self.node(place.node).map_or(0, |node| node.len_at(place.offset));
             place.index += 1;
@@ -187,7 +190,10 @@ impl List {
     /// Adds the elements of a listpack as one node, whatever the limits; call `settle_loaded` at the end.
     pub fn load_packed(&mut self, listpack: &Listpack) {
         let bytes = listpack.as_bytes();
-        self.load(Node::packed(&bytes[node::LISTPACK_HEAD..bytes.len() - 1], listpack.len()));
+        self.load(Node::packed(
+            &bytes[node::LISTPACK_HEAD..bytes.len() - 1],
+            listpack.len(),
+        ));
     }
 
     /// Adds an element as a plain node, whatever the limits; call `settle_loaded` at the end.

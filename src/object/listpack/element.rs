@@ -4,10 +4,21 @@ use crate::resp::number::parse_i64;
 
 /// An element. Every element of a list has one form, so that within lists equal means equal; against bytes from
 /// outside compare with `eq_bytes`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Item<'a> {
     Int(i64),
     Bytes(&'a [u8]),
+}
+
+impl<'a> Item<'a> {
+    /// The form in which a list holds these bytes.
+    #[inline]
+    pub fn of(bytes: &'a [u8]) -> Item<'a> {
+        match parse_i64(bytes) {
+            Some(value) => Item::Int(value),
+            None => Item::Bytes(bytes),
+        }
+    }
 }
 
 impl Item<'_> {
@@ -66,6 +77,17 @@ pub(in crate::object) struct Encoded<'a> {
     back_len: u8,
     back: [u8; 5],
     body: &'a [u8],
+}
+
+impl<'a> From<Item<'a>> for Encoded<'a> {
+    /// Of an item in the form of a list.
+    #[inline]
+    fn from(item: Item<'a>) -> Encoded<'a> {
+        match item {
+            Item::Int(value) => Encoded::int(value),
+            Item::Bytes(bytes) => Encoded::string(bytes),
+        }
+    }
 }
 
 impl<'a> Encoded<'a> {

@@ -14,9 +14,11 @@
 //! |---|---|
 //! | `mod` | one set: adding, removing, looking, scanning, changing the encoding |
 //! | `algebra` | several sets: intersections, unions, differences |
+//! | `load` | sets from stored forms |
 //! | `random` | members by chance |
 
 mod algebra;
+mod load;
 mod random;
 #[cfg(test)]
 mod tests;
