@@ -81,7 +81,9 @@ impl List {
     pub fn push(&mut self, side: Side, values: &[&[u8]], limits: &Limits) {
         let limit = self.prepare(values, limits);
         match self {
-            List::Packed(node) => values.iter().for_each(|value| node.push(side, &Element::of(value))),
+            List::Packed(node) => values
+                .iter()
+                .for_each(|value| node.push(side, &Element::of(value))),
             List::Chain(chain) => values.iter().for_each(|value| chain.push(side, value, limit)),
         }
     }
@@ -187,7 +189,10 @@ impl List {
     /// Adds the elements of a listpack as one node, whatever the limits; call `settle_loaded` at the end.
     pub fn load_packed(&mut self, listpack: &Listpack) {
         let bytes = listpack.as_bytes();
-        self.load(Node::packed(&bytes[node::LISTPACK_HEAD..bytes.len() - 1], listpack.len()));
+        self.load(Node::packed(
+            &bytes[node::LISTPACK_HEAD..bytes.len() - 1],
+            listpack.len(),
+        ));
     }
 
     /// Adds an element as a plain node, whatever the limits; call `settle_loaded` at the end.

@@ -370,7 +370,11 @@ impl Node {
     fn open(&mut self, offset: usize, len: usize) -> usize {
         let used = self.bytes().len();
         let (room_before, room_behind) = self.room();
-        let nearer = if offset < used - offset { Side::Front } else { Side::Back };
+        let nearer = if offset < used - offset {
+            Side::Front
+        } else {
+            Side::Back
+        };
         let side = match nearer {
             Side::Front if room_before < len && room_behind >= len => Side::Back,
             Side::Back if room_behind < len && room_before >= len => Side::Front,
@@ -395,10 +399,12 @@ impl Node {
     fn close(&mut self, range: Range<usize>) {
         let (start, end) = (self.start(), self.end());
         if range.start < end - start - range.end {
-            self.block.copy_within(start..start + range.start, start + range.len());
+            self.block
+                .copy_within(start..start + range.start, start + range.len());
             self.start += range.len() as u32;
         } else {
-            self.block.copy_within(start + range.end..end, start + range.start);
+            self.block
+                .copy_within(start + range.end..end, start + range.start);
             self.set_end(end - range.len());
         }
     }

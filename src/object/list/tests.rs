@@ -216,7 +216,11 @@ fn encodings_change_where_redis_changes_them() {
     assert_eq!(list.encoding(), "listpack");
     list.push(Side::Front, &[b"a"], &limits);
     assert_eq!(list.encoding(), "quicklist");
-    for (side, encoding) in [(Side::Front, "quicklist"), (Side::Back, "quicklist"), (Side::Back, "listpack")] {
+    for (side, encoding) in [
+        (Side::Front, "quicklist"),
+        (Side::Back, "quicklist"),
+        (Side::Back, "listpack"),
+    ] {
         list.shorten(side, 1, &limits);
         assert_eq!(list.encoding(), encoding);
     }

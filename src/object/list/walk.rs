@@ -43,7 +43,9 @@ impl<'a> Walk<'a> {
 
     fn start_at(&mut self, index: usize) {
         let place = self.list.locate(index);
-        let Some(node) = self.list.node(place.node) else { return };
+        let Some(node) = self.list.node(place.node) else {
+            return;
+        };
         self.rest = Rest::of(node);
         match self.side {
             Side::Front => self.border = place.node + 1,
@@ -65,7 +67,9 @@ impl<'a> Walk<'a> {
             Side::Back if self.border == 0 => return false,
             Side::Back => self.border - 1,
         };
-        let Some(node) = self.list.node(next) else { return false };
+        let Some(node) = self.list.node(next) else {
+            return false;
+        };
         self.rest = Rest::of(node);
         self.border = match self.side {
             Side::Front => next + 1,
