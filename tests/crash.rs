@@ -132,7 +132,8 @@ fn run(
     let mut survived = [0u64; CONNECTIONS];
     for round in 0..rounds {
         let load = Duration::from_millis(rng.u64(300..3000));
-        let (written, killed) = write_until_killed(&mut server, load, pipeline, sequence, &survived, &mut rng);
+        let (written, killed) =
+            write_until_killed(&mut server, load, pipeline, sequence, &survived, &mut rng);
         server.restart();
         for (conn, written) in written.iter().enumerate() {
             let least = promised(&written.acknowledged, killed).max(survived[conn]);

@@ -220,7 +220,7 @@ fn geoadd(args: &Args<'_>, tx: &mut Tx<'_>, reply: &mut Reply) -> Outcome {
                 let is_meant = if old.is_some() { !only_new } else { !only_old };
                 is_meant.then_some(score)
             };
-            match set.update(member, limits, decide) {
+            match set.update(member, &limits, decide) {
                 Update::Added => added += 1,
                 Update::Moved => moved += 1,
                 Update::Kept => {}
@@ -633,7 +633,7 @@ fn search(form: Form, args: &Args<'_>, tx: &mut Tx<'_>, reply: &mut Reply) -> Ou
         true => (hit.member, hit.distance_m / unit_m),
         false => (hit.member, hit.score),
     };
-    let result = SortedSet::from_pairs(hits.into_iter().map(scored).collect(), limits);
+    let result = SortedSet::from_pairs(hits.into_iter().map(scored).collect(), &limits);
     tx.put_object(dest, result.into_object(), Expiry::Clear);
     Ok(())
 }

@@ -63,8 +63,24 @@ pub fn step(conn: usize, i: u64) -> Vec<Command> {
             &"n",
             &i,
         ]),
-        command(&[&"XADD", &key("group"), &"MAXLEN", &STREAM_MAX, &format!("{i}-1"), &"n", &i]),
-        command(&[&"XREADGROUP", &"GROUP", &"g", &"c", &"STREAMS", &key("group"), &">"]),
+        command(&[
+            &"XADD",
+            &key("group"),
+            &"MAXLEN",
+            &STREAM_MAX,
+            &format!("{i}-1"),
+            &"n",
+            &i,
+        ]),
+        command(&[
+            &"XREADGROUP",
+            &"GROUP",
+            &"g",
+            &"c",
+            &"STREAMS",
+            &key("group"),
+            &">",
+        ]),
         command(&[&"XACK", &key("group"), &"g", &format!("{i}-1")]),
         command(&[&"PFADD", &key("hll"), &i]),
         command(&[&"GEOADD", &key("geo"), &place.lon, &place.lat, &name]),
@@ -139,7 +155,11 @@ impl Model {
             .map(|(name, i)| (name.to_string(), place(*i).score().to_string()));
         vec![
             list(self.list.iter()),
-            sorted(self.hash.iter().map(|(field, value)| (field.to_string(), value.to_string()))),
+            sorted(
+                self.hash
+                    .iter()
+                    .map(|(field, value)| (field.to_string(), value.to_string())),
+            ),
             sorted(self.set.iter().map(|member| (member.to_string(), String::new()))),
             self.popped.to_string(),
             list(self.zset.iter().flat_map(|(score, member)| [member, score])),
@@ -180,12 +200,20 @@ fn shown(client: &mut Conn, conn: usize) -> Vec<String> {
     };
     let count = |client: &mut Conn, line: String| client.integer(&line).to_string();
     let newest = texts(client, &format!("XREVRANGE group:{conn} + - COUNT 1"));
-    let newest = newest.first().map_or("0", |id| id.trim_end_matches("-1")).to_owned();
+    let newest = newest
+        .first()
+        .map_or("0", |id| id.trim_end_matches("-1"))
+        .to_owned();
     let groups = texts(client, &format!("XINFO GROUPS group:{conn}"));
     let delivered = groups
         .iter()
         .position(|text| text == "last-delivered-id")
-        .map(|at| groups[at + 1].trim_end_matches("-1").trim_end_matches("-0").to_owned())
+        .map(|at| {
+            groups[at + 1]
+                .trim_end_matches("-1")
+                .trim_end_matches("-0")
+                .to_owned()
+        })
         .expect("a group");
     let pending = texts(client, &format!("XPENDING group:{conn} g - + 10"));
     let acknowledged = match pending.first() {
@@ -223,7 +251,10 @@ fn shown(client: &mut Conn, conn: usize) -> Vec<String> {
 pub fn check(client: &mut Conn, conn: usize, place: &str) -> u64 {
     prepare(client, conn);
     let shown = shown(client, conn);
-    let steps: u64 = shown.last().and_then(|text| text.parse().ok()).expect("a counter");
+    let steps: u64 = shown
+        .last()
+        .and_then(|text| text.parse().ok())
+        .expect("a counter");
     let mut model = Model::after(steps);
     let before = model.shows();
     model.apply(steps + 1);

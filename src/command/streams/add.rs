@@ -100,7 +100,9 @@ impl TrimOptions {
         let error = |text: &'static str| Err(Error::new(text));
         let limit = match self.limit {
             Some(1..) if self.keep.is_none() => {
-                return error("ERR syntax error, LIMIT cannot be used without specifying a trimming strategy");
+                return error(
+                    "ERR syntax error, LIMIT cannot be used without specifying a trimming strategy",
+                );
             }
             Some(_) if !self.approximate => {
                 return error("ERR syntax error, LIMIT cannot be used without the special ~ option");

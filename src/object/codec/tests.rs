@@ -85,7 +85,7 @@ fn sorted_set() -> impl Strategy<Value = Sample> {
     vec((text(), score), 1..10).prop_map(|pairs| {
         let mut set = SortedSet::empty();
         pairs.iter().for_each(|(member, score)| {
-            set.set(member, *score, narrow());
+            set.set(member, *score, &narrow());
         });
         Sample(set.into_object())
     })
