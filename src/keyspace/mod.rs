@@ -235,7 +235,8 @@ impl Keyspace {
         let (before, expiry) = (entry.size(), entry.expiry());
         tx::count_change(range, db, Some(expiry), None);
         if range.is_durable() && entry.store_has(STORED | FLUSHED) {
-            let stale = shard::stale_expiry(entry, expiry, None);
+            let next = entry.next_expiry();
+            let stale = shard::stale_expiry(entry, next, None);
             entry.bury();
             let after = entry.size();
             state.stale_expiries.note(hash, stale);
@@ -263,6 +264,7 @@ impl Keyspace {
         };
         entry.store_set(STORED, true);
         entry.store_set(entry::STORED_EXPIRES, row.expiry.is_some());
+        entry.store_set(entry::STORED_INDEX, entry.next_expiry().is_some());
         Ok(entry)
     }
 

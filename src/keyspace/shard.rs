@@ -5,7 +5,7 @@
 //! * an entry is `DIRTY` exactly when its hash is in `dirty` (a hash may also stand there for an entry that is gone);
 //! * `last_offset` is at or above the journal offset of every effect on a durable key of this shard, so a row written
 //!   from here may carry it: every effect up to it is in the row, every later one will have a higher offset;
-//! * the expiry of an entry is that of its row in the store (or of the one that a running flush writes), or the row's
+//! * the next expiry of an entry is that of its row in the store (or of the one that a running flush writes), or the row's
 //!   is in `stale_expiries`: so the store's expiry index is kept exact without reading it;
 //! * `epoch` moves whenever a key leaves the table while the store may hold it, so that who looked into the store
 //!   without the lock can tell whether what it saw is still true.
@@ -202,10 +202,10 @@ impl ShardState {
     }
 }
 
-/// To be called when the expiry of an entry changes, or goes: returns the old one when a row of the store's expiry index
-/// says so, for `stale_expiries`. Until the next flush only the first change counts: the row holds no other.
+/// To be called when the next expiry of an entry changes, or goes: returns the old one when a row of the store's expiry
+/// index says so, for `stale_expiries`. Until the next flush only the first change counts: the row holds no other.
 pub fn stale_expiry(entry: &mut Entry, old: Option<i64>, new: Option<i64>) -> Option<i64> {
-    if old == new || !entry.store_has(entry::STORED_EXPIRES) || entry.store_has(entry::STALE_EXPIRY) {
+    if old == new || !entry.store_has(entry::STORED_INDEX) || entry.store_has(entry::STALE_EXPIRY) {
         return None;
     }
     entry.store_set(entry::STALE_EXPIRY, true);
