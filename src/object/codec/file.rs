@@ -146,7 +146,9 @@ impl<R: Read> FileReader<R> {
             before: 0,
         };
         let (magic, digits) = (input.array()?, input.array::<4>()?);
-        let version = std::str::from_utf8(&digits).ok().and_then(|digits| digits.parse().ok());
+        let version = std::str::from_utf8(&digits)
+            .ok()
+            .and_then(|digits| digits.parse().ok());
         let (MAGIC, Some(version)) = (&magic, version) else {
             return Err(CodecError::new(0, Problem::Magic));
         };
@@ -189,7 +191,12 @@ impl<R: Read> FileReader<R> {
                     self.input.string_into(&mut value)?;
                     return Ok(Some(Part::Fact(name, value)));
                 }
-                LIBRARY => return self.input.boxed().map(|source| Some(Part::Library(source.into_vec()))),
+                LIBRARY => {
+                    return self
+                        .input
+                        .boxed()
+                        .map(|source| Some(Part::Library(source.into_vec())));
+                }
                 END => return self.end().map(|()| None),
                 _ => {
                     let mut key = Vec::new();
@@ -306,7 +313,13 @@ impl<W: Write> FileWriter<W> {
     }
 
     /// A key whose value has been serialized already; false if its type is none of this file's version.
-    pub fn serialized_key(&mut self, db: u64, key: &[u8], expiry: Option<i64>, value: &[u8]) -> io::Result<bool> {
+    pub fn serialized_key(
+        &mut self,
+        db: u64,
+        key: &[u8],
+        expiry: Option<i64>,
+        value: &[u8],
+    ) -> io::Result<bool> {
         let Some((&kind, body)) = value.split_first() else {
             return Ok(false);
         };
@@ -378,8 +391,14 @@ mod tests {
         check(file.key(0, b"text", Some(1 << 40), ValueRef::String(b"value")));
         check(file.key(0, b"list", None, ValueRef::Object(&list)));
         check(file.key(9, b"text", None, ValueRef::String(&[b'x'; 100_000])));
-        assert!(file.serialized_key(9, b"raw", None, b"\x00\x01a").is_ok_and(|taken| taken));
-        assert!(file.serialized_key(9, b"new", None, b"\x14\x00").is_ok_and(|taken| !taken));
+        assert!(
+            file.serialized_key(9, b"raw", None, b"\x00\x01a")
+                .is_ok_and(|taken| taken)
+        );
+        assert!(
+            file.serialized_key(9, b"new", None, b"\x14\x00")
+                .is_ok_and(|taken| !taken)
+        );
         file.finish().expect("a Vec takes everything")
     }
 
@@ -393,11 +412,20 @@ mod tests {
                         Value::String(text) => text.len(),
                         Value::Object(object) => object.len(),
                     };
-                    format!("{} {} {:?} {len}", key.db, String::from_utf8_lossy(&key.key), key.expiry)
+                    format!(
+                        "{} {} {:?} {len}",
+                        key.db,
+                        String::from_utf8_lossy(&key.key),
+                        key.expiry
+                    )
                 }
                 Part::EmptyKey => "empty".to_string(),
                 Part::Fact(name, value) => {
-                    format!("{} {}", String::from_utf8_lossy(&name), String::from_utf8_lossy(&value))
+                    format!(
+                        "{} {}",
+                        String::from_utf8_lossy(&name),
+                        String::from_utf8_lossy(&value)
+                    )
                 }
                 Part::Library(source) => format!("library {}", source.len()),
             });
@@ -422,21 +450,29 @@ mod tests {
         let bytes = b"REDIS0004\xfb\x01\x00\xf4\x01\x02\x03\xf7\x05\x02\x01\x05\x01a\x03abcd\x00\xf5\x03lib\xfd\xff\0\0\0\xf8\x07\x00\x01k\x01v\x01\x01e\x00\xff";
         assert_eq!(
             shown(bytes),
-            Ok(["library 3", "0 k Some(255000) 1", "empty"].map(String::from).to_vec())
+            Ok(["library 3", "0 k Some(255000) 1", "empty"]
+                .map(String::from)
+                .to_vec())
         );
     }
 
     #[test]
     fn damage_is_found_with_its_place() {
         let sound = written();
-        for at in (0..sound.len()).step_by(sound.len() / 60).chain(sound.len() - 9..sound.len()) {
+        for at in (0..sound.len())
+            .step_by(sound.len() / 60)
+            .chain(sound.len() - 9..sound.len())
+        {
             let mut damaged = sound.clone();
             damaged[at] ^= 0x10;
             assert!(shown(&damaged).is_err(), "{at}");
             let cut = shown(&sound[..at]).map_err(|error| error.at);
             assert!(matches!(cut, Err(place) if place <= at as u64), "{at} {cut:?}");
         }
-        assert_eq!(shown(b"REDIS0013").map_err(|e| e.problem), Err(Problem::Version(13)));
+        assert_eq!(
+            shown(b"REDIS0013").map_err(|e| e.problem),
+            Err(Problem::Version(13))
+        );
         assert_eq!(shown(b"RADIS0011").map_err(|e| e.problem), Err(Problem::Magic));
     }
 }
