@@ -225,7 +225,7 @@ pub fn zmpop(args: &Args<'_>, tx: &mut Tx<'_>, reply: &mut Reply) -> Outcome {
 }
 
 pub fn bzmpop(args: &Args<'_>, tx: &mut Tx<'_>, reply: &mut Reply) -> Outcome {
-    let deadline_ms = blocked::deadline(&args[1], tx)?;
     let (keys, pop) = parse_several(args, 2)?;
+    let deadline_ms = blocked::deadline(&args[1], tx)?;
     pop.run_or_wait(keys, deadline_ms, tx, reply)
 }
