@@ -181,8 +181,10 @@ impl<'a> Plan<'a> {
             } else if may_store && values >= 1 && words.take("STORE") {
                 plan.destination = Some(words.value()?);
             } else if values >= 1 && words.take("BY") {
-                plan.order = match Pattern::parse(words.value()?) {
-                    pattern @ Pattern::Key { .. } => Order::Values(pattern),
+                plan.order = match (Pattern::parse(words.value()?), plan.order) {
+                    // One constant pattern among several is enough.
+                    (_, Order::Kept) => Order::Kept,
+                    (pattern @ Pattern::Key { .. }, _) => Order::Values(pattern),
                     _ => Order::Kept,
                 };
             } else if values >= 1 && words.take("GET") {
@@ -281,15 +283,17 @@ impl Elements {
     };
 }
 
-/// Reads the elements, in the order in which they stand; a sorted set's backwards if DESC asks for no other order.
+/// Reads the elements, in the order in which they stand: backwards, where they have one, if DESC asks for no other.
 fn elements(plan: &Plan<'_>, tx: &mut Tx<'_>) -> Result<Elements, Error> {
     let Some(entry) = tx.lookup(plan.key) else {
         return Ok(Elements::NONE);
     };
+    let backwards = plan.descending && matches!(plan.order, Order::Kept);
     let mut items = Vec::new();
     let is_set = match entry.object() {
         Some(Object::List(list)) => {
-            items.extend(list.walk(Side::Front, 0).map(|item| item.to_vec()));
+            let side = if backwards { Side::Back } else { Side::Front };
+            items.extend(list.walk(side, 0).map(|item| item.to_vec()));
             false
         }
         Some(Object::Set(set)) => {
@@ -297,10 +301,7 @@ fn elements(plan: &Plan<'_>, tx: &mut Tx<'_>) -> Result<Elements, Error> {
             true
         }
         Some(Object::SortedSet(sorted)) => {
-            let backwards = plan.descending && matches!(plan.order, Order::Kept);
-            sorted.visit(0..sorted.len(), backwards, |member, _| {
-                items.push(member.to_vec())
-            });
+            sorted.visit(0..sorted.len(), backwards, |member, _| items.push(member.to_vec()));
             false
         }
         _ => return Err(Error::WrongType),

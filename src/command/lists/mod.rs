@@ -1,12 +1,13 @@
 //! Lists: adding and taking at both ends, reading, changing in the middle, and moving between lists.
 //!
 //! Guarantees: options are parsed whole before a key is touched; every change leaves effects that name one key each:
-//! what is taken off an end is `LPOP` or `RPOP`, what is moved besides `LPUSH` or `RPUSH` with the element. What takes
-//! and moves (`pop`, `move_element`) can be run again for a client that waits.
+//! what is taken off an end is `LPOP` or `RPOP`, what is moved besides `LPUSH` or `RPUSH` with the element.
 
-use super::args::Args;
-use super::error::Error;
-use super::spec::{Handler, KeySpec, Outcome, Spec, acl, flag::*, key, keynum};
+mod take;
+
+use crate::command::args::Args;
+use crate::command::error::Error;
+use crate::command::spec::{Handler, KeySpec, Outcome, Spec, acl, flag::*, key, keynum, range};
 use crate::keyspace::{Absent, Tx};
 use crate::object::list::Side;
 use crate::object::listpack::Item;
@@ -74,7 +75,7 @@ pub static COMMANDS: &[Spec] = &[
         "O(N) for N elements added",
         "Adds elements at the back of a list that exists.",
     ),
-    Spec::new("lpop", -2, WRITE | FAST, acl::LIST, Handler::Data(lpop))
+    Spec::new("lpop", -2, WRITE | FAST, acl::LIST, Handler::Data(take::lpop))
         .keys(&[key(1, "RW ACCESS DELETE")])
         .group("list", "1.0.0")
         .doc(
@@ -82,7 +83,7 @@ pub static COMMANDS: &[Spec] = &[
             "O(N) for N elements returned",
             "Takes elements off the front of a list and returns them.",
         ),
-    Spec::new("rpop", -2, WRITE | FAST, acl::LIST, Handler::Data(rpop))
+    Spec::new("rpop", -2, WRITE | FAST, acl::LIST, Handler::Data(take::rpop))
         .keys(&[key(1, "RW ACCESS DELETE")])
         .group("list", "1.0.0")
         .doc(
@@ -90,15 +91,21 @@ pub static COMMANDS: &[Spec] = &[
             "O(N) for N elements returned",
             "Takes elements off the back of a list and returns them.",
         ),
-    Spec::new("lmpop", -4, WRITE | MOVABLEKEYS, acl::LIST, Handler::Data(lmpop))
-        .keys(&[keynum(1, 0, 1, "RW ACCESS DELETE")])
-        .group("list", "7.0.0")
-        .doc(
-            "numkeys key [key ...] <LEFT | RIGHT> [COUNT count]",
-            "O(N+M) for N keys and M elements returned",
-            "Takes elements off one end of the first of several lists that has any.",
-        ),
-    Spec::new("lmove", 5, WRITE | DENYOOM, acl::LIST, Handler::Data(lmove))
+    Spec::new(
+        "lmpop",
+        -4,
+        WRITE | MOVABLEKEYS,
+        acl::LIST,
+        Handler::Data(take::lmpop),
+    )
+    .keys(&[keynum(1, 0, 1, "RW ACCESS DELETE")])
+    .group("list", "7.0.0")
+    .doc(
+        "numkeys key [key ...] <LEFT | RIGHT> [COUNT count]",
+        "O(N+M) for N keys and M elements returned",
+        "Takes elements off one end of the first of several lists that has any.",
+    ),
+    Spec::new("lmove", 5, WRITE | DENYOOM, acl::LIST, Handler::Data(take::lmove))
         .keys(MOVE_KEYS)
         .group("list", "6.2.0")
         .doc(
@@ -111,7 +118,7 @@ pub static COMMANDS: &[Spec] = &[
         3,
         WRITE | DENYOOM,
         acl::LIST,
-        Handler::Data(rpoplpush),
+        Handler::Data(take::rpoplpush),
     )
     .keys(MOVE_KEYS)
     .group("list", "1.2.0")
@@ -119,6 +126,76 @@ pub static COMMANDS: &[Spec] = &[
         "source destination",
         "O(1)",
         "Moves the last element of a list to the front of another or the same, and returns it.",
+    ),
+    Spec::new(
+        "blpop",
+        -3,
+        WRITE | NOSCRIPT | BLOCKING,
+        acl::LIST,
+        Handler::Data(take::blpop),
+    )
+    .keys(&[range(1, -2, 1, "RW ACCESS DELETE")])
+    .group("list", "2.0.0")
+    .doc(
+        "key [key ...] timeout",
+        "O(N) for N keys",
+        "Takes the first element of the first of several lists that has any, or waits until one has.",
+    ),
+    Spec::new(
+        "brpop",
+        -3,
+        WRITE | NOSCRIPT | BLOCKING,
+        acl::LIST,
+        Handler::Data(take::brpop),
+    )
+    .keys(&[range(1, -2, 1, "RW ACCESS DELETE")])
+    .group("list", "2.0.0")
+    .doc(
+        "key [key ...] timeout",
+        "O(N) for N keys",
+        "Takes the last element of the first of several lists that has any, or waits until one has.",
+    ),
+    Spec::new(
+        "blmpop",
+        -5,
+        WRITE | BLOCKING | MOVABLEKEYS,
+        acl::LIST,
+        Handler::Data(take::blmpop),
+    )
+    .keys(&[keynum(2, 0, 1, "RW ACCESS DELETE")])
+    .group("list", "7.0.0")
+    .doc(
+        "timeout numkeys key [key ...] <LEFT | RIGHT> [COUNT count]",
+        "O(N+M) for N keys and M elements returned",
+        "Takes elements off one end of the first of several lists that has any, or waits until one has.",
+    ),
+    Spec::new(
+        "blmove",
+        6,
+        WRITE | DENYOOM | NOSCRIPT | BLOCKING,
+        acl::LIST,
+        Handler::Data(take::blmove),
+    )
+    .keys(MOVE_KEYS)
+    .group("list", "6.2.0")
+    .doc(
+        "source destination <LEFT | RIGHT> <LEFT | RIGHT> timeout",
+        "O(1)",
+        "Moves an element from an end of one list to an end of another, or waits until there is one to move.",
+    ),
+    Spec::new(
+        "brpoplpush",
+        4,
+        WRITE | DENYOOM | NOSCRIPT | BLOCKING,
+        acl::LIST,
+        Handler::Data(take::brpoplpush),
+    )
+    .keys(MOVE_KEYS)
+    .group("list", "2.2.0")
+    .doc(
+        "source destination timeout",
+        "O(1)",
+        "Moves the last element of a list to the front of another, or waits until there is one to move.",
     ),
     Spec::new("llen", 2, READONLY | FAST, acl::LIST, Handler::Data(llen))
         .keys(&[key(1, "RO")])
@@ -182,36 +259,6 @@ pub static COMMANDS: &[Spec] = &[
         ),
 ];
 
-/// LEFT or RIGHT.
-pub(super) fn side(args: &Args<'_>, at: usize) -> Result<Side, Error> {
-    match () {
-        _ if args.is(at, "LEFT") => Ok(Side::Front),
-        _ if args.is(at, "RIGHT") => Ok(Side::Back),
-        _ => Err(Error::Syntax),
-    }
-}
-
-fn side_name(side: Side) -> &'static [u8] {
-    match side {
-        Side::Front => b"LEFT",
-        Side::Back => b"RIGHT",
-    }
-}
-
-fn pop_name(side: Side) -> &'static [u8] {
-    match side {
-        Side::Front => b"LPOP",
-        Side::Back => b"RPOP",
-    }
-}
-
-fn push_name(side: Side) -> &'static [u8] {
-    match side {
-        Side::Front => b"LPUSH",
-        Side::Back => b"RPUSH",
-    }
-}
-
 #[inline]
 fn write_item(item: Item<'_>, reply: &mut Reply) {
     match item {
@@ -263,240 +310,10 @@ fn rpushx(args: &Args<'_>, tx: &mut Tx<'_>, reply: &mut Reply) -> Outcome {
     push(args, Side::Back, Absent::Skip, tx, reply)
 }
 
-/// Takes one element off a list and writes it, with `before` in front of it; false when there is no such list.
-pub(super) fn pop(
-    key: &[u8],
-    side: Side,
-    tx: &mut Tx<'_>,
-    reply: &mut Reply,
-    before: impl FnOnce(&mut Reply),
-) -> Result<bool, Error> {
-    let limits = tx.limits();
-    let taken = tx.change::<List, _>(key, Absent::Skip, |list, change| {
-        if let Some(item) = list.peek(side) {
-            before(reply);
-            write_item(item, reply);
-            list.shorten(side, 1, &limits);
-            change.command(&[pop_name(side), key]);
-        }
-    })?;
-    Ok(taken.is_some())
-}
-
-/// Takes up to `count` elements off a list and writes them as an array, with `before` in front of it; false when there
-/// is no such list.
-pub(super) fn pop_many(
-    key: &[u8],
-    side: Side,
-    count: usize,
-    tx: &mut Tx<'_>,
-    reply: &mut Reply,
-    before: impl FnOnce(&mut Reply),
-) -> Result<bool, Error> {
-    let limits = tx.limits();
-    let taken = tx.change::<List, _>(key, Absent::Skip, |list, change| {
-        let count = count.min(list.len());
-        before(reply);
-        reply.array(count);
-        list.walk(side, 0)
-            .take(count)
-            .for_each(|item| write_item(item, reply));
-        if count > 0 {
-            list.shorten(side, count, &limits);
-            let mut digits = itoa::Buffer::new();
-            change.command(&[pop_name(side), key, digits.format(count).as_bytes()]);
-        }
-    })?;
-    Ok(taken.is_some())
-}
-
-fn pop_command(args: &Args<'_>, side: Side, tx: &mut Tx<'_>, reply: &mut Reply) -> Outcome {
-    match args.len() {
-        2 => {
-            if !pop(&args[1], side, tx, reply, |_| {})? {
-                reply.null();
-            }
-        }
-        3 => {
-            let count = positive(&args[2], "ERR value is out of range, must be positive")?;
-            if !pop_many(&args[1], side, count, tx, reply, |_| {})? {
-                reply.null_array();
-            }
-        }
-        _ => {
-            return Err(Error::Arity(
-                args[0].to_ascii_lowercase().escape_ascii().to_string(),
-            ));
-        }
-    }
-    Ok(())
-}
-
 /// A number that is not negative, or the error given, whatever is wrong with it.
 fn positive(text: &[u8], error: &'static str) -> Result<usize, Error> {
     let number = parse_i64(text).and_then(|number| usize::try_from(number).ok());
     number.ok_or(Error::new(error))
-}
-
-fn lpop(args: &Args<'_>, tx: &mut Tx<'_>, reply: &mut Reply) -> Outcome {
-    pop_command(args, Side::Front, tx, reply)
-}
-
-fn rpop(args: &Args<'_>, tx: &mut Tx<'_>, reply: &mut Reply) -> Outcome {
-    pop_command(args, Side::Back, tx, reply)
-}
-
-/// What LMPOP asks for.
-#[derive(PartialEq, Eq, Debug)]
-pub(super) struct Pops<'a> {
-    pub keys: &'a [&'a [u8]],
-    pub side: Side,
-    pub count: usize,
-}
-
-impl<'a> Pops<'a> {
-    /// `numkeys key [key ...] LEFT | RIGHT [COUNT count]`, from argument `from` on.
-    pub fn parse(args: &Args<'a>, from: usize) -> Result<Pops<'a>, Error> {
-        let one_or_more = |text, error| {
-            positive(text, error).and_then(|number| match number {
-                0 => Err(Error::new(error)),
-                number => Ok(number),
-            })
-        };
-        let keys = one_or_more(args.get(from)?, "ERR numkeys should be greater than 0")?;
-        let first = from + 1;
-        let after = keys.checked_add(first).filter(|after| *after < args.len());
-        let after = after.ok_or(Error::Syntax)?;
-        let side = side(args, after)?;
-        let mut words = args.options(after + 1);
-        let mut count = 1;
-        if words.take("COUNT") {
-            count = one_or_more(words.value()?, "ERR count should be greater than 0")?;
-        }
-        words.finish()?;
-        let keys = &args.all()[first..after];
-        Ok(Pops { keys, side, count })
-    }
-
-    /// Takes from the first of the keys that is a list; false when there is none.
-    pub fn run(&self, tx: &mut Tx<'_>, reply: &mut Reply) -> Result<bool, Error> {
-        for key in self.keys {
-            let named = |reply: &mut Reply| {
-                reply.array(2);
-                reply.bulk(key);
-            };
-            if pop_many(key, self.side, self.count, tx, reply, named)? {
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    }
-}
-
-fn lmpop(args: &Args<'_>, tx: &mut Tx<'_>, reply: &mut Reply) -> Outcome {
-    if !Pops::parse(args, 1)?.run(tx, reply)? {
-        reply.null_array();
-    }
-    Ok(())
-}
-
-/// What LMOVE asks for: from which end of which list to which of which.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Move<'a> {
-    pub source: &'a [u8],
-    pub from: Side,
-    pub destination: &'a [u8],
-    pub to: Side,
-}
-
-impl Move<'_> {
-    /// Moves an element and writes it; false when the source is absent.
-    pub fn run(&self, tx: &mut Tx<'_>, reply: &mut Reply) -> Result<bool, Error> {
-        let moved = if self.source == self.destination {
-            self.turn(tx)?
-        } else {
-            self.carry(tx)?
-        };
-        if let Some(element) = &moved {
-            reply.bulk(element);
-        }
-        Ok(moved.is_some())
-    }
-
-    /// Within one list. One effect, because what takes the only element off would take the key and its expiry with it.
-    fn turn(&self, tx: &mut Tx<'_>) -> Result<Option<Vec<u8>>, Error> {
-        let limits = tx.limits();
-        let (key, from, to) = (self.source, self.from, self.to);
-        let moved = tx.change::<List, _>(key, Absent::Skip, |list, change| {
-            let element = list.peek(from)?.to_vec();
-            if from != to {
-                list.push(to, &[&element], &limits);
-                list.shorten(from, 1, &limits);
-                change.command(&[b"LMOVE", key, key, side_name(from), side_name(to)]);
-            }
-            Some(element)
-        })?;
-        Ok(moved.flatten())
-    }
-
-    fn carry(&self, tx: &mut Tx<'_>) -> Result<Option<Vec<u8>>, Error> {
-        if tx.peek_as::<List>(self.source)?.is_none() {
-            return Ok(None);
-        }
-        tx.peek_as::<List>(self.destination)?;
-        let limits = tx.limits();
-        let taken = tx.change::<List, _>(self.source, Absent::Skip, |list, change| {
-            let element = list.peek(self.from)?.to_vec();
-            list.shorten(self.from, 1, &limits);
-            change.command(&[pop_name(self.from), self.source]);
-            Some(element)
-        })?;
-        let Some(element) = taken.flatten() else {
-            return Ok(None);
-        };
-        tx.change::<List, _>(self.destination, Absent::Create, |list, change| {
-            list.push(self.to, &[&element], &limits);
-            change.command(&[push_name(self.to), self.destination, &element]);
-        })?;
-        Ok(Some(element))
-    }
-}
-
-fn lmove(args: &Args<'_>, tx: &mut Tx<'_>, reply: &mut Reply) -> Outcome {
-    let (from, to) = (side(args, 3)?, side(args, 4)?);
-    let (source, destination) = (&args[1], &args[2]);
-    move_command(
-        Move {
-            source,
-            from,
-            destination,
-            to,
-        },
-        tx,
-        reply,
-    )
-}
-
-fn rpoplpush(args: &Args<'_>, tx: &mut Tx<'_>, reply: &mut Reply) -> Outcome {
-    let (from, to) = (Side::Back, Side::Front);
-    let (source, destination) = (&args[1], &args[2]);
-    move_command(
-        Move {
-            source,
-            from,
-            destination,
-            to,
-        },
-        tx,
-        reply,
-    )
-}
-
-fn move_command(wanted: Move<'_>, tx: &mut Tx<'_>, reply: &mut Reply) -> Outcome {
-    if !wanted.run(tx, reply)? {
-        reply.null();
-    }
-    Ok(())
 }
 
 fn llen(args: &Args<'_>, tx: &mut Tx<'_>, reply: &mut Reply) -> Outcome {
@@ -687,7 +504,7 @@ fn ltrim(args: &Args<'_>, tx: &mut Tx<'_>, reply: &mut Reply) -> Outcome {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use crate::command::*;
 
     #[test]
     fn positions_and_intervals_are_those_of_lists() {
