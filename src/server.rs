@@ -9,7 +9,7 @@ use crate::journal::{self, ReadSummary};
 use crate::import;
 use crate::keyspace::import::{ImportError, Imported, Report};
 use crate::keyspace::range::{Inherited, RangeMap};
-use crate::keyspace::snapshot::Saved;
+use crate::keyspace::snapshot::{self, Saved};
 use crate::keyspace::{Effects, Keyspace, Settings};
 use crate::net::clients::Clients;
 use crate::net::session::Session;
@@ -231,6 +231,7 @@ impl Server {
     pub fn open(config: Config, config_file: Option<PathBuf>) -> Result<Arc<Server>, StartError> {
         let started = Instant::now();
         let lock = lock_folder(&config.dir)?;
+        snapshot::remove_left_over(&config.dir).map_err(StartError::new)?;
         let first = import::prepare(&config.dir, &config.dbfilename).map_err(StartError::new)?;
         let store = BlockStore::open(&config.dir.join("store"), config.store_block_cache as usize)
             .map_err(StartError::new)?;
@@ -425,6 +426,7 @@ impl Server {
 
     /// The end: no connection is served any more. Flushes, syncs, and leaves a state that starts at once.
     pub fn close(&self) -> Result<(), Error> {
+        self.keyspace.snapshots.stop();
         let closed = self.keyspace.close();
         for thread in self.threads.lock().drain(..) {
             let _ = thread.join();

@@ -256,3 +256,20 @@ fn a_start_from_a_damaged_file_fails_and_leaves_it_for_another_try() {
     server.restart();
     assert_eq!(digest_of(&server), expected);
 }
+
+/// Redis 7.0 knows no times of fields: a file with them is for newer servers, and for Terrace.
+#[test]
+fn times_of_fields_go_with_the_file() {
+    let mut server = Server::terrace(&[]);
+    let mut conn = server.connect();
+    conn.words("HSET hash f v g w");
+    conn.words("HPEXPIREAT hash 4102444800000 FIELDS 1 f");
+    expect_ok(&conn.words("SAVE"));
+    server.terminate();
+    for folder in ["store", "journal"] {
+        std::fs::remove_dir_all(server.data_dir().join(folder)).expect("removed");
+    }
+    server.restart();
+    let reply = server.connect().words("HPEXPIRETIME hash FIELDS 2 f g");
+    assert_eq!(show(&reply), r"*2\r\n:4102444800000\r\n:-1\r\n");
+}

@@ -35,6 +35,8 @@ use std::time::Instant;
 pub struct SnapshotState {
     /// Held while one is made.
     one: Mutex<()>,
+    /// The server ends: what is being made is given up.
+    stopping: AtomicBool,
     pub last_failed: AtomicBool,
     /// Unix milliseconds of the last success; 0 for none.
     pub last_success_ms: AtomicU64,
@@ -47,6 +49,7 @@ impl Default for SnapshotState {
     fn default() -> SnapshotState {
         SnapshotState {
             one: Mutex::default(),
+            stopping: AtomicBool::new(false),
             last_failed: AtomicBool::new(false),
             last_success_ms: AtomicU64::new(0),
             last_took_ms: AtomicI64::new(-1),
@@ -58,6 +61,19 @@ impl Default for SnapshotState {
 impl SnapshotState {
     pub fn is_running(&self) -> bool {
         self.one.is_locked()
+    }
+
+    /// Gives up the snapshot that is being made, if there is one, and waits until it is gone.
+    pub fn stop(&self) {
+        self.stopping.store(true, Relaxed);
+        drop(self.one.lock());
+    }
+
+    fn check_stop(&self) -> Result<(), StoreError> {
+        match self.stopping.load(Relaxed) {
+            true => Err(StoreError::new("the server is shutting down")),
+            false => Ok(()),
+        }
     }
 }
 
@@ -193,11 +209,13 @@ impl Keyspace {
         for shard in &self.shards {
             drop(shard.lock());
         }
+        self.snapshots.check_stop()?;
         // Every shard has paid and has let go of its reference: nobody else writes from here on.
         let mut output = snapshot.output.lock();
         let stored = (0..DBS as u8).try_for_each(|db| {
             let (from, to) = rows::db_bounds(db);
             for row in frozen.scan(from, to) {
+                self.snapshots.check_stop()?;
                 let (row_key, value) = row?;
                 let row = Row::decode(&value).map_err(StoreError::new)?;
                 if row.offset > wiped_at[db as usize]
@@ -252,6 +270,18 @@ impl SnapshotOutput {
         self.keys += 1;
         Ok(())
     }
+}
+
+/// Removes what snapshots of servers that crashed have left in a data folder.
+pub fn remove_left_over(dir: &Path) -> io::Result<()> {
+    for item in std::fs::read_dir(dir)?.flatten() {
+        let name = item.file_name();
+        let name = name.to_string_lossy();
+        if name.starts_with("temp-") && name.ends_with(".rdb") {
+            std::fs::remove_file(item.path())?;
+        }
+    }
+    Ok(())
 }
 
 /// Ends the file and brings it to the disk.
