@@ -502,6 +502,7 @@ impl<'a> Tx<'a> {
             }
             None => {}
         }
+        let mut is_empty = false;
         let result = self.edit_at(spot, key, |entry, noted| {
             if entry.object().is_none() {
                 entry.assign_object(T::empty().into_object(), entry.expiry());
@@ -509,18 +510,17 @@ impl<'a> Tx<'a> {
             let before = entry.next_expiry();
             let value = entry.object_mut().and_then(T::of_mut);
             // proof: the type was checked above, or the object was made just now.
-            let result = change(value.expect("value is of its type"), noted);
+            let value = value.expect("value is of its type");
+            let result = change(value, noted);
+            is_empty = value.is_empty();
             let after = entry.next_expiry();
             if after.is_some() && before.is_none_or(|before| after < Some(before)) {
                 entry.set(entry::INDEXED, false);
             }
             result
         });
-        let spot = self.find(key);
-        if self
-            .at(spot)
-            .is_some_and(|entry| entry.object().is_some_and(Object::is_empty))
-        {
+        // A new one that stayed as it was is not in the table.
+        if is_empty && self.peek(key).is_some() {
             self.forget(key);
         }
         Ok(Some(result))
