@@ -192,8 +192,7 @@ impl SortedSet {
         if found.score == score {
             return Update::Kept;
         }
-        list.remove(found.at, 2);
-        packed::insert(list, member, score);
+        packed::rescore(list, found, member, score);
         Update::Moved
     }
 
