@@ -126,20 +126,27 @@ pub static COMMANDS: &[Spec] = &[
     ),
 ];
 
-/// The source, and where the last `STORE` or `STOREDIST` says.
+/// The keys that the specifications find, and the one behind the last `STORE` or `STOREDIST`, which is the one that
+/// counts, if they have missed it.
 fn radius_keys(args: &Args<'_>) -> Found {
+    const OPTIONS_FROM: usize = 5;
+    const WORDS: [&str; 2] = ["STORE", "STOREDIST"];
     let mut found = Found::new();
     found.push((1, 0));
-    let (mut store, mut at) = (None, 5);
-    while at + 1 < args.len() {
-        let spec = ["STORE", "STOREDIST"].iter().position(|word| args.is(at, word));
-        if let Some(spec) = spec {
-            store = Some((at + 1, spec + 1));
+    for (spec, word) in WORDS.iter().enumerate() {
+        let first = (OPTIONS_FROM..args.len()).find(|at| args.is(*at, word));
+        found.extend(first.map(|at| (at + 1, spec + 1)));
+    }
+    let (mut last, mut at) = (None, OPTIONS_FROM);
+    while at < args.len() {
+        if let Some(spec) = WORDS.iter().position(|word| args.is(at, word)) {
             at += 1;
+            last = Some((at, spec + 1));
         }
         at += 1;
     }
-    found.extend(store);
+    found.extend(last.filter(|last| !found.contains(last)));
+    found.retain(|(at, _)| *at < args.len());
     found
 }
 

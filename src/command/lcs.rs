@@ -56,16 +56,11 @@ fn lcs_options(mut words: Options<'_>) -> Result<LcsOptions, Error> {
     Ok(options)
 }
 
-/// A string; what is of another type has an error of its own here.
-fn text<'t>(tx: &'t mut Tx<'_>, key: &[u8]) -> Result<&'t [u8], Error> {
-    let found = string(tx, key).map_err(|_| Error::new("ERR The specified keys must contain string values"))?;
-    Ok(found.unwrap_or(b""))
-}
-
 fn lcs(args: &Args<'_>, tx: &mut Tx<'_>, reply: &mut Reply) -> Outcome {
-    let a = text(tx, &args[1])?.to_vec();
+    let not_strings = |_| Error::new("ERR The specified keys must contain string values");
+    let a = string(tx, &args[1]).map_err(not_strings)?.unwrap_or(b"").to_vec();
     let most = max_len(tx);
-    let b = text(tx, &args[2])?;
+    let b = string(tx, &args[2]).map_err(not_strings)?.unwrap_or(b"");
     let options = lcs_options(args.options(3))?;
     let cells = (a.len() + 1).checked_mul(b.len() + 1).filter(|cells| {
         cells

@@ -48,6 +48,7 @@ pub mod scan;
 pub mod set_algebra;
 pub mod sets;
 pub mod slowlog;
+pub mod sort;
 pub mod sorted_sets;
 pub mod streams;
 pub mod strings;

@@ -38,6 +38,7 @@ static FAMILIES: &[&[Spec]] = &[
     super::memory::COMMANDS,
     super::monitor::COMMANDS,
     super::slowlog::COMMANDS,
+    super::sort::COMMANDS,
     super::sorted_sets::COMMANDS,
     super::streams::add::COMMANDS,
     super::streams::claim::COMMANDS,

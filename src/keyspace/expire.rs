@@ -14,7 +14,7 @@ use super::effects::Effects;
 use super::entry::{self, Entry};
 use super::load::may_wait;
 use super::range::Range;
-use super::shard::ShardState;
+use super::shard::{ShardState, stale_expiry};
 use super::table::Place;
 use super::tx::{Call, settle};
 use super::{Keyspace, StoreError};
@@ -218,12 +218,15 @@ impl Keyspace {
         let Some(entry) = state.table.at_mut(place) else {
             return;
         };
-        let before = entry.size();
+        let (before, before_next) = (entry.size(), entry.next_expiry());
         let Some(object) = entry.object_mut() else { return };
         let fields = object.expire(now_ms, most);
         let is_empty = object.is_empty();
         let (db, key) = (entry.db(), entry.key().to_vec());
         self.count_bytes(range, before, entry.size());
+        let after_next = entry.next_expiry();
+        let stale = stale_expiry(entry, before_next, after_next);
+        state.stale_expiries.note(hash, stale);
         if fields.is_empty() {
             return;
         }

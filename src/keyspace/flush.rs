@@ -21,7 +21,7 @@
 //! the same file, and so is the removal of the row of an expiry that was changed, taken away or came true. A crash
 //! therefore never parts them.
 
-use super::entry::{DIRTY, Entry, FLUSH_PARITY, FLUSHED, STALE_EXPIRY, STORED, STORED_EXPIRES};
+use super::entry::{DIRTY, Entry, FLUSH_PARITY, FLUSHED, STALE_EXPIRY, STORED, STORED_EXPIRES, STORED_INDEX};
 use super::range::DBS;
 use super::shard::ShardState;
 use super::{Keyspace, StoreError};
@@ -356,7 +356,7 @@ impl Keyspace {
                 deltas[entry.db() as usize].0 += i64::from(has.0) - i64::from(had.0);
                 deltas[entry.db() as usize].1 += i64::from(has.1) - i64::from(had.1);
                 push_rows(&mut portion.visited, entry, offset);
-                if let Some(at) = entry.expiry() {
+                if let Some(at) = entry.next_expiry() {
                     portion.earliest = Some(portion.earliest.map_or(at, |earliest| earliest.min(at)));
                 }
                 if entry.is_absent() {
@@ -365,6 +365,7 @@ impl Keyspace {
                 entry.store_set(DIRTY, false);
                 entry.store_set(STORED, has.0);
                 entry.store_set(STORED_EXPIRES, has.1);
+                entry.store_set(STORED_INDEX, entry.next_expiry().is_some());
                 entry.store_set(FLUSHED, true);
                 entry.store_set(FLUSH_PARITY, parity);
             });
@@ -381,7 +382,7 @@ impl Keyspace {
                 }
                 entry.store_set(STALE_EXPIRY, false);
                 // An expiry that came back has its row written again by this very file.
-                if entry.expiry() != Some(at) {
+                if entry.next_expiry() != Some(at) {
                     let index_key =
                         |out: &mut Vec<u8>| rows::push_expiry_key(out, at, entry.db(), entry.key());
                     batch.push(index_key, None::<fn(&mut Vec<u8>)>);

@@ -5,16 +5,18 @@
 //! * an entry is `DIRTY` exactly when its hash is in `dirty` (a hash may also stand there for an entry that is gone);
 //! * `last_offset` is at or above the journal offset of every effect on a durable key of this shard, so a row written
 //!   from here may carry it: every effect up to it is in the row, every later one will have a higher offset;
-//! * the expiry of an entry is that of its row in the store (or of the one that a running flush writes), or the row's
+//! * the next expiry of an entry is that of its row in the store (or of the one that a running flush writes), or the row's
 //!   is in `stale_expiries`: so the store's expiry index is kept exact without reading it;
 //! * `epoch` moves whenever a key leaves the table while the store may hold it, so that who looked into the store
 //!   without the lock can tell whether what it saw is still true.
 
 use super::entry::{self, Entry};
 use super::expire::ExpiryIndex;
+use super::snapshot::{self, Snapshot};
 use super::table::Table;
 use parking_lot::{Mutex, MutexGuard};
 use std::hash::{BuildHasher, Hasher};
+use std::sync::Arc;
 
 /// Hashes (database, key) with a seed of this process.
 ///
@@ -59,7 +61,8 @@ pub struct ShardState {
     pub last_offset: u64,
     /// Hashes of the entries that a flush has to take.
     pub dirty: Vec<u64>,
-    /// Hash and old expiry of entries whose row in the store's expiry index has to go with the next flush.
+    /// Hash and old expiry of entries whose row in the store's expiry index has to go with the next flush; and a
+    /// snapshot that has to have the entries first.
     pub stale_expiries: StaleExpiries,
     pub epoch: u32,
     pub expiries: ExpiryIndex,
@@ -70,13 +73,15 @@ pub struct ShardState {
 // A shard is two cache lines, which are fetched together.
 const _: () = assert!(size_of::<Shard>() == 128);
 
-/// A list that is mostly empty and takes eight bytes then.
+/// What a shard mostly has nothing of, and takes eight bytes then.
 #[derive(Default)]
 pub struct StaleExpiries(Option<Box<StaleList>>);
 
 #[derive(Default)]
 struct StaleList {
     items: Vec<(u64, i64)>,
+    /// A snapshot that has to have the shard's entries before anything happens to them.
+    owed: Option<Arc<Snapshot>>,
 }
 
 impl StaleExpiries {
@@ -90,6 +95,20 @@ impl StaleExpiries {
     /// Takes everything out.
     pub fn take(&mut self) -> Vec<(u64, i64)> {
         self.0.take().map_or(Vec::new(), |list| list.items)
+    }
+
+    /// Before anything else happens in the shard, this snapshot has to have its entries.
+    pub(super) fn owe(&mut self, snapshot: Arc<Snapshot>) {
+        self.0.get_or_insert_default().owed = Some(snapshot);
+    }
+
+    /// Takes out the snapshot that is waiting.
+    pub(super) fn take_owed(&mut self) -> Option<Arc<Snapshot>> {
+        let owed = self.0.as_mut()?.owed.take();
+        if self.0.as_ref().is_some_and(|list| list.items.is_empty()) {
+            self.0 = None;
+        }
+        owed
     }
 
     fn bytes(&self) -> usize {
@@ -116,7 +135,11 @@ impl Shard {
 
     #[inline]
     pub fn lock(&self) -> ShardGuard<'_> {
-        self.state.lock()
+        let mut state = self.state.lock();
+        if state.stale_expiries.0.is_some() {
+            snapshot::pay(&mut state);
+        }
+        state
     }
 }
 
@@ -202,10 +225,10 @@ impl ShardState {
     }
 }
 
-/// To be called when the expiry of an entry changes, or goes: returns the old one when a row of the store's expiry index
-/// says so, for `stale_expiries`. Until the next flush only the first change counts: the row holds no other.
+/// To be called when the next expiry of an entry changes, or goes: returns the old one when a row of the store's expiry
+/// index says so, for `stale_expiries`. Until the next flush only the first change counts: the row holds no other.
 pub fn stale_expiry(entry: &mut Entry, old: Option<i64>, new: Option<i64>) -> Option<i64> {
-    if old == new || !entry.store_has(entry::STORED_EXPIRES) || entry.store_has(entry::STALE_EXPIRY) {
+    if old == new || !entry.store_has(entry::STORED_INDEX) || entry.store_has(entry::STALE_EXPIRY) {
         return None;
     }
     entry.store_set(entry::STALE_EXPIRY, true);

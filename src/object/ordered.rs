@@ -588,21 +588,27 @@ impl<M: Member> Inner<M> {
     }
 
     fn remove_ranks(&mut self, ranks: Range<usize>, bytes: &mut usize, taken: &mut impl FnMut(Slot<M>)) {
-        let parts: Vec<_> = self.parts(ranks).collect();
-        for (child, part) in &parts {
-            self.counts[*child] -= part.len();
-            self.children[*child].remove_ranks(part.clone(), bytes, taken);
-        }
-        let Some(((first, _), (last, _))) = parts.first().zip(parts.last()) else {
+        let Some((first, before)) = self.child_of(ranks.start) else {
             return;
         };
+        if ranks.end - before <= self.counts[first] {
+            self.counts[first] -= ranks.len();
+            self.children[first].remove_ranks(ranks.start - before..ranks.end - before, bytes, taken);
+            return self.settle(first, bytes);
+        }
+        let mut last = first;
+        for (child, part) in self.parts(ranks).collect::<Vec<_>>() {
+            self.counts[child] -= part.len();
+            self.children[child].remove_ranks(part, bytes, taken);
+            last = child;
+        }
         // Only the outermost of them can have anything left.
         let emptied = |child: usize| usize::from(self.counts[child] == 0);
-        let gone = first + 1 - emptied(*first)..last + emptied(*last);
+        let gone = first + 1 - emptied(first)..last + emptied(last);
         if gone.start < gone.end {
             self.drop_children(gone, bytes);
         }
-        for child in [first + 1, *first] {
+        for child in [first + 1, first] {
             if child < self.children.len() {
                 self.settle(child, bytes);
             }

@@ -438,7 +438,7 @@ class Password(unittest.TestCase):
             with redis.Redis(port=server.port, password="wrong", protocol=protocol, retry=once()) as client:
                 with self.assertRaises(redis.AuthenticationError):
                     client.ping()
-        with redis.Redis(port=server.port, retry=once()) as client:
+        with redis.Redis(port=server.port, protocol=2, retry=once()) as client:
             with self.assertRaisesRegex(redis.AuthenticationError, "Authentication required"):
                 client.get("k")
 

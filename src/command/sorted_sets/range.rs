@@ -132,7 +132,7 @@ impl<'a> Section<'a> {
                 with_scores = true;
             } else if words.left() > 2 && words.take("LIMIT") {
                 (offset, limit) = (words.int()?, words.int()?);
-            } else if fixed.reverse.is_none() && words.take("REV") {
+            } else if reverse.is_none() && words.take("REV") {
                 reverse = Some(true);
             } else if by.is_none() && words.take("BYLEX") {
                 by = Some(By::Lex);

@@ -320,3 +320,12 @@ fn what_is_there_twice_or_not_at_all_is_refused() {
         Err(Problem::Short)
     );
 }
+
+#[test]
+fn a_small_list_of_another_server_is_packed() {
+    let list = decode_object(
+        b"\x12\x01\x02\x0d\x0d\0\0\0\x02\0\x81a\x02\x81b\x02\xff",
+        &Limits::default(),
+    );
+    assert_eq!(list.map(|list| list.encoding()), Ok("listpack"));
+}

@@ -26,15 +26,13 @@ impl Text {
         let mut bytes = [0; 32];
         let mut rest = &mut bytes[..];
         // proof: the longest text is that of -5e-324 and its like with 17 digits: 24 bytes. Writing cannot fail.
-        let _ =
-            if score.abs() < WHOLE_MOST && score.fract() == 0.0 && (score != 0.0 || score.is_sign_positive())
-            {
-                write!(rest, "{}", score as i64)
-            } else if score.abs() < 1e21 && score.abs() >= 1e-7 || score.is_infinite() {
-                write!(rest, "{score}")
-            } else {
-                write!(rest, "{score:e}")
-            };
+        let _ = if score.abs() < WHOLE_MOST && score.fract() == 0.0 {
+            write!(rest, "{}", score as i64)
+        } else if score.abs() < 1e21 && score.abs() >= 1e-7 || score.is_infinite() {
+            write!(rest, "{score}")
+        } else {
+            write!(rest, "{score:e}")
+        };
         let len = 32 - rest.len();
         Text { bytes, len }
     }

@@ -246,9 +246,6 @@ impl Log {
         if self.len == 0 && id <= self.last_id {
             return Some(self.entries_added);
         }
-        if !id.is_zero() && id < self.max_deleted_id {
-            return None;
-        }
         if id >= self.last_id {
             return (id == self.last_id).then_some(self.entries_added);
         }
