@@ -9,6 +9,7 @@
 //! | `load`, `prefetch` | opening a `Tx`: locking shards, bringing cold keys in; starting cache misses early |
 //! | `expire`, `evict` | removing what is due; making room |
 //! | `scan`, `whole` | iteration; commands on whole databases |
+//! | `snapshot`, `import` | all keys into an RDB file; keys from one |
 //! | `flush`, `recover` | dirty entries into the store; the state after a start |
 //!
 //! Lock order: the ranges' change lock, then the flush lock, then shards by ascending index. Nothing waits for a disk
@@ -20,6 +21,7 @@ pub mod entry;
 pub mod evict;
 pub mod expire;
 pub mod flush;
+pub mod import;
 pub mod load;
 pub mod prefetch;
 pub mod range;
@@ -28,6 +30,7 @@ pub mod reclaim;
 pub mod recover;
 pub mod scan;
 pub mod shard;
+pub mod snapshot;
 pub mod table;
 pub mod tx;
 pub mod whole;
@@ -99,6 +102,7 @@ pub struct Keyspace {
     store: Arc<BlockStore>,
     journal: OnceLock<Journal>,
     pub flush: flush::FlushState,
+    pub snapshots: snapshot::SnapshotState,
     cold_sweep: expire::ColdSweep,
     /// The shard that the expire cycle visits next.
     expire_next: AtomicUsize,
@@ -125,6 +129,7 @@ impl Keyspace {
             store: Arc::new(store),
             journal: OnceLock::new(),
             flush: flush::FlushState::default(),
+            snapshots: snapshot::SnapshotState::default(),
             cold_sweep: expire::ColdSweep::default(),
             expire_next: AtomicUsize::new(0),
             recovery: recover::RecoveryState::default(),

@@ -12,9 +12,11 @@
 
 use super::entry::{self, Entry};
 use super::expire::ExpiryIndex;
+use super::snapshot::{self, Snapshot};
 use super::table::Table;
 use parking_lot::{Mutex, MutexGuard};
 use std::hash::{BuildHasher, Hasher};
+use std::sync::Arc;
 
 /// Hashes (database, key) with a seed of this process.
 ///
@@ -59,7 +61,8 @@ pub struct ShardState {
     pub last_offset: u64,
     /// Hashes of the entries that a flush has to take.
     pub dirty: Vec<u64>,
-    /// Hash and old expiry of entries whose row in the store's expiry index has to go with the next flush.
+    /// Hash and old expiry of entries whose row in the store's expiry index has to go with the next flush; and a
+    /// snapshot that has to have the entries first.
     pub stale_expiries: StaleExpiries,
     pub epoch: u32,
     pub expiries: ExpiryIndex,
@@ -70,13 +73,15 @@ pub struct ShardState {
 // A shard is two cache lines, which are fetched together.
 const _: () = assert!(size_of::<Shard>() == 128);
 
-/// A list that is mostly empty and takes eight bytes then.
+/// What a shard mostly has nothing of, and takes eight bytes then.
 #[derive(Default)]
 pub struct StaleExpiries(Option<Box<StaleList>>);
 
 #[derive(Default)]
 struct StaleList {
     items: Vec<(u64, i64)>,
+    /// A snapshot that has to have the shard's entries before anything happens to them.
+    owed: Option<Arc<Snapshot>>,
 }
 
 impl StaleExpiries {
@@ -90,6 +95,20 @@ impl StaleExpiries {
     /// Takes everything out.
     pub fn take(&mut self) -> Vec<(u64, i64)> {
         self.0.take().map_or(Vec::new(), |list| list.items)
+    }
+
+    /// Before anything else happens in the shard, this snapshot has to have its entries.
+    pub(super) fn owe(&mut self, snapshot: Arc<Snapshot>) {
+        self.0.get_or_insert_default().owed = Some(snapshot);
+    }
+
+    /// Takes out the snapshot that is waiting.
+    pub(super) fn take_owed(&mut self) -> Option<Arc<Snapshot>> {
+        let owed = self.0.as_mut()?.owed.take();
+        if self.0.as_ref().is_some_and(|list| list.items.is_empty()) {
+            self.0 = None;
+        }
+        owed
     }
 
     fn bytes(&self) -> usize {
@@ -116,7 +135,11 @@ impl Shard {
 
     #[inline]
     pub fn lock(&self) -> ShardGuard<'_> {
-        self.state.lock()
+        let mut state = self.state.lock();
+        if state.stale_expiries.0.is_some() {
+            snapshot::pay(&mut state);
+        }
+        state
     }
 }
 

@@ -499,19 +499,20 @@ impl<'a> Tx<'a> {
             }
             None => {}
         }
+        let mut is_empty = false;
         let result = self.edit_at(spot, key, |entry, noted| {
             if entry.object().is_none() {
                 entry.assign_object(T::empty().into_object(), entry.expiry());
             }
             let value = entry.object_mut().and_then(T::of_mut);
             // proof: the type was checked above, or the object was made just now.
-            change(value.expect("value is of its type"), noted)
+            let value = value.expect("value is of its type");
+            let result = change(value, noted);
+            is_empty = value.is_empty();
+            result
         });
-        let spot = self.find(key);
-        if self
-            .at(spot)
-            .is_some_and(|entry| entry.object().is_some_and(Object::is_empty))
-        {
+        // A new one that stayed as it was is not in the table.
+        if is_empty && self.peek(key).is_some() {
             self.forget(key);
         }
         Ok(Some(result))

@@ -25,7 +25,7 @@ pub(super) mod element;
 pub use element::Item;
 
 use super::size_class;
-use element::{Encoded, back_is_longer, back_len, backwards, data_len, is_shortest, item};
+use element::{Encoded, back_is_longer, back_len, backwards, data_len, is_shortest, item, item_len, write_item};
 use std::fmt;
 
 const HEADER: usize = 6;
@@ -304,6 +304,11 @@ impl Listpack {
     }
 
     pub fn replace_int(&mut self, cursor: Cursor, value: i64) -> Cursor {
+        if (0..=127).contains(&value) && self.bytes[cursor.0] <= 127 {
+            // Both are of the shortest form: the byte is the number.
+            self.bytes[cursor.0] = value as u8;
+            return cursor;
+        }
         let old = self.behind(cursor.0) - cursor.0;
         self.put(cursor.0, old, &Encoded::int(value))
     }
@@ -404,20 +409,14 @@ impl Listpack {
     }
 
     /// Appends many elements that are in the form of the list already (`Item::of`), with one reallocation.
-    pub fn append_items<'a>(&mut self, items: impl Iterator<Item = Item<'a>> + Clone) {
-        let (mut len, mut count) = (0, 0);
-        for item in items.clone() {
-            len += Encoded::from(item).len();
-            count += 1;
-        }
+    pub fn append_items(&mut self, items: &[Item<'_>]) {
+        let len = items.iter().map(|item| item_len(*item)).sum();
         let mut rest = self.splice(self.end(), 0, len);
         for item in items {
-            let item = Encoded::from(item);
-            let (place, behind) = std::mem::take(&mut rest).split_at_mut(item.len());
-            item.write(place);
-            rest = behind;
+            let written = write_item(*item, rest);
+            rest = &mut rest[written..];
         }
-        self.count_up(count);
+        self.count_up(items.len());
     }
 
     /// Moves the element at the cursor and all behind it into a list of their own.
@@ -459,6 +458,17 @@ impl Iter<'_> {
     #[inline]
     pub fn cursor(&self) -> Option<Cursor> {
         (self.front < self.back).then_some(Cursor(self.front))
+    }
+
+    /// Passes over elements, or as many as there are.
+    #[inline]
+    pub fn pass(&mut self, count: usize) {
+        for _ in 0..count {
+            if self.front >= self.back {
+                break;
+            }
+            self.front = self.list.behind(self.front);
+        }
     }
 }
 

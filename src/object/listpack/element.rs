@@ -70,6 +70,39 @@ impl Item<'_> {
     }
 }
 
+/// Bytes that an item takes in a list.
+#[inline]
+pub(super) fn item_len(item: Item<'_>) -> usize {
+    match item {
+        Item::Int(0..=127) => 2,
+        Item::Bytes(bytes) if bytes.len() < 64 => bytes.len() + 2,
+        item => Encoded::from(item).len(),
+    }
+}
+
+/// Writes an item to the start of `to`; returns how many bytes it takes.
+#[inline]
+pub(super) fn write_item(item: Item<'_>, to: &mut [u8]) -> usize {
+    match item {
+        Item::Int(value @ 0..=127) => {
+            to[..2].copy_from_slice(&[value as u8, 1]);
+            2
+        }
+        Item::Bytes(bytes) if bytes.len() < 64 => {
+            let len = bytes.len();
+            to[0] = 0x80 | len as u8;
+            to[1..=len].copy_from_slice(bytes);
+            to[len + 1] = len as u8 + 1;
+            len + 2
+        }
+        item => {
+            let item = Encoded::from(item);
+            item.write(&mut to[..item.len()]);
+            item.len()
+        }
+    }
+}
+
 /// An element as it will be written: head (encoding, and all of an integer), body (a string's bytes), length backwards.
 pub(in crate::object) struct Encoded<'a> {
     head: [u8; 9],

@@ -290,12 +290,14 @@ impl<'a> Iterator for Entries<'a> {
                 if entry.id > self.to {
                     self.walk = None;
                     self.nodes.end();
-                } else if entry.id >= self.from && !entry.is_deleted() {
+                } else if !entry.is_deleted() {
                     return Some(entry);
                 }
             }
             let (master, node) = self.nodes.next()?;
-            self.walk = Some(Walk::new(node, master));
+            let mut walk = Walk::new(node, master);
+            walk.seek(self.from);
+            self.walk = Some(walk);
         }
     }
 }

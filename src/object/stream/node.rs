@@ -15,9 +15,13 @@
 
 use super::id::StreamId;
 use crate::object::listpack::{Cursor, Item, Iter, Listpack};
+use smallvec::SmallVec;
 
 const DELETED: i64 = 1;
 const SAME_FIELDS: i64 = 2;
+
+/// Elements that are to be written.
+type Items<'a> = SmallVec<[Item<'a>; 12]>;
 
 /// Elements of an entry besides its fields and values: flags, and both halves of the id.
 const ENTRY_HEAD: i64 = 3;
@@ -34,10 +38,12 @@ pub struct DamagedNode;
 impl Node {
     /// A node with its first entry, whose id is the node's; fields and values in turns.
     pub fn new(pairs: &[&[u8]]) -> Node {
+        let count = pairs.len() as i64 / 2;
+        let mut items = Items::from_slice(&[Item::Int(1), Item::Int(0), Item::Int(count)]);
+        items.extend(pairs.iter().step_by(2).map(|field| Item::of(field)));
+        items.push(Item::Int(0));
         let mut list = Listpack::new();
-        let fields = pairs.iter().step_by(2).map(|field| Item::of(field));
-        let count = [Item::Int(1), Item::Int(0), Item::Int(pairs.len() as i64 / 2)];
-        list.append_items(count.into_iter().chain(fields).chain([Item::Int(0)]));
+        list.append_items(&items);
         let mut node = Node { list };
         node.append(StreamId::ZERO, true, pairs);
         node
@@ -71,33 +77,29 @@ impl Node {
     /// Appends an entry behind all others.
     pub fn push(&mut self, master: StreamId, id: StreamId, pairs: &[&[u8]]) {
         let same = self.has_fields(pairs);
-        let (live, deleted) = self.counts();
-        self.set_counts(live + 1, deleted);
+        // proof: every node has a master entry, which begins with the count.
+        let first = self.list.first().expect("a node has a count");
+        let live = int(self.list.get(first));
+        self.list.replace_int(first, live + 1);
         let delta = StreamId::new(id.ms.wrapping_sub(master.ms), id.seq.wrapping_sub(master.seq));
         self.append(delta, same, pairs);
     }
 
     fn append(&mut self, delta: StreamId, same: bool, pairs: &[&[u8]]) {
         let count = pairs.len() as i64 / 2;
-        let head = [
+        let mut items = Items::from_slice(&[
             Item::Int(if same { SAME_FIELDS } else { 0 }),
             Item::Int(delta.ms as i64),
             Item::Int(delta.seq as i64),
-        ];
+        ]);
         if same {
-            let values = pairs.iter().skip(1).step_by(2).map(|value| Item::of(value));
-            let tail = [Item::Int(ENTRY_HEAD + count)];
-            self.list.append_items(head.into_iter().chain(values).chain(tail));
+            pairs.chunks_exact(2).for_each(|pair| items.push(Item::of(pair[1])));
         } else {
-            let pairs = pairs.iter().map(|text| Item::of(text));
-            let tail = [Item::Int(ENTRY_HEAD + 1 + 2 * count)];
-            let all = head
-                .into_iter()
-                .chain([Item::Int(count)])
-                .chain(pairs)
-                .chain(tail);
-            self.list.append_items(all);
+            items.push(Item::Int(count));
+            pairs.iter().for_each(|text| items.push(Item::of(text)));
         }
+        items.push(Item::Int(items.len() as i64));
+        self.list.append_items(&items);
     }
 
     /// Whether the master entry has just these fields.
@@ -160,10 +162,8 @@ impl Node {
     /// The entry with an id, if it is here and not deleted.
     pub fn find(&self, master: StreamId, id: StreamId) -> Option<Entry<'_>> {
         let mut walk = Walk::new(self, master);
-        let mut entry = walk.next_of_all()?;
-        while entry.id < id {
-            entry = walk.next_of_all()?;
-        }
+        walk.seek(id);
+        let entry = walk.next_of_all()?;
         (entry.id == id && !entry.is_deleted()).then_some(entry)
     }
 
@@ -245,9 +245,7 @@ impl<'a> Walk<'a> {
         let mut walk = Walk::of(node, master);
         let mut items = walk.names.clone();
         // The names, and the 0 behind them.
-        for _ in 0..=walk.count {
-            items.next();
-        }
+        items.pass(walk.count + 1);
         walk.at = items.cursor();
         walk
     }
@@ -275,37 +273,59 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// The entry whose flags stand at a place, and what stands behind it.
+    /// Flags and id of the entry whose flags come next.
     #[inline]
-    fn entry(&self, at: Cursor) -> (Entry<'a>, Option<Cursor>) {
-        let mut items = self.list.iter_from(at);
+    fn head(&self, items: &mut Iter<'a>) -> (i64, StreamId) {
         let mut next = || items.next().map_or(0, int);
         let (flags, ms, seq) = (next(), next(), next());
         let id = StreamId::new(
             self.master.ms.wrapping_add(ms as u64),
             self.master.seq.wrapping_add(seq as u64),
         );
-        let (names, left, elements) = if flags & SAME_FIELDS != 0 {
-            (Some(self.names.clone()), self.count, self.count)
+        (flags, id)
+    }
+
+    /// How many fields the entry has whose flags and id were just read.
+    #[inline]
+    fn field_count(&self, flags: i64, items: &mut Iter<'a>) -> usize {
+        if flags & SAME_FIELDS != 0 {
+            self.count
         } else {
-            let count = next() as usize;
-            (None, count, 2 * count)
-        };
+            items.next().map_or(0, int) as usize
+        }
+    }
+
+    /// The entry whose flags stand at a place, and what stands behind it.
+    #[inline]
+    fn entry(&self, at: Cursor) -> (Entry<'a>, Option<Cursor>) {
+        let mut items = self.list.iter_from(at);
+        let (flags, id) = self.head(&mut items);
+        let left = self.field_count(flags, &mut items);
+        let names = (flags & SAME_FIELDS != 0).then(|| self.names.clone());
+        let elements = if names.is_some() { left } else { 2 * left };
         let fields = Fields {
             names,
             items: items.clone(),
             left,
         };
-        for _ in 0..=elements {
-            items.next();
-        }
-        let entry = Entry {
-            id,
-            fields,
-            at,
-            flags,
-        };
+        items.pass(elements + 1);
+        let entry = Entry { id, fields, at, flags };
         (entry, items.cursor())
+    }
+
+    /// Goes on to the first entry that is not before an id.
+    pub fn seek(&mut self, from: StreamId) {
+        while let Some(at) = self.at {
+            let mut items = self.list.iter_from(at);
+            let (flags, id) = self.head(&mut items);
+            if id >= from {
+                break;
+            }
+            let count = self.field_count(flags, &mut items);
+            let elements = if flags & SAME_FIELDS != 0 { count } else { 2 * count };
+            items.pass(elements + 1);
+            self.at = items.cursor();
+        }
     }
 
     /// The next entry, deleted ones too.
