@@ -162,8 +162,7 @@ pub(super) static ROWS: &[Directive] = &[
         },
         "The file in the data folder that SAVE writes, and that a server without data starts from.",
     )
-    .protected()
-    .quiet(),
+    .protected(),
     kept!(
         "no-appendfsync-on-rewrite",
         "no",
@@ -224,8 +223,7 @@ pub(super) static ROWS: &[Directive] = &[
         "rdbcompression",
         rdbcompression,
         "Packs the strings of snapshots where that makes them shorter."
-    )
-    .quiet(),
+    ),
     kept!(
         "rdbchecksum",
         "yes",
