@@ -5,8 +5,8 @@ use crate::command::replay::Replayer;
 use crate::command::table::Command;
 use crate::command::{Args, Error};
 use crate::config::{Config, DEFAULT_RANGE, Tier};
-use crate::journal::{self, ReadSummary};
 use crate::import;
+use crate::journal::{self, ReadSummary};
 use crate::keyspace::import::{ImportError, Imported, Report};
 use crate::keyspace::range::{Inherited, RangeMap};
 use crate::keyspace::snapshot::{self, Saved};
@@ -408,7 +408,8 @@ impl Server {
             version: codec::VERSION_DEFAULT,
             compress: config.rdbcompression,
         };
-        self.keyspace.save(&config.dir, &config.dbfilename, form, REDIS_VERSION)
+        self.keyspace
+            .save(&config.dir, &config.dbfilename, form, REDIS_VERSION)
     }
 
     /// Takes in the keys of an RDB file; `report` hears how far it is.

@@ -236,7 +236,10 @@ pub fn persistence(server: &Server, text: &mut Text) {
     text.field("rdb_last_save_time", last_save_seconds(server));
     text.field("rdb_last_bgsave_status", status);
     let took_ms = snapshots.last_took_ms.load(Relaxed);
-    text.field("rdb_last_bgsave_time_sec", if took_ms < 0 { -1 } else { took_ms / 1_000 });
+    text.field(
+        "rdb_last_bgsave_time_sec",
+        if took_ms < 0 { -1 } else { took_ms / 1_000 },
+    );
     text.field("rdb_current_bgsave_time_sec", -1);
     text.field("rdb_saves", snapshots.saves.load(Relaxed));
     text.zeros(&["rdb_last_cow_size", "rdb_last_load_keys_expired"]);
