@@ -126,9 +126,9 @@ fn a_snapshot_is_of_one_moment() {
             let mut value = seed;
             while !stop.load(Ordering::Relaxed) {
                 let batch: Vec<Vec<Vec<u8>>> = (0..50)
-                    .map(|i| {
+                    .map(|_| {
                         value += 1;
-                        let pair = (value * 7919 + i) % PAIRS;
+                        let pair = (value.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 33) % PAIRS;
                         let line = format!("MSET left:{pair} {value} right:{pair} {value}");
                         line.split(' ').map(|word| word.as_bytes().to_vec()).collect()
                     })
@@ -234,7 +234,7 @@ fn import_takes_a_file_and_refuses_a_damaged_one_with_its_place() {
     let taken = import(&file, &server.data_dir());
     let said = String::from_utf8_lossy(&taken.stdout).into_owned();
     assert!(
-        taken.status.success() && said.contains("15 keys"),
+        taken.status.success() && said.contains("14 keys"),
         "{said} {taken:?}"
     );
     server.restart();

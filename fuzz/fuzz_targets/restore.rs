@@ -8,7 +8,7 @@ use libfuzzer_sys::fuzz_target;
 #[allow(dead_code)]
 #[path = "../../src/resp/number.rs"]
 mod number;
-#[allow(dead_code)]
+#[allow(dead_code, unused_imports)]
 #[path = "../../src/object/mod.rs"]
 mod object;
 /// Where `object` looks for numbers.

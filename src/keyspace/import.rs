@@ -71,7 +71,7 @@ impl Keyspace {
             match part {
                 Part::Key(key) => {
                     self.import_key(key, now_ms, &mut imported, &mut effects)?;
-                    if imported.keys % STEP == 0 {
+                    if imported.keys.is_multiple_of(STEP) {
                         self.keep_limits(now_ms)?;
                     }
                 }
@@ -171,7 +171,7 @@ impl<'a> Walk<'a> {
             }));
         }
         self.parts += 1;
-        if self.parts % STEP == 0 && self.reported.elapsed() >= REPORT_EVERY {
+        if self.parts.is_multiple_of(STEP) && self.reported.elapsed() >= REPORT_EVERY {
             self.reported = Instant::now();
             report(self.doing, self.reader.at(), self.len, self.parts);
         }

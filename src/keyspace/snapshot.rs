@@ -291,7 +291,7 @@ fn finish(snapshot: Arc<Snapshot>) -> Result<Saved, StoreError> {
     if let Some(error) = output.failed {
         return Err(StoreError::new(error));
     }
-    let (keys, bytes) = (output.keys, output.file.len());
+    let (keys, bytes) = (output.keys, output.file.bytes());
     let file = output.file.finish().map_err(StoreError::new)?;
     file.sync_all().map_err(StoreError::new)?;
     Ok(Saved { keys, bytes })

@@ -25,10 +25,6 @@ use std::ops::Range;
 /// A copyable handle of a member's bytes.
 pub trait Member: Copy {
     fn bytes(&self) -> &[u8];
-
-    /// The bytes will be read soon.
-    #[inline]
-    fn prefetch(&self) {}
 }
 
 /// One element.
@@ -394,16 +390,7 @@ impl<M: Member> Node<M> {
 
     fn visit_up(&self, ranks: Range<usize>, visit: &mut impl FnMut(&Slot<M>)) {
         match self {
-            Node::Leaf(slots) => {
-                let ahead = slots[ranks.clone()].iter().skip(AHEAD).map(Some);
-                let ahead = ahead.chain(std::iter::repeat(None));
-                for (slot, ahead) in slots[ranks].iter().zip(ahead) {
-                    if let Some(ahead) = ahead {
-                        ahead.member.prefetch();
-                    }
-                    visit(slot);
-                }
-            }
+            Node::Leaf(slots) => slots[ranks].iter().for_each(visit),
             Node::Inner(inner) => {
                 for (child, ranks) in inner.parts(ranks) {
                     inner.children[child].visit_up(ranks, visit);
@@ -619,8 +606,6 @@ impl<M: Member> Inner<M> {
 /// A node with fewer items looks for a neighbour to join.
 const LOW: usize = LEAF_MOST / 4;
 const _: () = assert!(LEAF_MOST == INNER_MOST, "one measure of emptiness serves both");
-/// How many members a walk asks for in advance.
-const AHEAD: usize = 6;
 
 #[cfg(test)]
 mod tests;

@@ -281,7 +281,7 @@ impl<W: Write> FileWriter<W> {
     }
 
     /// Bytes written so far.
-    pub fn len(&self) -> u64 {
+    pub fn bytes(&self) -> u64 {
         self.written + self.piece.len() as u64
     }
 

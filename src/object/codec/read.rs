@@ -236,7 +236,7 @@ fn add(hash: &mut Hash, field: &[u8], value: &[u8], time: Option<i64>, limits: &
 fn check_groups(input: &impl Input, list: &Listpack, stride: usize) -> Result<(), CodecError> {
     match list.len() {
         0 => input.fail(Problem::Empty),
-        len if len % stride != 0 => input.fail(Problem::Half),
+        len if !len.is_multiple_of(stride) => input.fail(Problem::Half),
         _ => Ok(()),
     }
 }

@@ -86,8 +86,9 @@ pub enum Update {
 pub struct NotSorted;
 
 impl SortedSet {
-    /// A set of distinct members in any order.
+    /// A set of distinct members in any order. What is not a number is left out.
     pub fn from_pairs(mut pairs: Vec<(Box<[u8]>, f64)>, limits: &Limits) -> SortedSet {
+        pairs.retain(|(_, score)| !score.is_nan());
         sort(&mut pairs);
         let longest = pairs.iter().map(|(member, _)| member.len()).max().unwrap_or(0);
         let fits = pairs.len() <= limits.zset_max_listpack_entries
@@ -170,13 +171,15 @@ impl SortedSet {
         }
     }
 
-    /// Lets `decide` say what score a member is to have, given the one that it has now; none leaves all as it is.
+    /// Lets `decide` say what score a member is to have, given the one that it has now; none leaves all as it is, and
+    /// so does what is not a number.
     pub fn update(
         &mut self,
         member: &[u8],
         limits: &Limits,
         decide: impl FnOnce(Option<f64>) -> Option<f64>,
     ) -> Update {
+        let decide = |old| decide(old).filter(|score| !score.is_nan());
         let list = match &mut self.0 {
             Encoding::Table(table) => return table.update(member, decide),
             Encoding::Packed(list) => list,

@@ -165,14 +165,17 @@ pub(super) struct Table {
 }
 
 impl Table {
-    /// A table of elements that come in order.
+    /// A table of elements that come in order. Of a member that comes twice the first counts.
     pub fn from_sorted<'a>(pairs: impl Iterator<Item = (&'a [u8], f64)>, hash_seed: u64) -> Table {
         let mut members = Dict::new(hash_seed);
-        let slots = pairs.map(|(member, score)| {
-            let item = Scored::new(member, score);
-            let member = item.handle();
-            members.insert(item);
-            Slot { score, member }
+        let slots = pairs.filter_map(|(member, score)| {
+            let mut handle = None;
+            members.add(member, || {
+                let item = Scored::new(member, score);
+                handle = Some(item.handle());
+                item
+            });
+            handle.map(|member| Slot { score, member })
         });
         let order = Ordered::from_sorted(slots);
         Table {

@@ -282,3 +282,13 @@ fn members_of_any_length_are_kept() {
         assert_eq!(set.remove(&vec![b'x'; len]), Some(1.5));
     }
 }
+
+#[test]
+fn members_given_twice_and_scores_that_are_no_numbers_do_no_harm() {
+    let pairs = |scores: &[f64]| scores.iter().map(|score| (b"m"[..].into(), *score)).collect();
+    let mut set = SortedSet::from_pairs(pairs(&[1.0, 1.0, f64::NAN, 2.0]), &NEVER_PACKED);
+    assert_eq!(listed(&set, 0..9, false), [(b"m".to_vec(), 1.0)]);
+    assert_eq!(set.set(b"m", f64::NAN, &NEVER_PACKED), Update::Kept);
+    assert_eq!(set.set(b"new", f64::NAN, &NEVER_PACKED), Update::Kept);
+    assert_eq!((set.remove(b"m"), set.len()), (Some(1.0), 0));
+}
