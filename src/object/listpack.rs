@@ -25,7 +25,9 @@ pub(super) mod element;
 pub use element::Item;
 
 use super::size_class;
-use element::{Encoded, back_is_longer, back_len, backwards, data_len, is_shortest, item, item_len, write_item};
+use element::{
+    Encoded, back_is_longer, back_len, backwards, data_len, is_shortest, item, item_len, write_item,
+};
 use std::fmt;
 
 const HEADER: usize = 6;
