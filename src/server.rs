@@ -5,17 +5,22 @@ use crate::command::replay::Replayer;
 use crate::command::table::Command;
 use crate::command::{Args, Error};
 use crate::config::{Config, DEFAULT_RANGE, Tier};
+use crate::import;
 use crate::journal::{self, ReadSummary};
+use crate::keyspace::import::{ImportError, Imported, Report};
 use crate::keyspace::range::{Inherited, RangeMap};
+use crate::keyspace::snapshot::{self, Saved};
 use crate::keyspace::{Effects, Keyspace, Settings};
 use crate::net::clients::Clients;
 use crate::net::session::Session;
 use crate::object;
+use crate::object::codec::{self, Form};
 use crate::observe::errors::ErrorStats;
 use crate::observe::latency::Latency;
 use crate::observe::logger;
 use crate::observe::monitor::Monitors;
 use crate::observe::slowlog::SlowLog;
+use crate::store::StoreError;
 use crate::store::block::BlockStore;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
@@ -32,6 +37,10 @@ use tokio::sync::watch;
 /// The Redis version whose behaviour clients are told to expect.
 pub const REDIS_VERSION: &str = "7.2.4";
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// How long the cron deletes expired keys before it sleeps for a millisecond: shorter than what a scheduler gives one of
+/// two threads that want the same core, so that a connection on it waits no longer for this than for anything else.
+const EXPIRE_BUDGET: Duration = Duration::from_millis(2);
 
 /// Unix milliseconds.
 pub fn unix_ms() -> i64 {
@@ -222,6 +231,8 @@ impl Server {
     pub fn open(config: Config, config_file: Option<PathBuf>) -> Result<Arc<Server>, StartError> {
         let started = Instant::now();
         let lock = lock_folder(&config.dir)?;
+        snapshot::remove_left_over(&config.dir).map_err(StartError::new)?;
+        let first = import::prepare(&config.dir, &config.dbfilename).map_err(StartError::new)?;
         let store = BlockStore::open(&config.dir.join("store"), config.store_block_cache as usize)
             .map_err(StartError::new)?;
         let meta = store.meta().map_err(StartError::new)?;
@@ -280,6 +291,9 @@ impl Server {
         });
         server.apply_config();
         server.start_threads()?;
+        if let Some(file) = first {
+            import::at_start(&server, &file).map_err(StartError::new)?;
+        }
         let startup = crate::observe::memory::allocated();
         server.totals.startup_memory.store(startup, Relaxed);
         server.totals.peak_memory.store(startup, Relaxed);
@@ -364,7 +378,7 @@ impl Server {
             if self.active_expire.load(Relaxed) && !self.pause.holds(true, now_ms) {
                 busy = self
                     .keyspace
-                    .expire_resident(now_ms, Duration::from_millis(25), &mut effects)
+                    .expire_resident(now_ms, EXPIRE_BUDGET, &mut effects)
                     .1;
                 match self.keyspace.expire_cold(now_ms, 256, &mut effects) {
                     Ok((_, more)) => busy |= more,
@@ -383,6 +397,29 @@ impl Server {
         }
     }
 
+    /// Brings the store up to date, and writes every key into the RDB file of the configuration. None when that is
+    /// under way already.
+    pub fn save(&self) -> Option<Result<Saved, StoreError>> {
+        if let Err(error) = self.keyspace.flush.run_and_wait() {
+            return Some(Err(error));
+        }
+        let config = self.config.load();
+        let form = Form {
+            version: codec::VERSION_DEFAULT,
+            compress: config.rdbcompression,
+        };
+        self.keyspace
+            .save(&config.dir, &config.dbfilename, form, REDIS_VERSION)
+    }
+
+    /// Takes in the keys of an RDB file; `report` hears how far it is.
+    pub fn import(&self, path: &Path, report: Report<'_>) -> Result<Imported, ImportError> {
+        let databases = self.config.load().databases.into();
+        let imported = self.keyspace.import(path, databases, unix_ms(), report)?;
+        self.keyspace.flush.run_and_wait().map_err(ImportError::Store)?;
+        Ok(imported)
+    }
+
     /// Asks the server to end.
     pub fn stop(&self) {
         self.shutdown.send_replace(true);
@@ -390,6 +427,7 @@ impl Server {
 
     /// The end: no connection is served any more. Flushes, syncs, and leaves a state that starts at once.
     pub fn close(&self) -> Result<(), Error> {
+        self.keyspace.snapshots.stop();
         let closed = self.keyspace.close();
         for thread in self.threads.lock().drain(..) {
             let _ = thread.join();

@@ -126,20 +126,27 @@ pub static COMMANDS: &[Spec] = &[
     ),
 ];
 
-/// The source, and where the last `STORE` or `STOREDIST` says.
+/// The keys that the specifications find, and the one behind the last `STORE` or `STOREDIST`, which is the one that
+/// counts, if they have missed it.
 fn radius_keys(args: &Args<'_>) -> Found {
+    const OPTIONS_FROM: usize = 5;
+    const WORDS: [&str; 2] = ["STORE", "STOREDIST"];
     let mut found = Found::new();
     found.push((1, 0));
-    let (mut store, mut at) = (None, 5);
-    while at + 1 < args.len() {
-        let spec = ["STORE", "STOREDIST"].iter().position(|word| args.is(at, word));
-        if let Some(spec) = spec {
-            store = Some((at + 1, spec + 1));
+    for (spec, word) in WORDS.iter().enumerate() {
+        let first = (OPTIONS_FROM..args.len()).find(|at| args.is(*at, word));
+        found.extend(first.map(|at| (at + 1, spec + 1)));
+    }
+    let (mut last, mut at) = (None, OPTIONS_FROM);
+    while at < args.len() {
+        if let Some(spec) = WORDS.iter().position(|word| args.is(at, word)) {
             at += 1;
+            last = Some((at, spec + 1));
         }
         at += 1;
     }
-    found.extend(store);
+    found.extend(last.filter(|last| !found.contains(last)));
+    found.retain(|(at, _)| *at < args.len());
     found
 }
 
@@ -220,7 +227,7 @@ fn geoadd(args: &Args<'_>, tx: &mut Tx<'_>, reply: &mut Reply) -> Outcome {
                 let is_meant = if old.is_some() { !only_new } else { !only_old };
                 is_meant.then_some(score)
             };
-            match set.update(member, limits, decide) {
+            match set.update(member, &limits, decide) {
                 Update::Added => added += 1,
                 Update::Moved => moved += 1,
                 Update::Kept => {}
@@ -633,7 +640,7 @@ fn search(form: Form, args: &Args<'_>, tx: &mut Tx<'_>, reply: &mut Reply) -> Ou
         true => (hit.member, hit.distance_m / unit_m),
         false => (hit.member, hit.score),
     };
-    let result = SortedSet::from_pairs(hits.into_iter().map(scored).collect(), limits);
+    let result = SortedSet::from_pairs(hits.into_iter().map(scored).collect(), &limits);
     tx.put_object(dest, result.into_object(), Expiry::Clear);
     Ok(())
 }

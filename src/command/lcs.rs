@@ -57,9 +57,10 @@ fn lcs_options(mut words: Options<'_>) -> Result<LcsOptions, Error> {
 }
 
 fn lcs(args: &Args<'_>, tx: &mut Tx<'_>, reply: &mut Reply) -> Outcome {
-    let a = string(tx, &args[1])?.unwrap_or(b"").to_vec();
+    let not_strings = |_| Error::new("ERR The specified keys must contain string values");
+    let a = string(tx, &args[1]).map_err(not_strings)?.unwrap_or(b"").to_vec();
     let most = max_len(tx);
-    let b = string(tx, &args[2])?.unwrap_or(b"");
+    let b = string(tx, &args[2]).map_err(not_strings)?.unwrap_or(b"");
     let options = lcs_options(args.options(3))?;
     let cells = (a.len() + 1).checked_mul(b.len() + 1).filter(|cells| {
         cells

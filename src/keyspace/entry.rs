@@ -69,8 +69,10 @@ pub const STORED_EXPIRES: u8 = 1 << 2;
 pub const FLUSH_PARITY: u8 = 1 << 3;
 /// Taken by a flush since it became resident, so that `FLUSH_PARITY` means something.
 pub const FLUSHED: u8 = 1 << 4;
-/// The expiry of that row is no longer the entry's, and stands in its shard's list for the next flush.
+/// The next expiry of that row is no longer the entry's, and stands in its shard's list for the next flush.
 pub const STALE_EXPIRY: u8 = 1 << 5;
+/// The store's expiry index has a row for that row: it expires, or a part of its value does.
+pub const STORED_INDEX: u8 = 1 << 6;
 
 #[repr(C)]
 struct Header {

@@ -14,7 +14,7 @@ use super::effects::Effects;
 use super::entry::{self, Entry};
 use super::load::may_wait;
 use super::range::Range;
-use super::shard::ShardState;
+use super::shard::{ShardState, stale_expiry};
 use super::table::Place;
 use super::tx::{Call, settle};
 use super::{Keyspace, StoreError};
@@ -125,39 +125,47 @@ const PORTION: usize = 64;
 const FIELDS_PORTION: usize = 256;
 
 impl Keyspace {
-    /// Deletes resident keys that are due, for at most `budget`. Returns how many, and whether time ran out. Also
-    /// brings the count of table bytes up to date.
+    /// Deletes resident keys that are due, for at most `budget`; the next call goes on where this one ended. Returns how
+    /// many, and whether time ran out. Also brings the count of table bytes up to date.
     pub fn expire_resident(&self, now_ms: i64, budget: Duration, effects: &mut Effects) -> (u64, bool) {
-        let started = Instant::now();
-        let (mut count, mut table_bytes, mut ran_out) = (0, 0, false);
-        for shard in &self.shards {
+        let (started, first) = (Instant::now(), self.expire_next.load(Relaxed));
+        let mut count = 0;
+        for step in 0..self.shards.len() {
+            let shard = (first + step) & (self.shards.len() - 1);
             loop {
-                let mut state = shard.lock();
-                let due = if ran_out {
-                    Vec::new()
-                } else {
-                    state.expiries.take_due(now_ms, PORTION)
-                };
-                let full = due.len() == PORTION;
-                for hash in due {
-                    count += self.expire_hash(&mut state, hash, now_ms, effects);
+                if started.elapsed() > budget {
+                    self.expire_next.store(shard, Relaxed);
+                    return (count, true);
                 }
-                if !effects.is_empty() {
-                    if let Some(journal) = self.journal() {
-                        state.last_offset = journal.append(effects.finish());
-                    }
-                    effects.clear();
-                }
-                if !full {
-                    table_bytes += state.table_bytes() as i64;
+                let (expired, more) = self.expire_portion(shard, now_ms, effects);
+                count += expired;
+                if !more {
                     break;
                 }
-                ran_out = ran_out || started.elapsed() > budget;
             }
-            ran_out = ran_out || started.elapsed() > budget;
         }
-        self.table_bytes.store(table_bytes, Relaxed);
-        (count, ran_out)
+        (count, false)
+    }
+
+    /// Deletes up to `PORTION` keys of a shard. Returns how many, and whether there may be more.
+    fn expire_portion(&self, shard: usize, now_ms: i64, effects: &mut Effects) -> (u64, bool) {
+        let mut state = self.shards[shard].lock();
+        let due = state.expiries.take_due(now_ms, PORTION);
+        let more = due.len() == PORTION;
+        let mut count = 0;
+        for hash in due {
+            count += self.expire_hash(&mut state, hash, now_ms, effects);
+        }
+        if !effects.is_empty() {
+            if let Some(journal) = self.journal() {
+                state.last_offset = journal.append(effects.finish());
+            }
+            effects.clear();
+        }
+        let bytes = state.table_bytes();
+        let counted = std::mem::replace(&mut state.counted_bytes, bytes);
+        self.table_bytes.fetch_add(bytes as i64 - counted as i64, Relaxed);
+        (count, more)
     }
 
     /// Handles one index item that came due: its key has expired, expires later, or is gone.
@@ -210,12 +218,15 @@ impl Keyspace {
         let Some(entry) = state.table.at_mut(place) else {
             return;
         };
-        let before = entry.size();
+        let (before, before_next) = (entry.size(), entry.next_expiry());
         let Some(object) = entry.object_mut() else { return };
         let fields = object.expire(now_ms, most);
         let is_empty = object.is_empty();
         let (db, key) = (entry.db(), entry.key().to_vec());
         self.count_bytes(range, before, entry.size());
+        let after_next = entry.next_expiry();
+        let stale = stale_expiry(entry, before_next, after_next);
+        state.stale_expiries.note(hash, stale);
         if fields.is_empty() {
             return;
         }

@@ -21,7 +21,7 @@
 //! the same file, and so is the removal of the row of an expiry that was changed, taken away or came true. A crash
 //! therefore never parts them.
 
-use super::entry::{DIRTY, Entry, FLUSH_PARITY, FLUSHED, STALE_EXPIRY, STORED, STORED_EXPIRES};
+use super::entry::{DIRTY, Entry, FLUSH_PARITY, FLUSHED, STALE_EXPIRY, STORED, STORED_EXPIRES, STORED_INDEX};
 use super::range::DBS;
 use super::shard::ShardState;
 use super::{Keyspace, StoreError};
@@ -209,12 +209,23 @@ struct Portion {
     batch: Batch,
     /// (shard, hash) of the tombstones in it.
     tombstones: Vec<(usize, u64)>,
+    /// Rows and tombstones of the shard that is locked. They come to the others once it is unlocked: to make room for 64
+    /// MB of them is to move them, and nobody must wait for that.
+    visited: Batch,
+    visited_tombstones: Vec<(usize, u64)>,
     /// Change of (rows, rows with expiry) by range name and database.
     deltas: HashMap<String, [(i64, i64); DBS]>,
     /// Rows carry offsets up to this one.
     newest: u64,
     /// The earliest expiry in it.
     earliest: Option<i64>,
+}
+
+impl Portion {
+    fn take_visited(&mut self) {
+        self.batch.append(&mut self.visited);
+        self.tombstones.append(&mut self.visited_tombstones);
+    }
 }
 
 impl Keyspace {
@@ -286,6 +297,8 @@ impl Keyspace {
                 // Set only while every shard is locked, so what is seen here holds for this visit.
                 if state.wipes.load(SeqCst) == 0 {
                     self.collect(shard, &mut guard, parity != 0, &mut portion);
+                    drop(guard);
+                    portion.take_visited();
                     break;
                 }
                 drop(guard);
@@ -324,7 +337,7 @@ impl Keyspace {
         let offset = state.last_offset;
         portion.newest = portion.newest.max(offset);
         let map = self.ranges.load();
-        self.collect_stale(state, &mut portion.batch);
+        self.collect_stale(state, &mut portion.visited);
         for hash in std::mem::take(&mut state.dirty) {
             state.visit_like(hash, |entry| {
                 if !entry.store_has(DIRTY) {
@@ -342,16 +355,17 @@ impl Keyspace {
                 };
                 deltas[entry.db() as usize].0 += i64::from(has.0) - i64::from(had.0);
                 deltas[entry.db() as usize].1 += i64::from(has.1) - i64::from(had.1);
-                push_rows(&mut portion.batch, entry, offset);
-                if let Some(at) = entry.expiry() {
+                push_rows(&mut portion.visited, entry, offset);
+                if let Some(at) = entry.next_expiry() {
                     portion.earliest = Some(portion.earliest.map_or(at, |earliest| earliest.min(at)));
                 }
                 if entry.is_absent() {
-                    portion.tombstones.push((shard, hash));
+                    portion.visited_tombstones.push((shard, hash));
                 }
                 entry.store_set(DIRTY, false);
                 entry.store_set(STORED, has.0);
                 entry.store_set(STORED_EXPIRES, has.1);
+                entry.store_set(STORED_INDEX, entry.next_expiry().is_some());
                 entry.store_set(FLUSHED, true);
                 entry.store_set(FLUSH_PARITY, parity);
             });
@@ -361,14 +375,14 @@ impl Keyspace {
     /// The rows of the expiry index that no longer say what their keys do. An entry is there while its row in the store
     /// is: a deleted one as a tombstone. Entries of databases that were flushed are not; the wipe sees to theirs.
     fn collect_stale(&self, state: &mut ShardState, batch: &mut Batch) {
-        for (hash, at) in std::mem::take(&mut state.stale_expiries) {
+        for (hash, at) in state.stale_expiries.take() {
             state.visit_like(hash, |entry| {
                 if !entry.store_has(STALE_EXPIRY) || self.hasher.of(entry) != hash {
                     return;
                 }
                 entry.store_set(STALE_EXPIRY, false);
                 // An expiry that came back has its row written again by this very file.
-                if entry.expiry() != Some(at) {
+                if entry.next_expiry() != Some(at) {
                     let index_key =
                         |out: &mut Vec<u8>| rows::push_expiry_key(out, at, entry.db(), entry.key());
                     batch.push(index_key, None::<fn(&mut Vec<u8>)>);

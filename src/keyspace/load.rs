@@ -160,22 +160,26 @@ impl Keyspace {
         };
         let bad_row = |why| StoreError::new(format_args!("a row of the store cannot be read: {why}"));
         let row = bytes.as_deref().map(Row::decode).transpose().map_err(bad_row)?;
+        let entry = |row: Row<'_>| {
+            self.entry_of((db, key), &row, now_ms)
+                .map(|entry| (row.offset, entry))
+        };
+        let loaded = row.map(entry).transpose().map_err(bad_row)?;
         let mut state = shard.lock();
         if state.epoch != epoch || state.find(hash, db, key).is_some() {
             // Came, or came and went, in between: what was read may be old. The caller looks again.
             return Ok(());
         }
-        match row.filter(|row| self.row_stands(db, row)) {
-            Some(row) => {
-                self.recovery.note_row(db, key, row.offset);
-                self.insert_row(&mut state, hash, (db, key), &row, now_ms)
-                    .map_err(bad_row)
+        match loaded.filter(|(offset, _)| self.row_stands(db, *offset)) {
+            Some((offset, entry)) => {
+                self.recovery.note_row(db, key, offset);
+                self.insert_loaded(&mut state, hash, entry);
             }
             None => {
                 absent.insert((hash, epoch));
-                Ok(())
             }
         }
+        Ok(())
     }
 }
 

@@ -9,6 +9,7 @@
 //! | `load`, `prefetch` | opening a `Tx`: locking shards, bringing cold keys in; starting cache misses early |
 //! | `expire`, `evict` | removing what is due; making room |
 //! | `scan`, `whole` | iteration; commands on whole databases |
+//! | `snapshot`, `import` | all keys into an RDB file; keys from one |
 //! | `flush`, `recover` | dirty entries into the store; the state after a start |
 //!
 //! Lock order: the ranges' change lock, then the flush lock, then shards by ascending index. Nothing waits for a disk
@@ -20,6 +21,7 @@ pub mod entry;
 pub mod evict;
 pub mod expire;
 pub mod flush;
+pub mod import;
 pub mod load;
 pub mod prefetch;
 pub mod range;
@@ -28,6 +30,7 @@ pub mod reclaim;
 pub mod recover;
 pub mod scan;
 pub mod shard;
+pub mod snapshot;
 pub mod table;
 pub mod tx;
 pub mod whole;
@@ -47,7 +50,7 @@ use entry::{FLUSHED, STORED, Value};
 use range::{DBS, Inherited, Range, RangeMap};
 use shard::{KeyHasher, Shard, ShardGuard, ShardState};
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU32, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU32, AtomicU64, AtomicUsize};
 use std::sync::{Arc, OnceLock};
 
 /// What the keyspace takes from the configuration; all but `shards` may change at run time.
@@ -99,7 +102,10 @@ pub struct Keyspace {
     store: Arc<BlockStore>,
     journal: OnceLock<Journal>,
     pub flush: flush::FlushState,
+    pub snapshots: snapshot::SnapshotState,
     cold_sweep: expire::ColdSweep,
+    /// The shard that the expire cycle visits next.
+    expire_next: AtomicUsize,
     recovery: recover::RecoveryState,
     positions: scan::Positions,
     /// Held while the set of ranges changes.
@@ -123,7 +129,9 @@ impl Keyspace {
             store: Arc::new(store),
             journal: OnceLock::new(),
             flush: flush::FlushState::default(),
+            snapshots: snapshot::SnapshotState::default(),
             cold_sweep: expire::ColdSweep::default(),
+            expire_next: AtomicUsize::new(0),
             recovery: recover::RecoveryState::default(),
             positions: scan::Positions::default(),
             change: parking_lot::Mutex::new(()),
@@ -232,10 +240,11 @@ impl Keyspace {
         let (before, expiry) = (entry.size(), entry.expiry());
         tx::count_change(range, db, Some(expiry), None);
         if range.is_durable() && entry.store_has(STORED | FLUSHED) {
-            let stale = shard::stale_expiry(entry, expiry, None);
+            let next = entry.next_expiry();
+            let stale = shard::stale_expiry(entry, next, None);
             entry.bury();
             let after = entry.size();
-            state.stale_expiries.extend(stale.map(|at| (hash, at)));
+            state.stale_expiries.note(hash, stale);
             if ShardState::mark_dirty_at(state, hash, db, key) {
                 self.flush.note_dirty(after);
             }
@@ -247,17 +256,8 @@ impl Keyspace {
         true
     }
 
-    /// Makes a row resident that was read without a lock; the key must not be resident.
-    fn insert_row(
-        &self,
-        state: &mut ShardState,
-        hash: u64,
-        (db, key): (u8, &[u8]),
-        row: &Row<'_>,
-        now: i64,
-    ) -> Result<(), RowError> {
-        let map = self.ranges.load();
-        let range = map.find(key);
+    /// An entry out of a row. Takes time with a large value, so no lock is held.
+    fn entry_of(&self, (db, key): (u8, &[u8]), row: &Row<'_>, now: i64) -> Result<Entry, RowError> {
         let clock = clock::fresh(self.tick(now));
         let mut entry = match codec::decode_string(row.object) {
             Ok(value) => Entry::new(db, key, value, row.expiry, clock),
@@ -269,6 +269,14 @@ impl Keyspace {
         };
         entry.store_set(STORED, true);
         entry.store_set(entry::STORED_EXPIRES, row.expiry.is_some());
+        entry.store_set(entry::STORED_INDEX, entry.next_expiry().is_some());
+        Ok(entry)
+    }
+
+    /// Makes an entry resident that was made of a row; the key must not be resident.
+    fn insert_loaded(&self, state: &mut ShardState, hash: u64, mut entry: Entry) {
+        let map = self.ranges.load();
+        let range = map.find(entry.key());
         self.count_bytes(range, 0, entry.size());
         if let Some(at) = entry.next_expiry() {
             entry.set(entry::INDEXED, true);
@@ -277,12 +285,11 @@ impl Keyspace {
         state.insert(hash, entry);
         range.counters.cold.fetch_sub(1, Relaxed);
         range.counters.loaded.fetch_add(1, Relaxed);
-        Ok(())
     }
 
     /// False for rows of a database that has been flushed since they were written.
-    fn row_stands(&self, db: u8, row: &Row<'_>) -> bool {
-        row.offset > self.wiped_at[db as usize].load(Relaxed)
+    fn row_stands(&self, db: u8, offset: u64) -> bool {
+        offset > self.wiped_at[db as usize].load(Relaxed)
     }
 
     /// Why durable ranges cannot take writes now, if so.

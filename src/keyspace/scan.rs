@@ -264,7 +264,7 @@ impl Keyspace {
             // The row is of an earlier life of the key, and still to be removed: the first part has this entry.
             Some(entry) if !entry.store_has(STORED) => {}
             Some(entry) => visit(Found::resident(entry)),
-            None if !self.row_stands(db, &row) || row.expiry.is_some_and(|at| at <= now_ms) => {}
+            None if !self.row_stands(db, row.offset) || row.expiry.is_some_and(|at| at <= now_ms) => {}
             None => visit(Found {
                 key,
                 kind: codec::type_name(row.object).map_err(StoreError::new)?,

@@ -374,13 +374,12 @@ impl<'a> Tx<'a> {
         let clock = clock::fresh(keyspace.tick(self.call.now_ms));
         match spot.place.and_then(|place| state.table.at_mut(place)) {
             Some(entry) => {
-                let before = entry.size();
+                let (before, before_next) = (entry.size(), entry.next_expiry());
                 entry.assign(value, at);
                 entry.set_clock(clock);
-                reindex(entry, old.flatten(), at);
-                let stale = stale_expiry(entry, old.flatten(), at);
+                let stale = reindex(entry, before_next);
                 keyspace.count_bytes(range, before, entry.size());
-                state.stale_expiries.extend(stale.map(|at| (spot.hash, at)));
+                state.stale_expiries.note(spot.hash, stale);
                 settle(keyspace, state, spot.hash, spot.place, range);
             }
             None => {
@@ -421,14 +420,12 @@ impl<'a> Tx<'a> {
         let clock = clock::fresh(keyspace.tick(self.call.now_ms));
         match spot.place.and_then(|place| state.table.at_mut(place)) {
             Some(entry) => {
-                let before = entry.size();
-                let before_next = entry.next_expiry();
+                let (before, before_next) = (entry.size(), entry.next_expiry());
                 entry.assign_object(object, at);
                 entry.set_clock(clock);
-                reindex(entry, before_next, entry.next_expiry());
-                let stale = stale_expiry(entry, old.flatten(), at);
+                let stale = reindex(entry, before_next);
                 keyspace.count_bytes(range, before, entry.size());
-                state.stale_expiries.extend(stale.map(|at| (spot.hash, at)));
+                state.stale_expiries.note(spot.hash, stale);
                 settle(keyspace, state, spot.hash, spot.place, range);
             }
             None => {
@@ -502,25 +499,20 @@ impl<'a> Tx<'a> {
             }
             None => {}
         }
+        let mut is_empty = false;
         let result = self.edit_at(spot, key, |entry, noted| {
             if entry.object().is_none() {
                 entry.assign_object(T::empty().into_object(), entry.expiry());
             }
-            let before = entry.next_expiry();
             let value = entry.object_mut().and_then(T::of_mut);
             // proof: the type was checked above, or the object was made just now.
-            let result = change(value.expect("value is of its type"), noted);
-            let after = entry.next_expiry();
-            if after.is_some() && before.is_none_or(|before| after < Some(before)) {
-                entry.set(entry::INDEXED, false);
-            }
+            let value = value.expect("value is of its type");
+            let result = change(value, noted);
+            is_empty = value.is_empty();
             result
         });
-        let spot = self.find(key);
-        if self
-            .at(spot)
-            .is_some_and(|entry| entry.object().is_some_and(Object::is_empty))
-        {
+        // A new one that stayed as it was is not in the table.
+        if is_empty && self.peek(key).is_some() {
             self.forget(key);
         }
         Ok(Some(result))
@@ -547,13 +539,17 @@ impl<'a> Tx<'a> {
         let state = &mut *self.guards[spot.guard].1;
         let found = spot.place.and_then(|place| state.table.at_mut(place));
         if let Some(entry) = found.filter(|entry| !entry.is_absent()) {
-            let before = entry.size();
+            let (before, before_next) = (entry.size(), entry.next_expiry());
             let result = change(entry, &mut noted);
             if noted.made {
                 if self.touches {
                     clock::touch(entry, tick);
                 }
                 keyspace.count_bytes(range, before, entry.size());
+                if entry.next_expiry() != before_next {
+                    let stale = reindex(entry, before_next);
+                    state.stale_expiries.note(spot.hash, stale);
+                }
                 settle(keyspace, state, spot.hash, spot.place, range);
             }
             return result;
@@ -643,12 +639,11 @@ impl<'a> Tx<'a> {
         let range = self.map.find(key);
         let state = &mut *self.guards[spot.guard].1;
         if let Some(entry) = spot.place.and_then(|place| state.table.at_mut(place)) {
-            let before = entry.size();
+            let (before, before_next) = (entry.size(), entry.next_expiry());
             entry.set_expiry(at);
-            reindex(entry, old, at);
-            let stale = stale_expiry(entry, old, at);
+            let stale = reindex(entry, before_next);
             self.keyspace.count_bytes(range, before, entry.size());
-            state.stale_expiries.extend(stale.map(|at| (spot.hash, at)));
+            state.stale_expiries.note(spot.hash, stale);
         }
         settle(self.keyspace, state, spot.hash, spot.place, range);
         count_change(range, self.db, Some(old), Some(at));
@@ -786,11 +781,14 @@ fn record_restore(effects: &mut Effects, db: u8, key: &[u8], object: &Object, at
     effects.push(db, &[b"RESTORE", key, at, &payload, b"REPLACE", b"ABSTTL"]);
 }
 
-/// After an expiry changed: the index's item still stands for it only if it comes no later than the new expiry.
-fn reindex(entry: &mut Entry, old: Option<i64>, new: Option<i64>) {
-    if old.zip(new).is_none_or(|(old, new)| new < old) {
+/// After an expiry changed: the index's item still stands for the entry only if it comes no later than the new next
+/// expiry. Returns what is to be noted as stale.
+fn reindex(entry: &mut Entry, before: Option<i64>) -> Option<i64> {
+    let after = entry.next_expiry();
+    if before.zip(after).is_none_or(|(before, after)| after < before) {
         entry.set(entry::INDEXED, false);
     }
+    stale_expiry(entry, before, after)
 }
 
 /// Counts keys and expiries: outer `None` is no key, inner `None` a key without expiry.

@@ -204,7 +204,7 @@ impl Hash {
     /// Visits fields from `cursor` on (0 begins) until at least `count` have been visited; a packed hash is visited
     /// whole. Returns the cursor to go on with; 0 when all have been seen. Fields that are there throughout are met,
     /// those of a table once.
-    pub fn scan(&self, cursor: u64, count: usize, mut visit: impl FnMut(Pair<'_>)) -> u64 {
+    pub fn scan<'a>(&'a self, cursor: u64, count: usize, mut visit: impl FnMut(Pair<'a>)) -> u64 {
         match &self.fields {
             Fields::Packed(list) => {
                 packed::pairs(list, self.stride()).for_each(visit);

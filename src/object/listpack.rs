@@ -378,12 +378,22 @@ impl Listpack {
 
     /// Appends many elements, with one reallocation.
     pub fn append_many<'a>(&mut self, elements: impl Iterator<Item = &'a [u8]> + Clone) {
+        self.insert_many(None, elements);
+    }
+
+    /// Puts many elements in front of one, or at the end, with one reallocation.
+    pub fn insert_many<'a>(
+        &mut self,
+        before: Option<Cursor>,
+        elements: impl Iterator<Item = &'a [u8]> + Clone,
+    ) {
         let (mut len, mut count) = (0, 0);
         for element in elements.clone() {
             len += Encoded::of(element).len();
             count += 1;
         }
-        let mut rest = self.splice(self.end(), 0, len);
+        let at = before.map_or(self.end(), |cursor| cursor.0);
+        let mut rest = self.splice(at, 0, len);
         for element in elements {
             let element = Encoded::of(element);
             let (place, behind) = std::mem::take(&mut rest).split_at_mut(element.len());
@@ -391,6 +401,13 @@ impl Listpack {
             rest = behind;
         }
         self.count_up(count);
+    }
+
+    /// Exchanges two neighbouring runs of elements: from `first` up to `second`, and from there up to `end` (none: the
+    /// end of the list).
+    pub fn exchange(&mut self, first: Cursor, second: Cursor, end: Option<Cursor>) {
+        let end = end.map_or(self.end(), |cursor| cursor.0);
+        self.bytes[first.0..end].rotate_left(second.0 - first.0);
     }
 
     /// Appends many elements that are in the form of the list already (`Item::of`), with one reallocation.

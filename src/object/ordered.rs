@@ -25,10 +25,6 @@ use std::ops::Range;
 /// A copyable handle of a member's bytes.
 pub trait Member: Copy {
     fn bytes(&self) -> &[u8];
-
-    /// The bytes will be read soon.
-    #[inline]
-    fn prefetch(&self) {}
 }
 
 /// One element.
@@ -394,16 +390,7 @@ impl<M: Member> Node<M> {
 
     fn visit_up(&self, ranks: Range<usize>, visit: &mut impl FnMut(&Slot<M>)) {
         match self {
-            Node::Leaf(slots) => {
-                let ahead = slots[ranks.clone()].iter().skip(AHEAD).map(Some);
-                let ahead = ahead.chain(std::iter::repeat(None));
-                for (slot, ahead) in slots[ranks].iter().zip(ahead) {
-                    if let Some(ahead) = ahead {
-                        ahead.member.prefetch();
-                    }
-                    visit(slot);
-                }
-            }
+            Node::Leaf(slots) => slots[ranks].iter().for_each(visit),
             Node::Inner(inner) => {
                 for (child, ranks) in inner.parts(ranks) {
                     inner.children[child].visit_up(ranks, visit);
@@ -588,21 +575,27 @@ impl<M: Member> Inner<M> {
     }
 
     fn remove_ranks(&mut self, ranks: Range<usize>, bytes: &mut usize, taken: &mut impl FnMut(Slot<M>)) {
-        let parts: Vec<_> = self.parts(ranks).collect();
-        for (child, part) in &parts {
-            self.counts[*child] -= part.len();
-            self.children[*child].remove_ranks(part.clone(), bytes, taken);
-        }
-        let Some(((first, _), (last, _))) = parts.first().zip(parts.last()) else {
+        let Some((first, before)) = self.child_of(ranks.start) else {
             return;
         };
+        if ranks.end - before <= self.counts[first] {
+            self.counts[first] -= ranks.len();
+            self.children[first].remove_ranks(ranks.start - before..ranks.end - before, bytes, taken);
+            return self.settle(first, bytes);
+        }
+        let mut last = first;
+        for (child, part) in self.parts(ranks).collect::<Vec<_>>() {
+            self.counts[child] -= part.len();
+            self.children[child].remove_ranks(part, bytes, taken);
+            last = child;
+        }
         // Only the outermost of them can have anything left.
         let emptied = |child: usize| usize::from(self.counts[child] == 0);
-        let gone = first + 1 - emptied(*first)..last + emptied(*last);
+        let gone = first + 1 - emptied(first)..last + emptied(last);
         if gone.start < gone.end {
             self.drop_children(gone, bytes);
         }
-        for child in [first + 1, *first] {
+        for child in [first + 1, first] {
             if child < self.children.len() {
                 self.settle(child, bytes);
             }
@@ -613,8 +606,6 @@ impl<M: Member> Inner<M> {
 /// A node with fewer items looks for a neighbour to join.
 const LOW: usize = LEAF_MOST / 4;
 const _: () = assert!(LEAF_MOST == INNER_MOST, "one measure of emptiness serves both");
-/// How many members a walk asks for in advance.
-const AHEAD: usize = 6;
 
 #[cfg(test)]
 mod tests;

@@ -96,6 +96,18 @@ impl Batch {
         });
     }
 
+    /// Moves the rows of `other` here, and leaves it empty with the memory that it had.
+    pub fn append(&mut self, other: &mut Batch) {
+        let shift = self.arena.len();
+        let moved = |(start, end): (usize, usize)| (start + shift, end + shift);
+        self.arena.append(&mut other.arena);
+        self.rows.extend(other.rows.drain(..).map(|row| RowRef {
+            key: moved(row.key),
+            value: row.value.map(moved),
+            ..row
+        }));
+    }
+
     pub fn bytes(&self) -> usize {
         self.arena.len()
     }

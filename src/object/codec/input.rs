@@ -27,6 +27,9 @@ pub(super) const INT16: u8 = 1;
 pub(super) const INT32: u8 = 2;
 pub(super) const LZF: u8 = 3;
 
+/// The longest string that an entry holds.
+const STRING_MAX: u64 = u32::MAX as u64;
+
 /// A length, or the string encoding that stands in its place.
 pub(super) enum Length {
     Plain(u64),
@@ -91,7 +94,7 @@ pub(super) trait Input {
     }
 
     fn fits(&self, len: u64) -> Result<usize, CodecError> {
-        if len > self.left() {
+        if len > self.left() || len > STRING_MAX {
             return self.fail(Problem::Short);
         }
         Ok(len as usize)
@@ -108,6 +111,9 @@ pub(super) trait Input {
                 let packed = self.number()?;
                 let packed = self.fits(packed)?;
                 let len = self.number()?;
+                if len > STRING_MAX {
+                    return self.fail(Problem::Compressed);
+                }
                 let at = self.at();
                 match lzf::unpack(self.take(packed)?, len, scratch) {
                     true => Ok(scratch),

@@ -12,6 +12,7 @@
 //! Guarantees: bytes from outside give a value that holds its type's invariants, or an error that names the place.
 
 mod error;
+pub mod file;
 mod input;
 mod lzf;
 mod old;

@@ -122,7 +122,7 @@ fn read_sorted_set(input: &mut impl Input, kind: u8, limits: &Limits) -> Result<
         _ => return read_large_sorted_set(input, kind, limits),
     };
     check_packed(input, &packed, 2)?;
-    SortedSet::from_listpack(packed, *limits).or_else(|_| input.fail(Problem::Number))
+    SortedSet::from_listpack(packed, limits).or_else(|_| input.fail(Problem::Number))
 }
 
 fn read_large_sorted_set(input: &mut impl Input, kind: u8, limits: &Limits) -> Result<SortedSet, CodecError> {
@@ -139,7 +139,7 @@ fn read_large_sorted_set(input: &mut impl Input, kind: u8, limits: &Limits) -> R
     if !are_distinct(pairs.iter().map(|(member, _)| &member[..])) {
         return input.fail(Problem::Duplicate);
     }
-    Ok(SortedSet::from_pairs(pairs, *limits))
+    Ok(SortedSet::from_pairs(pairs, limits))
 }
 
 fn read_hash(input: &mut impl Input, kind: u8, limits: &Limits) -> Result<Hash, CodecError> {
@@ -236,7 +236,7 @@ fn add(hash: &mut Hash, field: &[u8], value: &[u8], time: Option<i64>, limits: &
 fn check_groups(input: &impl Input, list: &Listpack, stride: usize) -> Result<(), CodecError> {
     match list.len() {
         0 => input.fail(Problem::Empty),
-        len if len % stride != 0 => input.fail(Problem::Half),
+        len if !len.is_multiple_of(stride) => input.fail(Problem::Half),
         _ => Ok(()),
     }
 }

@@ -85,7 +85,7 @@ fn sorted_set() -> impl Strategy<Value = Sample> {
     vec((text(), score), 1..10).prop_map(|pairs| {
         let mut set = SortedSet::empty();
         pairs.iter().for_each(|(member, score)| {
-            set.set(member, *score, narrow());
+            set.set(member, *score, &narrow());
         });
         Sample(set.into_object())
     })
@@ -319,4 +319,13 @@ fn what_is_there_twice_or_not_at_all_is_refused() {
         problem(b"\x02\x81\xff\xff\xff\xff\xff\xff\xff\xff"),
         Err(Problem::Short)
     );
+}
+
+#[test]
+fn a_small_list_of_another_server_is_packed() {
+    let list = decode_object(
+        b"\x12\x01\x02\x0d\x0d\0\0\0\x02\0\x81a\x02\x81b\x02\xff",
+        &Limits::default(),
+    );
+    assert_eq!(list.map(|list| list.encoding()), Ok("listpack"));
 }

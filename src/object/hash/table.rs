@@ -147,7 +147,7 @@ impl Table {
         self.fields.iter().map(pair)
     }
 
-    pub fn scan(&self, cursor: u64, count: usize, visit: &mut impl FnMut(Pair<'_>)) -> u64 {
+    pub fn scan<'a>(&'a self, cursor: u64, count: usize, visit: &mut impl FnMut(Pair<'a>)) -> u64 {
         self.fields.scan(cursor, count, |field| visit(pair(field)))
     }
 

@@ -135,10 +135,11 @@ impl List {
 
     /// Puts `value` beside the first element that equals `pivot`, on the side given; false when there is none.
     pub fn insert(&mut self, pivot: &[u8], side: Side, value: &[u8], limits: &Limits) -> bool {
-        let limit = self.prepare(&[value], limits);
         let Some(mut place) = self.find(&Wanted::new(pivot)) else {
             return false;
         };
+        // The place stays what it is: a packed list's node becomes the first one of a chain.
+        let limit = self.prepare(&[value], limits);
         if side == Side::Back {
             place.offset += self.node(place.node).map_or(0, |node| node.len_at(place.offset));
             place.index += 1;
@@ -201,16 +202,27 @@ impl List {
     }
 
     fn load(&mut self, node: Node) {
-        if node.len() > 0 {
-            let chain = self.make_chain();
-            chain.insert_node(chain.nodes().len(), node);
+        if node.len() == 0 {
+            return;
+        }
+        match self {
+            List::Packed(empty) if empty.len() == 0 && !node.is_plain() => *empty = node,
+            _ => {
+                let chain = self.make_chain();
+                chain.insert_node(chain.nodes().len(), node);
+            }
         }
     }
 
-    /// Ends loading: a list of one node that is small enough is a packed one.
+    /// Ends loading: only a list of one node that is small enough is a packed one.
     pub fn settle_loaded(&mut self, limits: &Limits) {
         let limit = NodeLimit::new(limits.list_max_listpack_size);
-        self.make_packed_if(|bytes, count| limit.holds(bytes, count));
+        match self {
+            List::Packed(node) if !limit.holds(node.listpack_bytes(), node.len()) => {
+                self.make_chain();
+            }
+            _ => self.make_packed_if(|bytes, count| limit.holds(bytes, count)),
+        }
     }
 
     /// Sees to it that these elements can be added, or one of them put in another's place: a packed list that they

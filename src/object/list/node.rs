@@ -61,7 +61,7 @@ pub struct Node {
 
 impl Node {
     /// A packed node without elements, and without a block.
-    pub fn new() -> Node {
+    pub(super) fn new() -> Node {
         Node {
             block: Box::default(),
             start: HEAD as u32,
@@ -70,7 +70,7 @@ impl Node {
     }
 
     /// A node whose only element is `value`, as it is.
-    pub fn plain(value: &[u8]) -> Node {
+    pub(super) fn plain(value: &[u8]) -> Node {
         Node {
             block: value.into(),
             start: 0,
@@ -79,7 +79,7 @@ impl Node {
     }
 
     /// A packed node of `count` elements that are in listpack form already.
-    pub fn packed(elements: &[u8], count: usize) -> Node {
+    pub(super) fn packed(elements: &[u8], count: usize) -> Node {
         let mut node = Node::new();
         node.count = count as u32;
         node.adopt(elements, size_class(HEAD + elements.len()), Side::Back);
@@ -97,7 +97,7 @@ impl Node {
     }
 
     /// Heap bytes, as the allocator rounds them.
-    pub fn heap_bytes(&self) -> usize {
+    pub(super) fn heap_bytes(&self) -> usize {
         if self.is_plain() {
             size_class(self.block.len())
         } else {
@@ -151,7 +151,7 @@ impl Node {
 
     /// The element at one end; none in an empty node.
     #[inline]
-    pub fn peek(&self, side: Side) -> Option<Item<'_>> {
+    pub(super) fn peek(&self, side: Side) -> Option<Item<'_>> {
         let bytes = self.bytes();
         if self.is_plain() {
             return Some(Item::Bytes(bytes));
@@ -171,7 +171,7 @@ impl Node {
 
     /// Adds an element at one end of a packed node.
     #[inline]
-    pub fn push(&mut self, side: Side, element: &Element<'_>) {
+    pub(super) fn push(&mut self, side: Side, element: &Element<'_>) {
         debug_assert!(!self.is_plain() && self.fits(element.len()));
         let len = element.len();
         self.make_room(side, len);
@@ -191,7 +191,7 @@ impl Node {
     }
 
     /// Takes `count` elements off one end of a packed node, which has as many.
-    pub fn shorten(&mut self, side: Side, count: usize) {
+    pub(super) fn shorten(&mut self, side: Side, count: usize) {
         debug_assert!(!self.is_plain() && count <= self.len());
         let bytes = self.bytes();
         match side {
@@ -209,7 +209,7 @@ impl Node {
     }
 
     /// Where element `index` starts within `bytes()`; their end when there is no such element.
-    pub fn offset_of(&self, index: usize) -> usize {
+    pub(super) fn offset_of(&self, index: usize) -> usize {
         if self.is_plain() {
             return index.min(1) * self.block.len();
         }
@@ -223,7 +223,7 @@ impl Node {
     }
 
     /// The element that starts at `offset` of `bytes()`.
-    pub fn get(&self, offset: usize) -> Item<'_> {
+    pub(super) fn get(&self, offset: usize) -> Item<'_> {
         if self.is_plain() {
             return Item::Bytes(&self.block);
         }
@@ -231,7 +231,7 @@ impl Node {
     }
 
     /// How many of `bytes()` the element at `offset` takes.
-    pub fn len_at(&self, offset: usize) -> usize {
+    pub(super) fn len_at(&self, offset: usize) -> usize {
         if self.is_plain() {
             return self.block.len();
         }
@@ -247,7 +247,7 @@ impl Node {
     }
 
     /// Puts an element before the one at `offset` of a packed node's `bytes()`, or at their end.
-    pub fn insert(&mut self, offset: usize, element: &Element<'_>) {
+    pub(super) fn insert(&mut self, offset: usize, element: &Element<'_>) {
         debug_assert!(!self.is_plain() && self.fits(element.len()));
         let at = self.open(offset, element.len());
         element.write(&mut self.block[at..at + element.len()]);
@@ -255,7 +255,7 @@ impl Node {
     }
 
     /// Puts `element` in the place of the one at `offset`.
-    pub fn replace(&mut self, offset: usize, element: &Element<'_>) {
+    pub(super) fn replace(&mut self, offset: usize, element: &Element<'_>) {
         let (old, new) = (self.len_at(offset), element.len());
         if new > old {
             self.open(offset, new - old);
@@ -268,7 +268,7 @@ impl Node {
     }
 
     /// Removes the elements at these ranges of `bytes()`, which are in ascending order, one element each.
-    pub fn remove(&mut self, elements: &[Range<usize>]) {
+    pub(super) fn remove(&mut self, elements: &[Range<usize>]) {
         match elements {
             [] => return,
             [one] => self.close(one.clone()),
@@ -300,7 +300,7 @@ impl Node {
     }
 
     /// Index and offset of the first element that equals `wanted`.
-    pub fn find(&self, wanted: &Wanted<'_>) -> Option<(usize, usize)> {
+    pub(super) fn find(&self, wanted: &Wanted<'_>) -> Option<(usize, usize)> {
         let mut offset = 0;
         for index in 0..self.len() {
             if self.is_at(offset, wanted) {
@@ -312,7 +312,7 @@ impl Node {
     }
 
     /// Where the elements are that equal `wanted`, at most so many from one side; in ascending order.
-    pub fn find_all(&self, wanted: &Wanted<'_>, side: Side, most: usize) -> Matches {
+    pub(super) fn find_all(&self, wanted: &Wanted<'_>, side: Side, most: usize) -> Matches {
         let mut found = Matches::new();
         let mut rest = 0..self.bytes().len();
         for _ in 0..self.len() {
@@ -338,14 +338,14 @@ impl Node {
     }
 
     /// Removes the elements of a packed node that equal `wanted`, at most so many from one side; returns how many.
-    pub fn remove_equal(&mut self, wanted: &Wanted<'_>, side: Side, most: usize) -> usize {
+    pub(super) fn remove_equal(&mut self, wanted: &Wanted<'_>, side: Side, most: usize) -> usize {
         let found = self.find_all(wanted, side, most);
         self.remove(&found);
         found.len()
     }
 
     /// Cuts the node before the element at `offset`, whose index is `index`; what follows is returned.
-    pub fn split_off(&mut self, offset: usize, index: usize) -> Node {
+    pub(super) fn split_off(&mut self, offset: usize, index: usize) -> Node {
         debug_assert!(!self.is_plain());
         let tail = Node::packed(&self.bytes()[offset..], self.len() - index);
         self.set_end(self.start() + offset);
@@ -355,7 +355,7 @@ impl Node {
     }
 
     /// Adds the elements of another packed node at the end.
-    pub fn append(&mut self, other: &Node) {
+    pub(super) fn append(&mut self, other: &Node) {
         debug_assert!(!self.is_plain() && !other.is_plain() && self.fits(other.bytes().len()));
         let (more, count) = (other.bytes(), other.count);
         self.make_room(Side::Back, more.len());

@@ -248,3 +248,22 @@ fn the_count_is_given_up_at_65535_and_comes_back_when_empty() {
     assert_eq!(list.remove(all, usize::MAX), None);
     assert_eq!(list, Listpack::new());
 }
+
+#[test]
+fn runs_of_elements_change_places_and_many_go_in_at_once() {
+    let texts = |list: &Listpack| list.iter().map(|item| item.to_vec()).collect::<Vec<_>>();
+    let mut list = Listpack::new();
+    list.append_many([&b"a"[..], b"longer", b"7", b"-70000"].into_iter());
+    let at = |list: &Listpack, index| list.at(index).expect("an element");
+    let (first, second, last) = (at(&list, 0), at(&list, 1), at(&list, 3));
+    list.exchange(first, second, Some(last));
+    assert_eq!(texts(&list), [&b"longer"[..], b"7", b"a", b"-70000"]);
+    let (first, second) = (at(&list, 0), at(&list, 2));
+    list.exchange(first, second, None);
+    assert_eq!(texts(&list), [&b"a"[..], b"-70000", b"longer", b"7"]);
+    list.insert_many(Some(at(&list, 2)), [&b"12"[..], b"x"].into_iter());
+    assert_eq!(texts(&list), [&b"a"[..], b"-70000", b"12", b"x", b"longer", b"7"]);
+    assert_eq!(list.len(), 6);
+    let read = Listpack::from_bytes(list.as_bytes().into()).expect("a sound list");
+    assert_eq!(texts(&read), texts(&list));
+}

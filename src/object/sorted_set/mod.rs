@@ -63,6 +63,15 @@ impl Cut<'_> {
     }
 }
 
+impl Side {
+    pub fn other(self) -> Side {
+        match self {
+            Side::Before => Side::Behind,
+            Side::Behind => Side::Before,
+        }
+    }
+}
+
 /// What became of a member.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Update {
@@ -77,9 +86,10 @@ pub enum Update {
 pub struct NotSorted;
 
 impl SortedSet {
-    /// A set of distinct members in any order.
-    pub fn from_pairs(mut pairs: Vec<(Box<[u8]>, f64)>, limits: Limits) -> SortedSet {
-        pairs.sort_unstable_by(|one, other| compare(one.1, &one.0, other.1, &other.0));
+    /// A set of distinct members in any order. What is not a number is left out.
+    pub fn from_pairs(mut pairs: Vec<(Box<[u8]>, f64)>, limits: &Limits) -> SortedSet {
+        pairs.retain(|(_, score)| !score.is_nan());
+        sort(&mut pairs);
         let longest = pairs.iter().map(|(member, _)| member.len()).max().unwrap_or(0);
         let fits = pairs.len() <= limits.zset_max_listpack_entries
             && longest <= limits.zset_max_listpack_value
@@ -88,16 +98,16 @@ impl SortedSet {
         SortedSet(if fits {
             Encoding::Packed(packed::from_sorted(pairs))
         } else {
-            Encoding::Table(Box::new(Table::from_sorted(pairs)))
+            Encoding::Table(Box::new(Table::from_sorted(pairs, limits.hash_seed)))
         })
     }
 
     /// The set that a packed list holds, if its members are distinct and in order.
-    pub fn from_listpack(list: Listpack, limits: Limits) -> Result<SortedSet, NotSorted> {
+    pub fn from_listpack(list: Listpack, limits: &Limits) -> Result<SortedSet, NotSorted> {
         let longest = packed::check(&list)?;
         let mut set = SortedSet(Encoding::Packed(list));
         if set.len() > limits.zset_max_listpack_entries || longest > limits.zset_max_listpack_value {
-            set.convert();
+            set.convert(limits.hash_seed);
         }
         Ok(set)
     }
@@ -161,13 +171,15 @@ impl SortedSet {
         }
     }
 
-    /// Lets `decide` say what score a member is to have, given the one that it has now; none leaves all as it is.
+    /// Lets `decide` say what score a member is to have, given the one that it has now; none leaves all as it is, and
+    /// so does what is not a number.
     pub fn update(
         &mut self,
         member: &[u8],
-        limits: Limits,
+        limits: &Limits,
         decide: impl FnOnce(Option<f64>) -> Option<f64>,
     ) -> Update {
+        let decide = |old| decide(old).filter(|score| !score.is_nan());
         let list = match &mut self.0 {
             Encoding::Table(table) => return table.update(member, decide),
             Encoding::Packed(list) => list,
@@ -183,24 +195,23 @@ impl SortedSet {
         if found.score == score {
             return Update::Kept;
         }
-        list.remove(found.at, 2);
-        packed::insert(list, member, score);
+        packed::rescore(list, found, member, score);
         Update::Moved
     }
 
     /// Gives a member a score.
-    pub fn set(&mut self, member: &[u8], score: f64, limits: Limits) -> Update {
+    pub fn set(&mut self, member: &[u8], score: f64, limits: &Limits) -> Update {
         self.update(member, limits, |_| Some(score))
     }
 
     /// Adds a member that a packed set does not have, if it still is packed then.
-    fn add(&mut self, member: &[u8], score: f64, limits: Limits) {
+    fn add(&mut self, member: &[u8], score: f64, limits: &Limits) {
         if let Encoding::Packed(list) = &self.0 {
             let room = list.len() / 2 < limits.zset_max_listpack_entries
                 && member.len() <= limits.zset_max_listpack_value
                 && list.bytes() + member.len() < packed::BYTES_MAX;
             if !room {
-                self.convert();
+                self.convert(limits.hash_seed);
             }
         }
         match &mut self.0 {
@@ -209,14 +220,14 @@ impl SortedSet {
         }
     }
 
-    fn convert(&mut self) {
+    fn convert(&mut self, hash_seed: u64) {
         if let Encoding::Packed(list) = &self.0 {
             let mut pairs = Vec::with_capacity(list.len() / 2);
             packed::visit(list, 0..usize::MAX, false, |member, score| {
                 pairs.push((Box::<[u8]>::from(member), score))
             });
             let pairs = pairs.iter().map(|(member, score)| (&member[..], *score));
-            self.0 = Encoding::Table(Box::new(Table::from_sorted(pairs)));
+            self.0 = Encoding::Table(Box::new(Table::from_sorted(pairs, hash_seed)));
         }
     }
 
@@ -239,6 +250,11 @@ impl SortedSet {
             Encoding::Table(table) => table.remove_ranks(ranks, taken),
         }
     }
+}
+
+/// Puts elements in order.
+pub fn sort(pairs: &mut [(Box<[u8]>, f64)]) {
+    pairs.sort_unstable_by(|one, other| compare(one.1, &one.0, other.1, &other.0));
 }
 
 /// The order of elements.

@@ -1,7 +1,7 @@
 //! The small encoding: a packed list of member, score, member, score … in the order of the elements.
 //!
 //! A score is written as Redis writes it there: an integer where it is one, else the shortest text that reads back as
-//! the same number.
+//! the same number. -0 is written as 0.
 
 use super::{Cut, NotSorted, compare};
 use crate::object::listpack::{self, Cursor, Item, Listpack};
@@ -26,15 +26,13 @@ impl Text {
         let mut bytes = [0; 32];
         let mut rest = &mut bytes[..];
         // proof: the longest text is that of -5e-324 and its like with 17 digits: 24 bytes. Writing cannot fail.
-        let _ =
-            if score.abs() < WHOLE_MOST && score.fract() == 0.0 && (score != 0.0 || score.is_sign_positive())
-            {
-                write!(rest, "{}", score as i64)
-            } else if score.abs() < 1e21 && score.abs() >= 1e-7 || score.is_infinite() || score == 0.0 {
-                write!(rest, "{score}")
-            } else {
-                write!(rest, "{score:e}")
-            };
+        let _ = if score.abs() < WHOLE_MOST && score.fract() == 0.0 {
+            rest.write_all(itoa::Buffer::new().format(score as i64).as_bytes())
+        } else if score.abs() < 1e21 && score.abs() >= 1e-7 || score.is_infinite() {
+            write!(rest, "{score}")
+        } else {
+            write!(rest, "{score:e}")
+        };
         let len = 32 - rest.len();
         Text { bytes, len }
     }
@@ -122,29 +120,43 @@ pub(super) fn visit(list: &Listpack, ranks: Range<usize>, reverse: bool, mut vis
 
 /// Adds an element whose member is absent.
 pub(super) fn insert(list: &mut Listpack, member: &[u8], score: f64) {
+    let at = list.first().and_then(|first| behind(list, first, member, score));
     let text = Text::new(score);
-    match behind(list, member, score) {
-        Some(at) => {
-            let at = list.insert_before(at, member);
-            list.insert_after(at, text.as_bytes());
+    list.insert_many(at, [member, text.as_bytes()].into_iter());
+}
+
+/// Gives an element that is there another score. It moves within the block: nothing is allocated unless the score's
+/// length changes.
+pub(super) fn rescore(list: &mut Listpack, found: Found, member: &[u8], score: f64) {
+    let Some(score_at) = list.next(found.at) else {
+        return;
+    };
+    list.replace(score_at, Text::new(score).as_bytes());
+    let next = list.next(score_at);
+    if score > found.score {
+        let to = next.and_then(|next| behind(list, next, member, score));
+        if let Some(next) = next.filter(|_| to != next) {
+            list.exchange(found.at, next, to);
         }
-        None => list.append_many([member, text.as_bytes()].into_iter()),
+    } else if let Some(to) = list.first().and_then(|first| behind(list, first, member, score)) {
+        // Where nothing before the element stands behind it, the next one does, or nothing.
+        if Some(to) != next {
+            list.exchange(to, found.at, next);
+        }
     }
 }
 
-/// The first element that stands behind a score and member.
-fn behind(list: &Listpack, member: &[u8], score: f64) -> Option<Cursor> {
-    let mut cursor = list.first();
-    while let Some(at) = cursor {
-        let score_at = list.next(at)?;
-        let other = self::score(list.get(score_at));
-        let is_behind = other > score || (other == score && list.get(at).with_bytes(|other| other > member));
-        if is_behind {
+/// The first element, from one on, that stands behind a score and member.
+fn behind(list: &Listpack, from: Cursor, member: &[u8], score: f64) -> Option<Cursor> {
+    let mut items = list.iter_from(from);
+    loop {
+        let at = items.cursor()?;
+        let item = items.next()?;
+        let other = self::score(items.next()?);
+        if other > score || (other == score && item.with_bytes(|other| other > member)) {
             return Some(at);
         }
-        cursor = list.next(score_at);
     }
-    None
 }
 
 pub(super) fn remove_ranks(list: &mut Listpack, ranks: Range<usize>, taken: impl FnMut(&[u8], f64)) {
@@ -201,7 +213,7 @@ mod tests {
     fn scores_are_written_short_and_read_back() {
         let cases = [
             (0.0, "0"),
-            (-0.0, "-0"),
+            (-0.0, "0"),
             (3.0, "3"),
             (-17.0, "-17"),
             (0.1, "0.1"),
@@ -217,7 +229,7 @@ mod tests {
         let mut rng = fastrand::Rng::with_seed(3);
         for _ in 0..100_000 {
             let score = f64::from_bits(rng.u64(..));
-            if !score.is_nan() {
+            if !score.is_nan() && score != 0.0 {
                 let text = Text::new(score);
                 let back = parse_f64(text.as_bytes()).map(f64::to_bits);
                 assert_eq!(back, Some(score.to_bits()));

@@ -160,20 +160,29 @@ impl Member for Handle {
 pub(super) struct Table {
     order: Ordered<Handle>,
     members: Dict<Scored>,
+    /// What the hashes of `members` are seeded with.
+    hash_seed: u64,
 }
 
 impl Table {
-    /// A table of elements that come in order.
-    pub fn from_sorted<'a>(pairs: impl Iterator<Item = (&'a [u8], f64)>) -> Table {
-        let mut members = Dict::new(fastrand::u64(..));
-        let slots = pairs.map(|(member, score)| {
-            let item = Scored::new(member, score);
-            let member = item.handle();
-            members.insert(item);
-            Slot { score, member }
+    /// A table of elements that come in order. Of a member that comes twice the first counts.
+    pub fn from_sorted<'a>(pairs: impl Iterator<Item = (&'a [u8], f64)>, hash_seed: u64) -> Table {
+        let mut members = Dict::new(hash_seed);
+        let slots = pairs.filter_map(|(member, score)| {
+            let mut handle = None;
+            members.add(member, || {
+                let item = Scored::new(member, score);
+                handle = Some(item.handle());
+                item
+            });
+            handle.map(|member| Slot { score, member })
         });
         let order = Ordered::from_sorted(slots);
-        Table { order, members }
+        Table {
+            order,
+            members,
+            hash_seed,
+        }
     }
 
     pub fn len(&self) -> usize {
@@ -262,6 +271,7 @@ impl Clone for Table {
     fn clone(&self) -> Table {
         let mut slots = Vec::with_capacity(self.len());
         self.order.visit(0..usize::MAX, false, |slot| slots.push(*slot));
-        Table::from_sorted(slots.iter().map(|slot| (slot.member.bytes(), slot.score)))
+        let pairs = slots.iter().map(|slot| (slot.member.bytes(), slot.score));
+        Table::from_sorted(pairs, self.hash_seed)
     }
 }

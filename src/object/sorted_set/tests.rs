@@ -21,7 +21,7 @@ const fn limits(entries: usize, value: usize) -> Limits {
         stream_node_max_bytes: 0,
         stream_node_max_entries: 0,
         hll_sparse_max_bytes: 0,
-        hash_seed: 0,
+        hash_seed: 7,
     }
 }
 
@@ -138,7 +138,7 @@ fn side(behind: bool) -> Side {
     if behind { Side::Behind } else { Side::Before }
 }
 
-fn run(set: &mut SortedSet, model: &mut Model, step: Step, limits: Limits) {
+fn run(set: &mut SortedSet, model: &mut Model, step: Step, limits: &Limits) {
     match step {
         Step::Set(member, score) => {
             let expected = match model.0.get(&member) {
@@ -202,7 +202,7 @@ proptest! {
         for limits in [SMALL, NEVER_PACKED, Limits::default()] {
             let (mut set, mut model) = (SortedSet::empty(), Model::default());
             for step in steps.clone() {
-                run(&mut set, &mut model, step, limits);
+                run(&mut set, &mut model, step, &limits);
             }
             assert_equal(&set, &model);
         }
@@ -215,9 +215,9 @@ proptest! {
         for limits in [SMALL, Limits::default()] {
             let (mut set, mut model) = (SortedSet::empty(), Model::default());
             for member in &members {
-                run(&mut set, &mut model, Step::Set(member.clone(), 1.0), limits);
+                run(&mut set, &mut model, Step::Set(member.clone(), 1.0), &limits);
             }
-            run(&mut set, &mut model, Step::CutMember(cut.clone(), behind), limits);
+            run(&mut set, &mut model, Step::CutMember(cut.clone(), behind), &limits);
         }
     }
 
@@ -229,10 +229,10 @@ proptest! {
         }
         for limits in [SMALL, NEVER_PACKED, Limits::default()] {
             let pairs: Vec<_> = model.0.iter().map(|(member, score)| (member.clone().into(), *score)).collect();
-            let set = SortedSet::from_pairs(pairs, limits);
+            let set = SortedSet::from_pairs(pairs, &limits);
             assert_equal(&set, &model);
             if let Some(list) = set.as_listpack() {
-                let read = SortedSet::from_listpack(list.clone(), NEVER_PACKED).expect("a sorted set");
+                let read = SortedSet::from_listpack(list.clone(), &NEVER_PACKED).expect("a sorted set");
                 assert_equal(&read, &model);
             }
         }
@@ -243,19 +243,19 @@ proptest! {
 fn the_encoding_changes_where_the_limits_say_and_never_back() {
     let mut set = SortedSet::empty();
     for i in 0..8 {
-        set.set(format!("m{i}").as_bytes(), 1.0, SMALL);
+        set.set(format!("m{i}").as_bytes(), 1.0, &SMALL);
     }
     assert_eq!(set.encoding(), "listpack");
-    set.set(b"m3", 7.0, SMALL);
+    set.set(b"m3", 7.0, &SMALL);
     assert_eq!(set.encoding(), "listpack");
-    set.set(b"m8", 1.0, SMALL);
+    set.set(b"m8", 1.0, &SMALL);
     assert_eq!(set.encoding(), "skiplist");
     set.remove_ranks(1..usize::MAX, |_, _| ());
     assert_eq!((set.encoding(), set.len()), ("skiplist", 1));
     let mut set = SortedSet::empty();
-    set.set(b"sixlng", 1.0, SMALL);
+    set.set(b"sixlng", 1.0, &SMALL);
     assert_eq!(set.encoding(), "listpack");
-    set.set(b"seven l", 1.0, SMALL);
+    set.set(b"seven l", 1.0, &SMALL);
     assert_eq!(set.encoding(), "skiplist");
 }
 
@@ -264,7 +264,7 @@ fn a_large_set_takes_few_bytes_beside_its_members() {
     let mut rng = fastrand::Rng::with_seed(5);
     let mut set = SortedSet::empty();
     for i in 0..50_000 {
-        set.set(format!("member:{i:09}").as_bytes(), rng.f64(), Limits::default());
+        set.set(format!("member:{i:09}").as_bytes(), rng.f64(), &Limits::default());
     }
     // A member of 16 bytes is a block of 32 with its score.
     let each = set.bytes() / set.len();
@@ -277,8 +277,18 @@ fn a_large_set_takes_few_bytes_beside_its_members() {
 fn members_of_any_length_are_kept() {
     for len in [0, 1, 254, 255, 256, 70_000] {
         let mut set = SortedSet::empty();
-        set.set(&vec![b'x'; len], 1.5, NEVER_PACKED);
+        set.set(&vec![b'x'; len], 1.5, &NEVER_PACKED);
         assert_eq!(listed(&set, 0..1, false), [(vec![b'x'; len], 1.5)]);
         assert_eq!(set.remove(&vec![b'x'; len]), Some(1.5));
     }
+}
+
+#[test]
+fn members_given_twice_and_scores_that_are_no_numbers_do_no_harm() {
+    let pairs = |scores: &[f64]| scores.iter().map(|score| (b"m"[..].into(), *score)).collect();
+    let mut set = SortedSet::from_pairs(pairs(&[1.0, 1.0, f64::NAN, 2.0]), &NEVER_PACKED);
+    assert_eq!(listed(&set, 0..9, false), [(b"m".to_vec(), 1.0)]);
+    assert_eq!(set.set(b"m", f64::NAN, &NEVER_PACKED), Update::Kept);
+    assert_eq!(set.set(b"new", f64::NAN, &NEVER_PACKED), Update::Kept);
+    assert_eq!((set.remove(b"m"), set.len()), (Some(1.0), 0));
 }
