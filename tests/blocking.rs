@@ -47,9 +47,12 @@ impl<'s> Stage<'s> {
 
     fn send(&mut self, name: &str, command: &str) {
         self.client(name);
-        let command = self.clients.iter().fold(command.to_string(), |text, (other, (_, id))| {
-            text.replace(&format!("{{{other}}}"), id)
-        });
+        let command = self
+            .clients
+            .iter()
+            .fold(command.to_string(), |text, (other, (_, id))| {
+                text.replace(&format!("{{{other}}}"), id)
+            });
         let words: Vec<&str> = command.split_whitespace().collect();
         let bytes = common::encode(&words);
         self.client(name).send_raw(&bytes).expect("send");
@@ -75,7 +78,9 @@ impl<'s> Stage<'s> {
     fn until_waiting(&mut self, name: &str) {
         let id = format!("id={} ", self.clients[name].1);
         let waits = |line: &str| line.starts_with(&id) && line.contains(" flags=b");
-        self.until(&format!("waited for {name} to wait"), |list| list.lines().any(waits));
+        self.until(&format!("waited for {name} to wait"), |list| {
+            list.lines().any(waits)
+        });
     }
 
     fn step(&mut self, line: &str) -> Option<String> {

@@ -7,7 +7,7 @@ use super::args::Args;
 use super::context::Context;
 use super::error::{Error, quoted};
 use super::spec::{Handler, flag};
-use super::table::{self, Command};
+use super::table::{self, Command, Finder};
 use crate::keyspace::evict::Room;
 use crate::keyspace::load::may_wait;
 use crate::keyspace::{Call, Effects};
@@ -39,6 +39,7 @@ pub struct Executor {
     /// The journal offset that must be durable before the replies written so far may leave; 0 for none.
     pub gate: u64,
     hashes: Vec<u64>,
+    finder: Finder,
 }
 
 /// Requests in a batch from which on prefetching pays.
@@ -53,6 +54,7 @@ impl Executor {
             clock: Instant::now(),
             gate: 0,
             hashes: Vec::new(),
+            finder: Finder::default(),
         }
     }
 
@@ -67,14 +69,15 @@ impl Executor {
         if batch.len() < PREFETCH_FROM {
             return;
         }
-        let keys = (0..batch.len()).filter_map(|i| table::first_key(&batch.request(i, input)));
+        let finder = &mut self.finder;
+        let keys = (0..batch.len()).filter_map(|i| table::first_key(&batch.request(i, input), finder));
         self.server.keyspace.prefetch(session.db, keys, &mut self.hashes);
     }
 
     /// Runs one request and appends its reply.
     pub fn execute(&mut self, args: &Args<'_>, session: &mut Session, reply: &mut Reply) -> After {
         let start = reply.len();
-        let spec = match resolve(args) {
+        let spec = match resolve(args, &mut self.finder) {
             Ok(spec) => spec,
             Err(_) if is_http(&args[0]) => return hang_up(reply, session),
             Err(error) => return self.reject(None, error, reply, session),
@@ -266,8 +269,9 @@ fn hang_up(reply: &mut Reply, session: &mut Session) -> After {
 }
 
 /// The row of a request: of the command, or of its subcommand.
-pub fn resolve(args: &Args<'_>) -> Result<&'static Command, Error> {
-    let Some(command) = table::find(&args[0]) else {
+#[inline]
+pub fn resolve(args: &Args<'_>, finder: &mut Finder) -> Result<&'static Command, Error> {
+    let Some(command) = finder.find(&args[0]) else {
         return Err(unknown(args));
     };
     if command.subcommands.is_empty() || args.len() < 2 {

@@ -6,7 +6,7 @@
 use super::args::Args;
 use super::execute::resolve;
 use super::spec::{Handler, flag};
-use super::table;
+use super::table::{self, Finder};
 use crate::journal::Record;
 use crate::journal::record::RecordHeader;
 use crate::keyspace::range::DBS;
@@ -21,6 +21,7 @@ const EFFECTS_AT_ONCE: usize = 64;
 pub struct Replayer {
     batches: Vec<Batch>,
     hashes: Vec<u64>,
+    finder: Finder,
     limits: Limits,
     effects: Effects,
     reply: Reply,
@@ -38,6 +39,7 @@ impl Replayer {
         Replayer {
             batches: Vec::new(),
             hashes: Vec::new(),
+            finder: Finder::default(),
             limits,
             effects: Effects::default(),
             reply: Reply::new(Protocol::Resp2),
@@ -57,7 +59,9 @@ impl Replayer {
             .iter()
             .zip(&batches)
             .filter(|(_, batch)| !batch.is_empty());
-        let keys = requests.filter_map(|((_, payload), batch)| table::first_key(&batch.request(0, payload)));
+        let finder = &mut self.finder;
+        let keys =
+            requests.filter_map(|((_, payload), batch)| table::first_key(&batch.request(0, payload), finder));
         keyspace.prefetch(0, keys, &mut self.hashes);
         for (((header, payload), batch), taken) in records.iter().zip(&mut batches).zip(taken) {
             let (mut db, mut at) = (0, taken);
@@ -135,7 +139,7 @@ impl Replayer {
         db: u8,
         args: &Args<'_>,
     ) -> Result<(), String> {
-        let spec = resolve(args)
+        let spec = resolve(args, &mut self.finder)
             .ok()
             .filter(|spec| spec.has(flag::WRITE) && spec.accepts(args.len()));
         let Some((spec, Handler::Data(handler))) = spec.map(|spec| (spec, spec.handler)) else {

@@ -301,7 +301,9 @@ fn elements(plan: &Plan<'_>, tx: &mut Tx<'_>) -> Result<Elements, Error> {
             true
         }
         Some(Object::SortedSet(sorted)) => {
-            sorted.visit(0..sorted.len(), backwards, |member, _| items.push(member.to_vec()));
+            sorted.visit(0..sorted.len(), backwards, |member, _| {
+                items.push(member.to_vec())
+            });
             false
         }
         _ => return Err(Error::WrongType),

@@ -504,7 +504,7 @@ fn ltrim(args: &Args<'_>, tx: &mut Tx<'_>, reply: &mut Reply) -> Outcome {
 
 #[cfg(test)]
 mod tests {
-    use crate::command::*;
+    use super::*;
 
     #[test]
     fn positions_and_intervals_are_those_of_lists() {

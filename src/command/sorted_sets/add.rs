@@ -106,7 +106,7 @@ fn add(args: &Args<'_>, increment: bool, tx: &mut Tx<'_>, reply: &mut Reply) -> 
     let mut words = args.options(2);
     let rules = Rules::parse(&mut words, increment);
     let pairs = args.rest(args.len() - words.left());
-    if pairs.is_empty() || pairs.len() % 2 != 0 {
+    if pairs.is_empty() || !pairs.len().is_multiple_of(2) {
         return Err(Error::Syntax);
     }
     rules.check(pairs.len() / 2)?;

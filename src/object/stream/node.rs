@@ -93,7 +93,9 @@ impl Node {
             Item::Int(delta.seq as i64),
         ]);
         if same {
-            pairs.chunks_exact(2).for_each(|pair| items.push(Item::of(pair[1])));
+            pairs
+                .chunks_exact(2)
+                .for_each(|pair| items.push(Item::of(pair[1])));
         } else {
             items.push(Item::Int(count));
             pairs.iter().for_each(|text| items.push(Item::of(text)));
@@ -309,7 +311,12 @@ impl<'a> Walk<'a> {
             left,
         };
         items.pass(elements + 1);
-        let entry = Entry { id, fields, at, flags };
+        let entry = Entry {
+            id,
+            fields,
+            at,
+            flags,
+        };
         (entry, items.cursor())
     }
 
@@ -322,7 +329,11 @@ impl<'a> Walk<'a> {
                 break;
             }
             let count = self.field_count(flags, &mut items);
-            let elements = if flags & SAME_FIELDS != 0 { count } else { 2 * count };
+            let elements = if flags & SAME_FIELDS != 0 {
+                count
+            } else {
+                2 * count
+            };
             items.pass(elements + 1);
             self.at = items.cursor();
         }
