@@ -90,8 +90,12 @@ const EXPIRY: usize = size_of::<i64>();
 const OBJECT: usize = size_of::<Object>();
 /// So that the object, behind a header of 16 bytes and an expiry of 8 or none, is aligned.
 const ALIGN: usize = 8;
-const _: () =
-    assert!(OBJECT <= 32 && align_of::<Object>() <= ALIGN && HEADER % ALIGN == 0 && EXPIRY % ALIGN == 0);
+const _: () = assert!(
+    OBJECT <= 32
+        && align_of::<Object>() <= ALIGN
+        && HEADER.is_multiple_of(ALIGN)
+        && EXPIRY.is_multiple_of(ALIGN)
+);
 /// The longest key or value an entry can hold.
 pub const MAX_LEN: usize = u32::MAX as usize;
 

@@ -96,7 +96,7 @@ impl Chain {
             len: 0,
             heap: 0,
         };
-        if node.len() > 0 {
+        if !node.is_empty() {
             chain.insert_node(0, node);
         }
         chain
@@ -318,7 +318,10 @@ impl Chain {
             }
         }
         let nodes = self.nodes.len();
-        self.remove(place.node, &[place.offset..place.offset + old]);
+        self.remove(
+            place.node,
+            std::slice::from_ref(&(place.offset..place.offset + old)),
+        );
         // The element was its node's only one: its neighbours are neighbours of the place now.
         let index = if self.nodes.len() < nodes { 0 } else { place.index };
         self.insert(Place { index, ..place }, value, limit);
@@ -346,7 +349,7 @@ impl Chain {
             }
         }
         if emptied {
-            self.nodes.retain(|node| node.len() > 0);
+            self.nodes.retain(|node| !node.is_empty());
             self.give_back();
         }
         removed

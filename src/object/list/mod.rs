@@ -202,11 +202,11 @@ impl List {
     }
 
     fn load(&mut self, node: Node) {
-        if node.len() == 0 {
+        if node.is_empty() {
             return;
         }
         match self {
-            List::Packed(empty) if empty.len() == 0 && !node.is_plain() => *empty = node,
+            List::Packed(empty) if empty.is_empty() && !node.is_plain() => *empty = node,
             _ => {
                 let chain = self.make_chain();
                 chain.insert_node(chain.nodes().len(), node);

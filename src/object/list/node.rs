@@ -96,6 +96,10 @@ impl Node {
         if self.is_plain() { 1 } else { self.count as usize }
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// Heap bytes, as the allocator rounds them.
     pub(super) fn heap_bytes(&self) -> usize {
         if self.is_plain() {
