@@ -22,6 +22,7 @@
 pub mod check;
 pub mod command;
 pub mod config;
+pub mod import;
 pub mod journal;
 pub mod keyspace;
 pub mod net;

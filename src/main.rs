@@ -21,6 +21,7 @@ fn main() -> ExitCode {
     match Command::parse(&args) {
         Ok(Command::Serve(startup)) => serve(*startup),
         Ok(Command::Check { dir, repair }) => terrace::check::run(&dir, repair),
+        Ok(Command::Import { file, startup }) => terrace::import::run(&file, *startup),
         Ok(Command::Version(text) | Command::Help(text)) => {
             println!("{text}");
             ExitCode::SUCCESS

@@ -1,19 +1,26 @@
 //! The server: what all connections share, put together from the layers, and its background work.
 
+use crate::command::blocked::Blocked;
 use crate::command::replay::Replayer;
 use crate::command::table::Command;
 use crate::command::{Args, Error};
 use crate::config::{Config, DEFAULT_RANGE, Tier};
+use crate::import;
 use crate::journal::{self, ReadSummary};
+use crate::keyspace::import::{ImportError, Imported, Report};
 use crate::keyspace::range::{Inherited, RangeMap};
+use crate::keyspace::snapshot::{self, Saved};
 use crate::keyspace::{Effects, Keyspace, Settings};
 use crate::net::clients::Clients;
 use crate::net::session::Session;
+use crate::object;
+use crate::object::codec::{self, Form};
 use crate::observe::errors::ErrorStats;
 use crate::observe::latency::Latency;
 use crate::observe::logger;
 use crate::observe::monitor::Monitors;
 use crate::observe::slowlog::SlowLog;
+use crate::store::StoreError;
 use crate::store::block::BlockStore;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
@@ -30,6 +37,10 @@ use tokio::sync::watch;
 /// The Redis version whose behaviour clients are told to expect.
 pub const REDIS_VERSION: &str = "7.2.4";
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// How long the cron deletes expired keys before it sleeps for a millisecond: shorter than what a scheduler gives one of
+/// two threads that want the same core, so that a connection on it waits no longer for this than for anything else.
+const EXPIRE_BUDGET: Duration = Duration::from_millis(2);
 
 /// Unix milliseconds.
 pub fn unix_ms() -> i64 {
@@ -143,6 +154,8 @@ pub struct Server {
     pub latency: Mutex<Latency>,
     pub monitors: Monitors,
     pub pause: Pause,
+    /// Clients that wait for keys.
+    pub blocked: Blocked,
     pub active_expire: AtomicBool,
     pub started: Instant,
     pub started_ms: i64,
@@ -165,7 +178,28 @@ fn settings(config: &Config) -> Settings {
         journal_flush_size: config.journal_flush_size,
         flush_dirty_size: config.flush_dirty_size,
         max_value_len: config.proto_max_bulk_len,
+        objects: object_limits(config),
         inherited: inherited(config),
+    }
+}
+
+/// Directives hold numbers of any size; what does not fit the machine's is no limit.
+fn object_limits(config: &Config) -> object::Limits {
+    let bytes = |limit: u64| usize::try_from(limit).unwrap_or(usize::MAX);
+    object::Limits {
+        hash_max_listpack_entries: config.hash_max_listpack_entries,
+        hash_max_listpack_value: bytes(config.hash_max_listpack_value),
+        set_max_intset_entries: config.set_max_intset_entries,
+        set_max_listpack_entries: config.set_max_listpack_entries,
+        set_max_listpack_value: bytes(config.set_max_listpack_value),
+        zset_max_listpack_entries: config.zset_max_listpack_entries,
+        zset_max_listpack_value: bytes(config.zset_max_listpack_value),
+        list_max_listpack_size: config.list_max_listpack_size.into(),
+        list_compress_depth: config.list_compress_depth as usize,
+        stream_node_max_bytes: bytes(config.stream_node_max_bytes),
+        stream_node_max_entries: bytes(config.stream_node_max_entries),
+        hll_sparse_max_bytes: bytes(config.hll_sparse_max_bytes),
+        ..object::Limits::default()
     }
 }
 
@@ -197,6 +231,8 @@ impl Server {
     pub fn open(config: Config, config_file: Option<PathBuf>) -> Result<Arc<Server>, StartError> {
         let started = Instant::now();
         let lock = lock_folder(&config.dir)?;
+        snapshot::remove_left_over(&config.dir).map_err(StartError::new)?;
+        let first = import::prepare(&config.dir, &config.dbfilename).map_err(StartError::new)?;
         let store = BlockStore::open(&config.dir.join("store"), config.store_block_cache as usize)
             .map_err(StartError::new)?;
         let meta = store.meta().map_err(StartError::new)?;
@@ -239,6 +275,7 @@ impl Server {
             latency: Mutex::default(),
             monitors: Monitors::default(),
             pause: Pause::default(),
+            blocked: Blocked::default(),
             active_expire: AtomicBool::new(true),
             started,
             started_ms: unix_ms(),
@@ -254,6 +291,9 @@ impl Server {
         });
         server.apply_config();
         server.start_threads()?;
+        if let Some(file) = first {
+            import::at_start(&server, &file).map_err(StartError::new)?;
+        }
         let startup = crate::observe::memory::allocated();
         server.totals.startup_memory.store(startup, Relaxed);
         server.totals.peak_memory.store(startup, Relaxed);
@@ -329,7 +369,7 @@ impl Server {
     /// Ten times a second: expiry, idle clients, figures.
     fn cron(&self) {
         let mut effects = Effects::default();
-        let (mut cold_position, mut last) = (Vec::new(), Instant::now());
+        let mut last = Instant::now();
         let mut rates = Rates::default();
         let shutdown = self.shutdown.subscribe();
         while !*shutdown.borrow() {
@@ -338,13 +378,10 @@ impl Server {
             if self.active_expire.load(Relaxed) && !self.pause.holds(true, now_ms) {
                 busy = self
                     .keyspace
-                    .expire_resident(now_ms, Duration::from_millis(25), &mut effects)
+                    .expire_resident(now_ms, EXPIRE_BUDGET, &mut effects)
                     .1;
-                match self
-                    .keyspace
-                    .expire_cold(now_ms, 256, &mut cold_position, &mut effects)
-                {
-                    Ok(count) => busy |= count > 0,
+                match self.keyspace.expire_cold(now_ms, 256, &mut effects) {
+                    Ok((_, more)) => busy |= more,
                     Err(error) => log::warn!("expired keys could not be read: {error}"),
                 }
             }
@@ -360,6 +397,29 @@ impl Server {
         }
     }
 
+    /// Brings the store up to date, and writes every key into the RDB file of the configuration. None when that is
+    /// under way already.
+    pub fn save(&self) -> Option<Result<Saved, StoreError>> {
+        if let Err(error) = self.keyspace.flush.run_and_wait() {
+            return Some(Err(error));
+        }
+        let config = self.config.load();
+        let form = Form {
+            version: codec::VERSION_DEFAULT,
+            compress: config.rdbcompression,
+        };
+        self.keyspace
+            .save(&config.dir, &config.dbfilename, form, REDIS_VERSION)
+    }
+
+    /// Takes in the keys of an RDB file; `report` hears how far it is.
+    pub fn import(&self, path: &Path, report: Report<'_>) -> Result<Imported, ImportError> {
+        let databases = self.config.load().databases.into();
+        let imported = self.keyspace.import(path, databases, unix_ms(), report)?;
+        self.keyspace.flush.run_and_wait().map_err(ImportError::Store)?;
+        Ok(imported)
+    }
+
     /// Asks the server to end.
     pub fn stop(&self) {
         self.shutdown.send_replace(true);
@@ -367,6 +427,7 @@ impl Server {
 
     /// The end: no connection is served any more. Flushes, syncs, and leaves a state that starts at once.
     pub fn close(&self) -> Result<(), Error> {
+        self.keyspace.snapshots.stop();
         let closed = self.keyspace.close();
         for thread in self.threads.lock().drain(..) {
             let _ = thread.join();

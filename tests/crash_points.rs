@@ -42,7 +42,7 @@ const POINTS: &[&str] = &[
     "roll-before-create",
     "wipe-before-ingest",
     "wipe-after-ingest",
-    "segment-before-header",
+    "segment-before-rename",
     "trim-before-remove",
 ];
 const RECOVERY_POINT: &str = "recover-before-open";

@@ -136,6 +136,18 @@ const NOT_COMPARED: &[(&str, &str)] = &[
     ),
     ("client|setinfo", "newer than the oracle; in tests/operator.rs"),
     ("client|no-touch", "newer than the oracle; in tests/operator.rs"),
+    ("hexpire", "newer than the oracle; in tests/hash_expiry.rs"),
+    ("hpexpire", "newer than the oracle; in tests/hash_expiry.rs"),
+    ("hexpireat", "newer than the oracle; in tests/hash_expiry.rs"),
+    ("hpexpireat", "newer than the oracle; in tests/hash_expiry.rs"),
+    ("httl", "newer than the oracle; in tests/hash_expiry.rs"),
+    ("hpttl", "newer than the oracle; in tests/hash_expiry.rs"),
+    ("hexpiretime", "newer than the oracle; in tests/hash_expiry.rs"),
+    ("hpexpiretime", "newer than the oracle; in tests/hash_expiry.rs"),
+    ("hpersist", "newer than the oracle; in tests/hash_expiry.rs"),
+    ("hgetdel", "newer than the oracle; in tests/hash_expiry.rs"),
+    ("hgetex", "newer than the oracle; in tests/hash_expiry.rs"),
+    ("hsetex", "newer than the oracle; in tests/hash_expiry.rs"),
 ];
 
 /// A container in the list above stands for its subcommands too.

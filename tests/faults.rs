@@ -111,6 +111,123 @@ fn a_full_disk_refuses_writes_serves_reads_loses_nothing_and_recovers() {
     );
 }
 
+/// A server whose syncs fail as `failures` says (see the crate `fail`): with `everysec`, and a range `safe:` in which
+/// replies wait for the disk.
+fn with_failing_syncs(failures: &str) -> Server {
+    let mut server = Server::terrace(&[
+        "--appendfsync",
+        "everysec",
+        "--range",
+        "safe",
+        "safe:*",
+        "durable",
+        "appendfsync",
+        "always",
+    ]);
+    server.terminate();
+    server.set_env(&[("FAILPOINTS", &format!("journal-sync={failures}"))]);
+    server.restart();
+    server.set_env(&[]);
+    server
+}
+
+/// Writes until one is refused; the keys of those that were not.
+fn write_until_refused(conn: &mut Conn) -> Vec<String> {
+    let mut taken = Vec::new();
+    let began = Instant::now();
+    loop {
+        let key = format!("taken:{}", taken.len());
+        let reply = conn.words(&format!("SET {key} value"));
+        if reply != b"+OK\r\n" {
+            assert!(reply.starts_with(b"-MISCONF "), "{}", common::show(&reply));
+            return taken;
+        }
+        taken.push(key);
+        assert!(began.elapsed() < Duration::from_secs(20), "no sync failed");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+fn assert_keys(conn: &mut Conn, keys: &[String]) {
+    for key in keys {
+        assert_eq!(conn.words(&format!("EXISTS {key}")), b":1\r\n", "{key}");
+    }
+}
+
+/// The system says that a sync failed once, drops the pages that it could not write, and says that all is well when it
+/// is asked again. Here the test drops them: what stood behind the last good sync is zeros on disk.
+#[test]
+fn after_a_failed_sync_nothing_rests_on_what_was_written_before_it() {
+    let server = &mut with_failing_syncs("1*off->12*return->off");
+    let (mut conn, mut waiting) = (server.connect(), server.connect());
+    assert_eq!(conn.words("SET safe:1 value"), b"+OK\r\n");
+    let segment = newest_segment(&server.data_dir());
+    let synced = fs::metadata(&segment).expect("the segment").len() as usize;
+    assert_eq!(conn.words("SET first value"), b"+OK\r\n");
+    waiting
+        .send_raw(&encode(&["SET", "safe:2", "value"]))
+        .expect("sent");
+    let mut taken = write_until_refused(&mut conn);
+    assert!(conn.words("DEL first").starts_with(b"-MISCONF "));
+    assert_eq!(conn.words("GET first"), b"$5\r\nvalue\r\n");
+    assert_eq!(conn.words("GET safe:1"), b"$5\r\nvalue\r\n");
+    let mut bytes = fs::read(&segment).expect("the segment");
+    assert!(bytes.len() > synced);
+    bytes[synced..].fill(0);
+    fs::write(&segment, bytes).expect("the pages are dropped");
+    waiting.set_read_timeout(Duration::from_millis(500));
+    assert!(waiting.read_frame().is_err(), "a sync that failed lets nobody go");
+    let began = Instant::now();
+    while conn.words("SET after value") != b"+OK\r\n" {
+        assert!(
+            began.elapsed() < Duration::from_secs(20),
+            "writes are still refused"
+        );
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    waiting.set_read_timeout(Duration::from_secs(20));
+    assert_eq!(waiting.read_frame().expect("a reply"), b"+OK\r\n");
+    assert_eq!(conn.words("SET safe:3 value"), b"+OK\r\n");
+    server.kill();
+    taken.extend(["safe:1", "first", "safe:2", "after", "safe:3"].map(String::from));
+    for _ in 0..2 {
+        server.restart();
+        assert_keys(&mut server.connect(), &taken);
+        assert_eq!(server.connect().integer("DBSIZE"), taken.len() as i64);
+        server.kill();
+    }
+    let dir = server.data_dir();
+    let check = run(&["check", dir.to_str().expect("a plain path")]);
+    assert!(check.status.success(), "{}", text(&check));
+}
+
+#[test]
+fn a_server_killed_while_no_sync_succeeds_loses_nothing_that_it_acknowledged() {
+    let server = &mut with_failing_syncs("return");
+    let mut conn = server.connect();
+    let taken = write_until_refused(&mut conn);
+    assert!(!taken.is_empty());
+    std::thread::sleep(Duration::from_millis(500));
+    assert!(conn.words("SET more value").starts_with(b"-MISCONF "));
+    assert_keys(&mut conn, &taken);
+    server.kill();
+    server.restart();
+    assert_keys(&mut server.connect(), &taken);
+    assert_eq!(server.connect().words("SET more value"), b"+OK\r\n");
+}
+
+#[test]
+fn a_server_whose_disk_refuses_ends_when_it_is_told_to() {
+    let server = &mut with_failing_syncs("return");
+    write_until_refused(&mut server.connect());
+    let began = Instant::now();
+    assert!(
+        !server.terminate().success(),
+        "it could not keep its promise and says so"
+    );
+    assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
+}
+
 fn newest_segment(dir: &Path) -> PathBuf {
     let items = fs::read_dir(dir.join("journal")).expect("a journal");
     items

@@ -64,6 +64,7 @@ fn settings(maxmemory: u64, eviction: EvictionPolicy) -> Settings {
         journal_flush_size: NEVER,
         flush_dirty_size: NEVER,
         max_value_len: 1 << 20,
+        objects: terrace::object::Limits::default(),
         inherited: Inherited {
             fsync: FsyncPolicy::EverySec,
             eviction,
@@ -111,7 +112,8 @@ impl Open {
         let Handler::Data(handler) = row.handler else {
             panic!("not a data command")
         };
-        let keys: Vec<&[u8]> = row.key_positions(words.len()).map(|at| words[at]).collect();
+        let places = row.key_positions(&args);
+        let keys: Vec<&[u8]> = places.iter().map(|at| words[*at]).collect();
         let call = Call {
             db,
             now_ms,
@@ -220,7 +222,7 @@ impl Model {
             b"SET" => {
                 let at = match &words[3..] {
                     [] => default,
-                    [b"KEEPTTL"] => old.as_ref().and_then(|(_, at)| *at).or(default),
+                    [b"KEEPTTL"] => old.as_ref().map_or(default, |(_, at)| *at),
                     [b"PX", ms] => Some(now + number(ms)?),
                     [b"PXAT", at] => number(at),
                     [b"NX"] if old.is_some() => return bulk(None),
@@ -439,7 +441,6 @@ struct World {
     /// Another way to cut the same tiers.
     others: Vec<RangeSpec>,
     ttl: bool,
-    cold_after: Vec<u8>,
     /// The model after each command, by the journal's end.
     history: Vec<(u64, Model)>,
     /// Physical databases flushed since rows were last written.
@@ -468,7 +469,6 @@ impl World {
             ttl: lines.iter().any(|line| line.contains("default-ttl")),
             specs,
             others,
-            cold_after: Vec::new(),
             history: vec![(end, Model::default())],
             wiped: BTreeSet::new(),
             replayed: false,
@@ -528,7 +528,7 @@ impl World {
         let keyspace = &self.open.keyspace;
         keyspace.expire_resident(self.now, Duration::from_secs(1), &mut self.open.effects);
         keyspace
-            .expire_cold(self.now, 3, &mut self.cold_after, &mut self.open.effects)
+            .expire_cold(self.now, 3, &mut self.open.effects)
             .expect("reads the index");
     }
 
@@ -557,7 +557,6 @@ impl World {
         let open = &self.open;
         self.model
             .retain(|key| open.keyspace.ranges().find(key).is_durable());
-        self.cold_after.clear();
         self.history = vec![(end, self.model.clone())];
         end
     }
@@ -590,7 +589,7 @@ impl World {
                 .keyspace
                 .journal()
                 .expect("open")
-                .wait_synced_blocking(end)
+                .wait_synced_blocking(end, || true)
         );
         // A compaction may remove files between the listing and the copying; then the copy is made again.
         for _ in 0..50 {
@@ -668,9 +667,8 @@ impl World {
             databases: old.databases.clone(),
             ..meta
         };
-        for db in &self.wiped {
-            wipe(&store, *db, &meta).expect("wipes");
-        }
+        let wiped: Vec<u8> = self.wiped.iter().copied().collect();
+        wipe(&store, &wiped, &meta).expect("wipes");
         let mut rng = fastrand::Rng::with_seed(seed);
         let (was, is) = (all_rows(&store), all_rows(&newer));
         let mut batch = Batch::default();
@@ -681,8 +679,12 @@ impl World {
             .collect();
         let share = rng.f64();
         let mut result = was.clone();
+        // A key's rows, its own and those of the expiry index, are always in one file.
+        let mut taken = BTreeMap::new();
         for key in changed {
-            if rng.f64() > share {
+            let of_index = || rows::split_expiry_key(key).map(|(_, db, key)| (db, key));
+            let place = rows::split_object_key(key).or_else(of_index);
+            if !*taken.entry(place).or_insert_with(|| rng.f64() <= share) {
                 continue;
             }
             batch.push(
@@ -729,13 +731,15 @@ impl World {
 
     // -- checks --
 
-    /// The counts in the mark row are those of the rows beside it.
+    /// The counts in the mark row are those of the rows beside it, and the expiry index is that of these rows.
     fn check_rows(&self) {
         let store = self.open.keyspace.store();
         let Some(meta) = store.meta().expect("mark") else {
             return;
         };
-        assert_eq!(meta.ranges, self.count(&meta, &all_rows(store)), "counts of rows");
+        let rows = all_rows(store);
+        assert_eq!(meta.ranges, self.count(&meta, &rows), "counts of rows");
+        check_index(&rows);
     }
 
     /// What can be seen without making anything resident.
@@ -760,7 +764,7 @@ impl World {
             }
             let all = self.model.dbs[db as usize]
                 .iter()
-                .map(|(key, (value, _))| (key.clone(), value.clone()));
+                .map(|(key, (value, _))| (key.clone(), Some(value.clone())));
             assert_eq!(pairs, all.collect::<Vec<_>>(), "RANGE SCAN of {db}");
         }
     }
@@ -771,9 +775,9 @@ impl World {
         let mut effects = Effects::default();
         let keyspace = &self.open.keyspace;
         while keyspace
-            .expire_cold(self.now, 1 << 20, &mut Vec::new(), &mut effects)
+            .expire_cold(self.now, 64, &mut effects)
             .expect("reads the index")
-            > 0
+            .1
         {}
         keyspace.expire_resident(self.now, Duration::from_secs(9), &mut effects);
         for db in 0..USED_DBS {
@@ -848,11 +852,7 @@ impl World {
                 range.spec.name
             );
         }
-        let left = all_rows(self.open.keyspace.store());
-        assert!(
-            !left.keys().any(|key| rows::split_object_key(key).is_some()),
-            "rows are left"
-        );
+        assert_eq!(all_rows(self.open.keyspace.store()).len(), 0, "rows are left");
     }
 }
 
@@ -862,6 +862,20 @@ fn every_key() -> Vec<Vec<u8>> {
         .iter()
         .flat_map(|prefix| ["", "a", "b"].map(|rest| [prefix, rest].concat().into_bytes()));
     keys.collect()
+}
+
+/// The expiry index has a row for every object row with an expiry, and no other.
+fn check_index(rows: &BTreeMap<Vec<u8>, Vec<u8>>) {
+    let (mut objects, mut index) = (BTreeSet::new(), BTreeSet::new());
+    for (row_key, value) in rows {
+        if let Some((db, key)) = rows::split_object_key(row_key) {
+            let expiry = Row::decode(value).expect("row").expiry;
+            objects.extend(expiry.map(|at| (at, db, key)));
+        } else {
+            index.extend(rows::split_expiry_key(row_key));
+        }
+    }
+    assert_eq!(index, objects, "rows of the expiry index, and expiries of rows");
 }
 
 /// Rows of objects and of the expiry index.
@@ -1186,7 +1200,7 @@ proptest! {
                 let payload = vec![(thread * 61 + i) as u8; *len];
                 let end = journal.append(&payload);
                 if i % 50 == 49 {
-                    assert!(journal.wait_synced_blocking(end) && journal.synced() >= end);
+                    assert!(journal.wait_synced_blocking(end, || true) && journal.synced() >= end);
                 }
                 (end - *len as u64, payload)
             };
@@ -1211,7 +1225,7 @@ fn small_journal() -> Vec<(String, Vec<u8>)> {
     let journal = Journal::open(dir.path(), 0, journal_options(150)).expect("opens");
     for i in 0..9u8 {
         let end = journal.append(&vec![b'a' + i; 16 + 7 * usize::from(i)]);
-        assert!(journal.wait_synced_blocking(end));
+        assert!(journal.wait_synced_blocking(end, || true));
     }
     assert!(journal.close());
     let mut segments = journal::list(dir.path()).expect("list");
@@ -1450,6 +1464,118 @@ fn memory_pressure_never_takes_a_durable_key() {
 }
 
 // ---- A million keys in one second ---------------------------------------------------------------------------------
+
+#[test]
+fn the_stores_expiry_index_holds_live_expiries_and_nothing_else() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let specs = [spec("default * durable")];
+    let settings = settings(0, EvictionPolicy::NoEviction);
+    let (mut open, _) = Open::at(dir.path(), &specs, &settings, START_MS);
+    let mut now = START_MS;
+    let index_rows = |open: &Open| {
+        let rows = all_rows(open.keyspace.store());
+        check_index(&rows);
+        rows.keys()
+            .filter(|key| rows::split_expiry_key(key).is_some())
+            .count()
+    };
+    let at = |ms: i64| ms.to_string().into_bytes();
+    for i in 0..100 {
+        let key = format!("key:{i}");
+        open.run(
+            0,
+            now,
+            &[b"SET", key.as_bytes(), b"value", b"PXAT", &at(now + 60_000)],
+        )
+        .expect("SET");
+    }
+    open.flush();
+    assert_eq!(index_rows(&open), 100);
+    // Changed again and again, in memory and cold, earlier and later, several times between two flushes.
+    for round in 1..=100 {
+        for change in 0..3 {
+            let until = at(now + 60_000 + (round * 37 + change * 11) % 1_000);
+            open.run(0, now, &[b"PEXPIREAT", b"key:0", &until])
+                .expect("PEXPIREAT");
+        }
+        open.run(
+            0,
+            now,
+            &[b"SET", b"key:1", b"again", b"PXAT", &at(now + 90_000 - round)],
+        )
+        .expect("SET");
+        open.flush();
+        assert_eq!(index_rows(&open), 100);
+        if round % 2 == 0 {
+            open.keyspace.drop_all_clean();
+        }
+    }
+    // There and back again: the row that is there is the right one.
+    open.run(0, now, &[b"PERSIST", b"key:2"]).expect("PERSIST");
+    open.run(0, now, &[b"PEXPIREAT", b"key:2", &at(now + 60_000)])
+        .expect("PEXPIREAT");
+    open.flush();
+    assert_eq!(index_rows(&open), 100);
+    open.run(0, now, &[b"SET", b"key:2", b"for ever"]).expect("SET");
+    open.run(0, now, &[b"PERSIST", b"key:3"]).expect("PERSIST");
+    open.run(0, now, &[b"DEL", b"key:4"]).expect("DEL");
+    open.run(0, now, &[b"RENAME", b"key:5", b"new:5"])
+        .expect("RENAME");
+    open.run(0, now, &[b"GETEX", b"key:6", b"PERSIST"])
+        .expect("GETEX");
+    open.flush();
+    assert_eq!(index_rows(&open), 96);
+    // A stop and a start in between: what has to go is known from the rows alone.
+    open.run(0, now, &[b"PEXPIREAT", b"key:7", &at(now + 70_000)])
+        .expect("PEXPIREAT");
+    open.close();
+    drop(open);
+    let (mut open, _) = Open::at(dir.path(), &specs, &settings, now);
+    open.run(0, now, &[b"PERSIST", b"key:8"]).expect("PERSIST");
+    open.flush();
+    assert_eq!(index_rows(&open), 95);
+    // Cold keys come due: each row is looked at once, whatever is flushed in between.
+    open.keyspace.drop_all_clean();
+    now += 80_000;
+    let (mut expired, mut looks) = (0, 0);
+    loop {
+        let (count, more) = open
+            .keyspace
+            .expire_cold(now, 10, &mut open.effects)
+            .expect("reads the index");
+        (expired, looks) = (expired + count, looks + 1);
+        if looks % 4 == 0 {
+            open.flush();
+        }
+        if !more {
+            break;
+        }
+    }
+    assert_eq!((expired, looks), (94, 10), "all but key:1, ten at a time");
+    open.flush();
+    assert_eq!(index_rows(&open), 1);
+    // Rows that come later with earlier expiries are not overlooked.
+    open.run(0, START_MS, &[b"SET", b"late", b"v", b"PXAT", &at(now - 1_000)])
+        .expect("SET");
+    open.flush();
+    open.keyspace.drop_all_clean();
+    assert_eq!(
+        open.keyspace
+            .expire_cold(now, 10, &mut open.effects)
+            .expect("reads")
+            .0,
+        1
+    );
+    for db in 0..2 {
+        open.run(db, now, &[b"SET", b"k", b"v", b"PXAT", &at(now + 5_000)])
+            .expect("SET");
+    }
+    open.flush();
+    assert_eq!(index_rows(&open), 3);
+    open.keyspace.flush_db(Some(0), &mut open.effects);
+    open.flush();
+    assert_eq!(index_rows(&open), 1);
+}
 
 #[test]
 fn a_million_keys_of_one_second_go_and_nobody_waits_long() {

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 /// may always name itself. `net::session` stands for that module alone, where `net` would stand for all of it.
 const LAYERS: &[(&str, &[&str])] = &[
     ("check", &["server", "store", "object", "journal", "config"]),
+    ("import", &["server", "keyspace", "config"]),
     (
         "net",
         &["server", "command", "observe", "keyspace", "config", "resp"],

@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use crate::collections::{self, Collections};
 use crate::wire::{self, KEY_DIGITS, Spread, VALUE_BYTES};
 use crate::{Failure, servers::Server};
 
@@ -105,10 +106,15 @@ pub enum Fill {
     Values,
     /// `ctr:<12 digits>`, each `0`.
     Counters,
+    Collections(Collections),
 }
 
-/// Writes keys 0 to `keys` - 1, each once, in a scattered order, pipelined over one connection.
+/// Writes keys 0 to `keys` - 1, each once, in a scattered order, pipelined over one connection. Collections say
+/// themselves how many they are.
 pub fn fill(server: &Server, fill: Fill, keys: u64) -> Result<(), Failure> {
+    if let Fill::Collections(collections) = fill {
+        return collections::fill(server, collections);
+    }
     fill_over_socket(server, fill, keys).map_err(Failure::io(format!("filling {}", server.label)))?;
     match wire::ask(server.port, &["DBSIZE"]) {
         Ok(Some(size)) if size == keys.to_string() => Ok(()),
@@ -148,8 +154,8 @@ fn fill_over_socket(server: &Server, fill: Fill, keys: u64) -> std::io::Result<(
 /// A SET request, and where in it the digits of the key and the value (if it varies) stand.
 fn fill_request(fill: Fill) -> (Vec<u8>, usize, Option<usize>) {
     let (prefix, value): (&[u8], &[u8]) = match fill {
-        Fill::Values => (b"key:", FIXED_VALUE.as_bytes()),
         Fill::Counters => (b"ctr:", b"0"),
+        _ => (b"key:", FIXED_VALUE.as_bytes()),
     };
     let key = [prefix, &[b'0'; KEY_DIGITS]].concat();
     let mut request = Vec::new();

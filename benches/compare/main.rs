@@ -6,9 +6,10 @@
 //! listens on loopback only, and ends every server it started by that server's process number.
 //!
 //! The files: `options` reads the command line, `rows` is the list of what is measured and against which bar,
-//! `measure` carries one row out, `servers` starts, watches and stops a server, `load` and `paced` produce the
-//! work, `wire` is the few bytes of RESP they need, `report` prints.
+//! `measure` carries one row out, `servers` starts, watches and stops a server, `load`, `collections` and `paced`
+//! produce the work, `wire` is the few bytes of RESP they need, `report` prints.
 
+mod collections;
 mod load;
 mod measure;
 mod options;

@@ -6,10 +6,11 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::collections::{self, Collections};
 use crate::load::{self, Fill, KEYS};
 use crate::options::Options;
 use crate::paced::{self, Request};
-use crate::rows::{Row, Tier, Work};
+use crate::rows::{Row, Tier, Upkeep, Work};
 use crate::servers::{Quiet, Server};
 use crate::{Failure, wire};
 
@@ -76,7 +77,18 @@ impl<'a> Bench<'a> {
             Work::Throughput { .. } => self.throughput(row),
             Work::Latency { request, pipeline } => self.latency(row, request, pipeline),
             Work::MemoryPerKey => self.memory_per_key(row),
-            Work::CleanStart { keys } => self.clean_start(row, self.options.scaled(keys)),
+            Work::MemoryPerElement(collections) => self.memory_per_element(row, collections),
+            Work::CleanStart { keys } => {
+                let keys = self.options.scaled(keys);
+                self.clean_start(row, |server| {
+                    load::fill(server, Fill::Values, keys)?;
+                    Ok(keys)
+                })
+            }
+            Work::MixedStart { bytes } => {
+                let bytes = self.options.scaled(bytes);
+                self.clean_start(row, |server| collections::fill_mixed(server, bytes))
+            }
             Work::Replay { records } => self.replay(row, self.options.scaled(records)),
         };
         for label in ["terrace", "redis"] {
@@ -122,6 +134,7 @@ impl<'a> Bench<'a> {
     fn throughput(&self, row: &Row) -> Result<Outcome, Failure> {
         let Work::Throughput {
             fill,
+            upkeep,
             command,
             pipeline,
             requests,
@@ -131,7 +144,7 @@ impl<'a> Bench<'a> {
             return Err(Failure::Unusable("not a throughput row".to_owned()));
         };
         let requests = self.options.requests.unwrap_or(self.options.scaled(requests));
-        let pair = self.start_pair(row, Some(fill))?;
+        let pair = self.start_pair(row, (upkeep == Upkeep::None).then_some(fill))?;
         let written_before = pair.each().map(Server::written_bytes);
         let mut per_cpu = Turns::new("requests / CPU s");
         let mut rate = Turns::new("requests / s");
@@ -139,6 +152,7 @@ impl<'a> Bench<'a> {
         let mut busy = Turns::new("server CPU s");
         for round in 1..=self.options.rounds {
             for server in pair.each() {
+                renew(server, fill, upkeep, requests)?;
                 server.settle(Quiet::Short, SETTLE_TIME_MAX)?;
                 let before = server.cpu()?;
                 let result = load::redis_benchmark(server, command, pipeline, requests)?;
@@ -260,14 +274,47 @@ impl<'a> Bench<'a> {
         })
     }
 
+    /// One round, as for keys.
+    fn memory_per_element(&self, row: &Row, collections: Collections) -> Result<Outcome, Failure> {
+        let pair = self.start_pair(row, None)?;
+        let mut reported = Turns::new("used_memory bytes / element");
+        let mut resident = Turns::new("resident bytes / element");
+        let elements = (collections.keys * collections.elements) as f64;
+        for server in pair.each() {
+            let used = || {
+                server.info_number("memory", "used_memory").ok_or_else(|| {
+                    Failure::Unusable(format!("{} does not say what memory it uses", server.label))
+                })
+            };
+            server.settle(Quiet::Short, SETTLE_TIME_MAX)?;
+            let (resident_before, used_before) = (server.resident_bytes()?, used()?);
+            collections::fill(server, collections)?;
+            server.settle(Quiet::Short, SETTLE_TIME_MAX)?;
+            let per_element = |after: u64, before: u64| (after as f64 - before as f64) / elements;
+            reported.add(server, per_element(used()?, used_before));
+            resident.add(server, per_element(server.resident_bytes()?, resident_before));
+        }
+        Ok(Outcome {
+            measures: Turns::all([reported, resident]),
+            notes: vec![format!(
+                "{} of {} elements of 20 bytes",
+                collections.keys, collections.elements
+            )],
+        })
+    }
+
     /// One round per server: what the second start after the same stop would measure is the page cache.
-    fn clean_start(&self, row: &Row, keys: u64) -> Result<Outcome, Failure> {
+    fn clean_start(
+        &self,
+        row: &Row,
+        fill: impl Fn(&Server) -> Result<u64, Failure>,
+    ) -> Result<Outcome, Failure> {
         let mut ready = Turns::new("s to first GET");
         let mut stop = Turns::new("s to stop");
-        let mut notes = vec![format!("{keys} keys")];
+        let mut notes = Vec::new();
         for start in [Self::start_terrace, Self::start_redis] {
             let server = start(self, row)?;
-            load::fill(&server, Fill::Values, keys)?;
+            let keys = fill(&server)?;
             server.settle(Quiet::Long, SETTLE_TIME_MAX)?;
             let stop_seconds = server.terminate()?.as_secs_f64();
             let server = start(self, row)?;
@@ -275,6 +322,7 @@ impl<'a> Bench<'a> {
             ready.add(&server, server.started.elapsed().as_secs_f64());
             stop.add(&server, stop_seconds);
             expect_size(&server, keys)?;
+            notes.push(format!("{}: {keys} keys", server.label));
             notes.extend(startup_lines(&server));
         }
         Ok(Outcome {
@@ -332,6 +380,27 @@ impl Turns {
     fn all<const N: usize>(turns: [Turns; N]) -> Vec<Measure> {
         let both = |measure: &Measure| !measure.terrace.is_empty() && !measure.redis.is_empty();
         turns.into_iter().map(|turns| turns.0).filter(both).collect()
+    }
+}
+
+/// Brings a server to where every turn of a row begins.
+fn renew(server: &Server, fill: Fill, upkeep: Upkeep, requests: u64) -> Result<(), Failure> {
+    if upkeep == Upkeep::None {
+        return Ok(());
+    }
+    wire::ask(server.port, &["FLUSHALL"]).map_err(Failure::io("FLUSHALL"))?;
+    match (upkeep, fill) {
+        (Upkeep::Refill, Fill::Collections(collections)) => {
+            let elements = requests;
+            collections::fill(
+                server,
+                Collections {
+                    elements,
+                    ..collections
+                },
+            )
+        }
+        _ => Ok(()),
     }
 }
 

@@ -13,7 +13,7 @@ compare: Terrace beside redis-server, the same work in turns
   --list              print the names of the rows and their bars
   --rounds N          turns per server and row (default 3)
   --requests N        requests per turn, instead of each row's own number
-  --quick             one round, a quarter of the work: about three minutes, for a first look
+  --quick             one round, a quarter of the work: about ten minutes, for a first look
   --noise             redis-server against itself: how far ratios stray from 1 on this machine
   --terrace-bin PATH  the Terrace binary (default: the one Cargo built, or $TERRACE_BIN)
   --redis-bin PATH    the Redis binary (default: redis-server)
@@ -62,7 +62,7 @@ impl Options {
 pub fn parse(arguments: impl Iterator<Item = String>) -> Result<Invocation, String> {
     let mut arguments = arguments.peekable();
     if arguments.peek().is_none() {
-        // `cargo test --all-targets` runs this binary bare; a quarter of an hour of load is not what it wants.
+        // `cargo test --all-targets` runs this binary bare; half an hour of load is not what it wants.
         // `cargo bench` always passes `--bench`.
         return Ok(Invocation::Explain(USAGE.to_owned()));
     }

@@ -1,5 +1,6 @@
 //! What is measured, as data: one row is a name, the two servers' settings, the work, and the bar.
 
+use crate::collections::{Collections, Kind};
 use crate::load::{FIXED_VALUE, Fill, VARIED_VALUE};
 use crate::paced::Request;
 
@@ -61,12 +62,24 @@ impl Baseline {
     }
 }
 
+/// What is done between two turns to what the servers hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Upkeep {
+    /// Nothing: a turn leaves as much as it found.
+    None,
+    /// Every turn begins without keys.
+    Empty,
+    /// Every turn begins with one collection that has an element for each of its requests.
+    Refill,
+}
+
 /// The work of a row, the same for both servers.
 #[derive(Clone, Copy, Debug)]
 pub enum Work {
     /// As many requests as the load can send; judged by requests per second of server CPU.
     Throughput {
         fill: Fill,
+        upkeep: Upkeep,
         command: &'static [&'static str],
         pipeline: u32,
         /// Requests per turn.
@@ -78,8 +91,12 @@ pub enum Work {
     Latency { request: Request, pipeline: u32 },
     /// Resident memory that a million keys add; judged by bytes per key.
     MemoryPerKey,
+    /// What collections add to what the server says that it uses; judged by bytes per element.
+    MemoryPerElement(Collections),
     /// From exec to the first answered GET, after SIGTERM; judged by Terrace's seconds.
     CleanStart { keys: u64 },
+    /// The same with so many bytes in values of every type.
+    MixedStart { bytes: u64 },
     /// From exec to the first PONG, after SIGKILL; judged by Terrace's records per second.
     Replay { records: u64 },
 }
@@ -121,6 +138,54 @@ const SET: &[&str] = &["SET", "key:__rand_int__", FIXED_VALUE];
 const SET_VARIED: &[&str] = &["SET", "key:__rand_int__", VARIED_VALUE];
 const GET: &[&str] = &["GET", "key:__rand_int__"];
 const INCR: &[&str] = &["INCR", "ctr:__rand_int__"];
+const KEY: &str = "key:__rand_int__";
+const MSET: &[&str] = &[
+    "MSET",
+    KEY,
+    FIXED_VALUE,
+    KEY,
+    FIXED_VALUE,
+    KEY,
+    FIXED_VALUE,
+    KEY,
+    FIXED_VALUE,
+    KEY,
+    FIXED_VALUE,
+    KEY,
+    FIXED_VALUE,
+    KEY,
+    FIXED_VALUE,
+    KEY,
+    FIXED_VALUE,
+    KEY,
+    FIXED_VALUE,
+    KEY,
+    FIXED_VALUE,
+];
+const ELEMENT: &str = "element:__rand_int__";
+const LIST: &str = "list:000000000000";
+const SORTED_SET: &str = "zset:000000000000";
+const STREAM: &str = "stream:000000000000";
+const LPUSH: &[&str] = &["LPUSH", LIST, ELEMENT];
+const RPOP: &[&str] = &["RPOP", LIST];
+const LRANGE: &[&str] = &["LRANGE", LIST, "0", "99"];
+const SADD: &[&str] = &["SADD", "set:000000000000", ELEMENT];
+const HSET: &[&str] = &["HSET", "hash:000000000000", ELEMENT, "0123456789"];
+const ZADD: &[&str] = &["ZADD", SORTED_SET, "__rand_int__", ELEMENT];
+const ZPOPMIN: &[&str] = &["ZPOPMIN", SORTED_SET];
+const ZRANK: &[&str] = &["ZRANK", SORTED_SET, ELEMENT];
+const XADD: &[&str] = &["XADD", STREAM, "*", "field", ELEMENT];
+const XREADGROUP: &[&str] = &[
+    "XREADGROUP",
+    "GROUP",
+    "group",
+    "consumer",
+    "COUNT",
+    "1",
+    "STREAMS",
+    STREAM,
+    ">",
+];
 
 /// A throughput row of a memory range against Redis without persistence.
 const fn memory(
@@ -137,12 +202,53 @@ const fn memory(
         against: Baseline::Plain,
         work: Work::Throughput {
             fill,
+            upkeep: Upkeep::None,
             command,
             pipeline,
             requests,
             aftermath: false,
         },
         bar: Bar::RatioAtLeast(bar),
+    }
+}
+
+/// A throughput row on one collection of a memory range, pipeline 16.
+const fn collection(
+    name: &'static str,
+    command: &'static [&'static str],
+    (kind, elements): (Kind, u64),
+    upkeep: Upkeep,
+    requests: u64,
+    bar: f64,
+) -> Row {
+    Row {
+        name,
+        tier: Tier::Memory,
+        against: Baseline::Plain,
+        work: Work::Throughput {
+            fill: Fill::Collections(Collections {
+                kind,
+                keys: 1,
+                elements,
+            }),
+            upkeep,
+            command,
+            pipeline: 16,
+            requests,
+            aftermath: false,
+        },
+        bar: Bar::RatioAtLeast(bar),
+    }
+}
+
+/// A row of the memory that collections take in a memory range.
+const fn per_element(name: &'static str, kind: Kind, keys: u64, elements: u64) -> Row {
+    Row {
+        name,
+        tier: Tier::Memory,
+        against: Baseline::Plain,
+        work: Work::MemoryPerElement(Collections { kind, keys, elements }),
+        bar: Bar::RatioAtMost(1.0),
     }
 }
 
@@ -171,6 +277,7 @@ pub const ALL: &[Row] = &[
         against: Baseline::AppendOnly,
         work: Work::Throughput {
             fill: Fill::Values,
+            upkeep: Upkeep::None,
             command: SET_VARIED,
             pipeline: 16,
             requests: 12_000_000,
@@ -184,6 +291,7 @@ pub const ALL: &[Row] = &[
         against: Baseline::Plain,
         work: Work::Throughput {
             fill: Fill::Values,
+            upkeep: Upkeep::None,
             command: GET,
             pipeline: 16,
             requests: 3_000_000,
@@ -198,6 +306,90 @@ pub const ALL: &[Row] = &[
         work: Work::MemoryPerKey,
         bar: Bar::RatioAtMost(0.7),
     },
+    memory("memory MSET 10 -P 16", MSET, Fill::Values, 16, 400_000, 1.3),
+    collection(
+        "LPUSH -P 16",
+        LPUSH,
+        (Kind::List, 0),
+        Upkeep::Empty,
+        1_500_000,
+        1.3,
+    ),
+    collection(
+        "RPOP -P 16",
+        RPOP,
+        (Kind::List, 0),
+        Upkeep::Refill,
+        1_500_000,
+        1.3,
+    ),
+    collection(
+        "LRANGE 100 -P 16",
+        LRANGE,
+        (Kind::List, 1_000),
+        Upkeep::None,
+        200_000,
+        1.3,
+    ),
+    collection("SADD -P 16", SADD, (Kind::Set, 0), Upkeep::Empty, 1_500_000, 1.3),
+    collection("HSET -P 16", HSET, (Kind::Hash, 0), Upkeep::Empty, 1_500_000, 1.3),
+    collection(
+        "ZADD -P 16",
+        ZADD,
+        (Kind::SortedSet, 0),
+        Upkeep::Empty,
+        1_000_000,
+        1.3,
+    ),
+    collection(
+        "ZPOPMIN -P 16",
+        ZPOPMIN,
+        (Kind::SortedSet, 0),
+        Upkeep::Refill,
+        1_000_000,
+        1.3,
+    ),
+    collection(
+        "ZADD to a million -P 16",
+        ZADD,
+        (Kind::SortedSet, 1_000_000),
+        Upkeep::None,
+        600_000,
+        1.2,
+    ),
+    collection(
+        "ZRANK of a million -P 16",
+        ZRANK,
+        (Kind::SortedSet, 1_000_000),
+        Upkeep::None,
+        1_000_000,
+        1.2,
+    ),
+    collection(
+        "XADD -P 16",
+        XADD,
+        (Kind::Stream, 0),
+        Upkeep::Empty,
+        1_000_000,
+        1.2,
+    ),
+    collection(
+        "XREADGROUP -P 16",
+        XREADGROUP,
+        (Kind::Stream, 0),
+        Upkeep::Refill,
+        500_000,
+        1.2,
+    ),
+    per_element("memory: 100,000 hashes of 20", Kind::Hash, 100_000, 20),
+    per_element("memory: 100,000 lists of 50", Kind::List, 100_000, 50),
+    per_element("memory: 100,000 sets of 50", Kind::Set, 100_000, 50),
+    per_element("memory: 100,000 sorted sets of 50", Kind::SortedSet, 100_000, 50),
+    per_element("memory: a hash of a million", Kind::Hash, 1, 1_000_000),
+    per_element("memory: a list of a million", Kind::List, 1, 1_000_000),
+    per_element("memory: a set of a million", Kind::Set, 1, 1_000_000),
+    per_element("memory: a sorted set of a million", Kind::SortedSet, 1, 1_000_000),
+    per_element("memory: a stream of a million", Kind::Stream, 1, 1_000_000),
     latency("p99 memory SET -P 1", Request::Set, 1),
     latency("p99 memory GET -P 1", Request::Get, 1),
     latency("p99 memory SET -P 16", Request::Set, 16),
@@ -218,6 +410,13 @@ pub const ALL: &[Row] = &[
         against: Baseline::AppendOnly,
         work: Work::CleanStart { keys: 5_000_000 },
         bar: Bar::AtMost(1.0),
+    },
+    Row {
+        name: "start with 1 GB of mixed types",
+        tier: Tier::Durable,
+        against: Baseline::AppendOnly,
+        work: Work::MixedStart { bytes: 1_000_000_000 },
+        bar: Bar::AtMost(2.0),
     },
     Row {
         name: "replay after a crash",

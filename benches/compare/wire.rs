@@ -53,7 +53,8 @@ pub fn ask(port: u16, arguments: &[&str]) -> io::Result<Option<String>> {
     read_reply(&mut BufReader::new(stream))
 }
 
-fn read_reply(from: &mut impl BufRead) -> io::Result<Option<String>> {
+/// One reply, as `ask` returns it.
+pub fn read_reply(from: &mut impl BufRead) -> io::Result<Option<String>> {
     let mut line = String::new();
     from.read_line(&mut line)?;
     let line = line.trim_end();

@@ -5,12 +5,15 @@
 
 use libfuzzer_sys::fuzz_target;
 
+#[allow(dead_code, unused_imports)]
+#[path = "../../src/object/mod.rs"]
+mod object;
 #[allow(dead_code)]
-#[path = "../../src/object/codec.rs"]
-mod codec;
-/// Where `rows` looks for the codec.
-mod object {
-    pub(crate) use crate::codec;
+#[path = "../../src/resp/number.rs"]
+mod number;
+/// Where `object` looks for numbers.
+mod resp {
+    pub(crate) use crate::number;
 }
 #[allow(dead_code)]
 #[path = "../../src/store/rows.rs"]

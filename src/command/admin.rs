@@ -17,15 +17,15 @@ pub static COMMANDS: &[Spec] = &[
         .group("server", "1.0.0")
         .doc(
             "",
-            "O(N) for N keys changed since the last time",
-            "Writes what has changed into the store, and waits for it.",
+            "O(N) for N keys",
+            "Writes what has changed into the store, and all keys into an RDB file; waits for both.",
         ),
     Spec::new("bgsave", -1, OPERATOR, 0, Handler::Admin(bgsave))
         .group("server", "1.0.0")
         .doc(
             "[SCHEDULE]",
             "O(1)",
-            "Writes what has changed into the store, in the background.",
+            "Writes what has changed into the store, and all keys into an RDB file, in the background.",
         ),
     Spec::new("bgrewriteaof", 1, OPERATOR, 0, Handler::Admin(bgrewriteaof))
         .group("server", "1.0.0")
@@ -98,9 +98,14 @@ pub static COMMANDS: &[Spec] = &[
         ]),
 ];
 
-/// The journal has every change already; this brings the store up to its end.
+const SAVING: &str = "ERR Background save already in progress";
+
+/// The journal has every change already; this brings the store up to its end, too, and writes a file for other servers.
 fn save(_: &Args<'_>, context: &mut Context<'_>) -> Outcome {
-    may_wait(|| context.server.keyspace.flush.run_and_wait())?;
+    match may_wait(|| context.server.save()) {
+        None => return Err(Error::new(SAVING)),
+        Some(saved) => saved?,
+    };
     context.reply.ok();
     Ok(())
 }
@@ -109,7 +114,15 @@ fn bgsave(args: &Args<'_>, context: &mut Context<'_>) -> Outcome {
     if args.len() > 2 || args.len() == 2 && !args.is(1, "SCHEDULE") {
         return Err(Error::Syntax);
     }
-    context.server.keyspace.flush.request();
+    if context.server.keyspace.snapshots.is_running() {
+        return Err(Error::new(SAVING));
+    }
+    let server = context.server.clone();
+    std::thread::Builder::new()
+        .name("save".into())
+        // What becomes of it is in the log and in INFO; another one that was a little earlier does as well.
+        .spawn(move || drop(server.save()))
+        .map_err(|error| Error::new(format!("ERR {error}")))?;
     context.reply.simple("Background saving started");
     Ok(())
 }

@@ -8,8 +8,8 @@ use super::bitmaps::bit_offset;
 use super::error::Error;
 use super::spec::{Handler, Outcome, Spec, acl, flag::*, key};
 use super::strings::{stored, string};
+use crate::keyspace::Tx;
 use crate::keyspace::entry::MAX_LEN;
-use crate::keyspace::{Effect, Tx};
 use crate::resp::Reply;
 use crate::resp::number::parse_i64;
 use smallvec::SmallVec;
@@ -232,13 +232,14 @@ fn bitfield(args: &Args<'_>, tx: &mut Tx<'_>, reply: &mut Reply) -> Outcome {
     let key = &args[1];
     let len = stored(tx, key)?.map_or(0, <[u8]>::len).max(needed);
     reply.array(operations.len());
-    tx.edit(key, Effect::AsReceived, |entry| {
+    tx.edit(key, |entry, change| {
+        change.as_received();
         entry.resize(len);
         let value = entry.value_mut();
         operations
             .iter()
             .for_each(|operation| operation.run(value, reply));
-    });
+    })?;
     Ok(())
 }
 

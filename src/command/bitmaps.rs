@@ -7,7 +7,7 @@ use super::error::Error;
 use super::spec::{Handler, KeySpec, Outcome, Spec, acl, flag::*, key, keys};
 use super::strings::{interval, is_reversed, max_len, stored, string};
 use crate::keyspace::entry::EDITED;
-use crate::keyspace::{Effect, Expiry, Tx};
+use crate::keyspace::{Expiry, Tx};
 use crate::resp::Reply;
 use crate::resp::number::parse_i64;
 use std::ops::Range;
@@ -80,7 +80,8 @@ fn setbit(args: &Args<'_>, tx: &mut Tx<'_>, reply: &mut Reply) -> Outcome {
     let key = &args[1];
     let byte = offset / 8;
     let len = stored(tx, key)?.map_or(0, <[u8]>::len).max(byte + 1);
-    let was = tx.edit(key, Effect::AsReceived, |entry| {
+    let was = tx.edit(key, |entry, change| {
+        change.as_received();
         entry.resize(len);
         let byte = &mut entry.value_mut()[byte];
         let was = *byte & mask(offset) != 0;
@@ -90,7 +91,7 @@ fn setbit(args: &Args<'_>, tx: &mut Tx<'_>, reply: &mut Reply) -> Outcome {
             *byte & !mask(offset)
         };
         was
-    });
+    })?;
     reply.int(was.into());
     Ok(())
 }

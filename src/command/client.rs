@@ -83,7 +83,7 @@ pub static COMMANDS: &[Spec] = &[Spec::new("client", -2, 0, 0, Handler::Containe
         row("trackinginfo", 2, 0, Handler::Session(tracking_info))
             .group("connection", "6.2.0")
             .doc("", "O(1)", "Returns what is tracked for the caller."),
-        row("unblock", -3, ADMIN, Handler::Session(unblock))
+        row("unblock", -3, ADMIN, Handler::Admin(unblock))
             .group("connection", "5.0.0")
             .doc(
                 "client-id [TIMEOUT | ERROR]",
@@ -199,6 +199,7 @@ fn line(client: &Arc<Client>, context: &Context<'_>, own: &str) -> String {
 fn flags(client: &Client) -> String {
     let letters = [
         (client_flag::MONITOR, 'O'),
+        (client_flag::BLOCKED, 'b'),
         (client_flag::UNIX_SOCKET, 'U'),
         (client_flag::NO_EVICT, 'e'),
         (client_flag::NO_TOUCH, 'T'),
@@ -360,16 +361,17 @@ fn tracking_info(_: &Args<'_>, _: &mut Session, reply: &mut Reply) -> Outcome {
     Ok(())
 }
 
-/// No command blocks its client, so there is none to wake.
-fn unblock(args: &Args<'_>, _: &mut Session, reply: &mut Reply) -> Outcome {
-    match args.rest(3) {
-        [] => {}
-        [reason] if reason.eq_ignore_ascii_case(b"TIMEOUT") || reason.eq_ignore_ascii_case(b"ERROR") => {}
+fn unblock(args: &Args<'_>, context: &mut Context<'_>) -> Outcome {
+    let with_error = match args.rest(3) {
+        [] => false,
+        [reason] if reason.eq_ignore_ascii_case(b"TIMEOUT") => false,
+        [reason] if reason.eq_ignore_ascii_case(b"ERROR") => true,
         [_] => return Err(Error::new("ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR")),
         _ => return Err(help::wrong_arguments(args)),
-    }
-    args.int(2)?;
-    reply.int(0);
+    };
+    let id = u64::try_from(args.int(2)?).unwrap_or(0);
+    let woken = context.server.blocked.unblock(id, with_error);
+    context.reply.int(woken.into());
     Ok(())
 }
 

@@ -2,6 +2,7 @@
 
 use super::args::Args;
 use super::context::Context;
+use super::digest::Digest;
 use super::error::Error;
 use super::object::{encoding_name, help_reply, refcount_of};
 use super::spec::{Handler, Outcome, Spec, flag::*};
@@ -11,7 +12,6 @@ use crate::keyspace::{Call, Effects, Entry, Tx, clock};
 use crate::net::clients::{Client, client_flag};
 use crate::object::codec;
 use crate::resp::number::{parse_f64, parse_i64};
-use sha1::{Digest, Sha1};
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering::Relaxed;
@@ -64,14 +64,15 @@ fn is_local(client: &Client) -> bool {
     client.has(client_flag::UNIX_SOCKET) || client.addr.parse().is_ok_and(loopback)
 }
 
-/// Runs `look` on keys of the session's database.
+/// Runs `look` on keys of a logical database.
 fn with_keys<R>(
     keys: &[&[u8]],
+    db: u8,
     context: &Context<'_>,
     look: impl FnOnce(&mut Tx<'_>) -> R,
 ) -> Result<R, Error> {
     let call = Call {
-        db: context.session.db,
+        db,
         now_ms: context.now_ms,
         keys,
         received: &[],
@@ -85,7 +86,7 @@ fn with_keys<R>(
 fn object(args: &Args<'_>, context: &mut Context<'_>) -> Outcome {
     let key = args.all()[2];
     let tick = context.server.keyspace.tick(context.now_ms);
-    let line = with_keys(&[key], context, |tx| {
+    let line = with_keys(&[key], context.session.db, context, |tx| {
         tx.peek(key).map(|entry| {
             format!(
                 "Value at:{:p} refcount:{} encoding:{} serializedlength:{} lru:{} lru_seconds_idle:{}",
@@ -105,7 +106,10 @@ fn object(args: &Args<'_>, context: &mut Context<'_>) -> Outcome {
 /// Bytes that the value takes in a row of a store, without its type.
 fn serialized_len(entry: &Entry) -> usize {
     let mut out = Vec::new();
-    codec::encode_string(&mut out, entry.value());
+    match entry.object() {
+        None => codec::encode_string(&mut out, entry.value()),
+        Some(object) => codec::encode_object(&mut out, object),
+    }
     out.len() - 1
 }
 
@@ -148,62 +152,34 @@ fn reload(args: &Args<'_>, context: &mut Context<'_>) -> Outcome {
     Ok(())
 }
 
-/// A digest as Redis computes it, so that the data of both can be compared.
-#[derive(Clone, Copy, Default)]
-struct Mixed([u8; 20]);
-
-impl Mixed {
-    /// Adds something whose place among others does not matter.
-    fn xor(&mut self, bytes: &[u8]) {
-        let hash = Sha1::digest(bytes);
-        self.0.iter_mut().zip(hash).for_each(|(byte, hash)| *byte ^= hash);
-    }
-
-    /// Adds something whose place matters.
-    fn mix(&mut self, bytes: &[u8]) {
-        self.xor(bytes);
-        self.0 = Sha1::digest(self.0).into();
-    }
-
-    /// Adds a string and whether it expires.
-    fn mix_string(&mut self, value: &[u8], expires: bool) {
-        /// The number that Redis gives the type.
-        const STRING: u32 = 0;
-        self.mix(&STRING.to_be_bytes());
-        self.mix(value);
-        if expires {
-            self.xor(b"!!expire!!");
-        }
-    }
-
-    fn hex(&self) -> String {
-        self.0.iter().map(|byte| format!("{byte:02x}")).collect()
-    }
-}
-
 fn digest(context: &mut Context<'_>) -> Outcome {
     let (keyspace, now_ms) = (&context.server.keyspace, context.now_ms);
-    let mut all = Mixed::default();
+    let mut all = Digest::default();
     for db in 0..DBS as u8 {
         // By key, since a key that is flushed meanwhile is met twice.
-        let mut found: HashMap<Vec<u8>, Mixed> = HashMap::new();
+        let mut found: HashMap<Vec<u8>, Digest> = HashMap::new();
         let mut cursor = 0;
         loop {
-            cursor = may_wait(|| {
-                keyspace.scan(db, cursor, SCAN_STEP, now_ms, |at| {
-                    let mut mixed = Mixed::default();
-                    mixed.mix(at.key);
-                    mixed.mix_string(at.value, at.expiry.is_some());
-                    found.insert(at.key.to_vec(), mixed);
-                })
-            })?;
+            let mut keys = Vec::new();
+            cursor =
+                may_wait(|| keyspace.scan(db, cursor, SCAN_STEP, now_ms, |at| keys.push(at.key.to_vec())))?;
+            for key in keys {
+                let mut digest = Digest::default();
+                digest.mix(&key);
+                let there = with_keys(&[&key], db, context, |tx| {
+                    tx.peek(&key).map(|entry| digest.mix_value(entry)).is_some()
+                })?;
+                if there {
+                    found.insert(key, digest);
+                }
+            }
             if cursor == 0 {
                 break;
             }
         }
         if !found.is_empty() {
             all.mix(&u32::from(db).to_be_bytes());
-            found.values().for_each(|mixed| all.xor(&mixed.0));
+            found.values().for_each(|digest| all.xor(&digest.0));
         }
     }
     context.reply.simple(&all.hex());
@@ -212,13 +188,13 @@ fn digest(context: &mut Context<'_>) -> Outcome {
 
 fn digest_value(args: &Args<'_>, context: &mut Context<'_>) -> Outcome {
     let keys = args.rest(2);
-    let digests: Vec<Mixed> = with_keys(keys, context, |tx| {
+    let digests: Vec<Digest> = with_keys(keys, context.session.db, context, |tx| {
         let digest = |key: &&[u8]| {
-            let mut mixed = Mixed::default();
+            let mut digest = Digest::default();
             if let Some(entry) = tx.peek(key) {
-                mixed.mix_string(entry.value(), entry.expiry().is_some());
+                digest.mix_value(entry);
             }
-            mixed
+            digest
         };
         keys.iter().map(digest).collect()
     })?;

@@ -1,5 +1,6 @@
 //! Why a command is refused or fails; each becomes one exact RESP error, in Redis's words where Redis has them.
 
+use crate::keyspace::WrongType;
 use crate::keyspace::ranges::RangeError;
 use crate::resp::Reply;
 use crate::store::StoreError;
@@ -101,6 +102,12 @@ impl fmt::Display for Error {
             Error::Store(error) => write!(f, "ERR the store cannot be read: {error}"),
             Error::Other(text) => f.write_str(text),
         }
+    }
+}
+
+impl From<WrongType> for Error {
+    fn from(_: WrongType) -> Error {
+        Error::WrongType
     }
 }
 

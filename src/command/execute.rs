@@ -7,7 +7,7 @@ use super::args::Args;
 use super::context::Context;
 use super::error::{Error, quoted};
 use super::spec::{Handler, flag};
-use super::table::{self, Command};
+use super::table::{self, Command, Finder};
 use crate::keyspace::evict::Room;
 use crate::keyspace::load::may_wait;
 use crate::keyspace::{Call, Effects};
@@ -25,6 +25,8 @@ pub enum After {
     Continue,
     /// Clients are paused: the request has not run and has to be run again later.
     Paused,
+    /// The command waits for a key: `Session::blocked`. Nothing was replied.
+    Blocked,
 }
 
 /// Runs the requests of one connection, one after the other.
@@ -37,6 +39,7 @@ pub struct Executor {
     /// The journal offset that must be durable before the replies written so far may leave; 0 for none.
     pub gate: u64,
     hashes: Vec<u64>,
+    finder: Finder,
 }
 
 /// Requests in a batch from which on prefetching pays.
@@ -51,6 +54,7 @@ impl Executor {
             clock: Instant::now(),
             gate: 0,
             hashes: Vec::new(),
+            finder: Finder::default(),
         }
     }
 
@@ -65,14 +69,15 @@ impl Executor {
         if batch.len() < PREFETCH_FROM {
             return;
         }
-        let keys = (0..batch.len()).filter_map(|i| table::first_key(&batch.request(i, input)));
+        let finder = &mut self.finder;
+        let keys = (0..batch.len()).filter_map(|i| table::first_key(&batch.request(i, input), finder));
         self.server.keyspace.prefetch(session.db, keys, &mut self.hashes);
     }
 
     /// Runs one request and appends its reply.
     pub fn execute(&mut self, args: &Args<'_>, session: &mut Session, reply: &mut Reply) -> After {
         let start = reply.len();
-        let spec = match resolve(args) {
+        let spec = match resolve(args, &mut self.finder) {
             Ok(spec) => spec,
             Err(_) if is_http(&args[0]) => return hang_up(reply, session),
             Err(error) => return self.reject(None, error, reply, session),
@@ -84,6 +89,14 @@ impl Executor {
             return After::Paused;
         }
         let outcome = self.run(spec, args, session, reply);
+        if session.blocked.is_some() {
+            reply.truncate(start);
+            self.note(spec, args, session, false);
+            return After::Blocked;
+        }
+        if self.server.blocked.any() && spec.has(flag::WRITE) {
+            self.serve_blocked(spec, args, session.db);
+        }
         if self.server.monitors.any() && !spec.has(flag::SKIP_MONITOR | flag::ADMIN) {
             self.server.monitors.feed(args, session);
         }
@@ -111,7 +124,7 @@ impl Executor {
 
     fn run(
         &mut self,
-        spec: &Command,
+        spec: &'static Command,
         args: &Args<'_>,
         session: &mut Session,
         reply: &mut Reply,
@@ -121,10 +134,8 @@ impl Executor {
         }
         match spec.handler {
             Handler::Data(handler) => {
-                let keys: SmallVec<[&[u8]; 4]> = match spec.keys {
-                    [only] if only.last == 0 => SmallVec::from_slice(&args.all()[only.first..=only.first]),
-                    _ => spec.key_positions(args.len()).map(|at| args.all()[at]).collect(),
-                };
+                let places = spec.key_positions(args);
+                let keys: SmallVec<[&[u8]; 4]> = places.iter().map(|at| args.all()[*at]).collect();
                 let call = Call {
                     db: session.db,
                     now_ms: self.now_ms,
@@ -137,7 +148,15 @@ impl Executor {
                 if session.no_touch && spec.name != "touch" {
                     tx.leave_clocks();
                 }
+                if spec.has(flag::BLOCKING) {
+                    tx.allow_wait();
+                }
                 let outcome = handler(args, &mut tx, reply);
+                if let Some(wait) = tx.take_wait() {
+                    // While the keys are locked: no write comes between the look and the wait.
+                    let blocked = &self.server.blocked;
+                    session.blocked = Some(blocked.join(spec, args, wait, session, reply.protocol()));
+                }
                 self.gate = self.gate.max(tx.commit());
                 outcome
             }
@@ -158,12 +177,25 @@ impl Executor {
         }
     }
 
+    /// A write may have brought what others wait for.
+    fn serve_blocked(&mut self, spec: &Command, args: &Args<'_>, db: u8) {
+        let (blocked, keyspace) = (&self.server.blocked, &self.server.keyspace);
+        match spec.handler {
+            Handler::Data(_) => {
+                let positions = spec.key_positions(args);
+                let keys = positions.iter().map(|at| (db, &args[*at]));
+                blocked.serve(keyspace, &mut self.effects, keys, self.now_ms);
+            }
+            _ => blocked.serve_all(keyspace, &mut self.effects, self.now_ms),
+        }
+    }
+
     /// Makes room, and refuses changes of durable ranges while the disk does not take them.
     fn prepare_write(&self, spec: &Command, args: &Args<'_>) -> Result<(), Error> {
         let keyspace = &self.server.keyspace;
         if keyspace.is_over_limit() {
             loop {
-                let keys = spec.key_positions(args.len()).map(|at| &args[at]);
+                let keys = spec.key_positions(args).into_iter().map(|at| &args[at]);
                 match keyspace.make_room_for(keys, self.now_ms) {
                     Room::Enough => break,
                     Room::Full if spec.has(flag::DENYOOM) => return Err(Error::OutOfMemory),
@@ -180,7 +212,7 @@ impl Executor {
             let map = keyspace.ranges();
             let durable = |at: usize| map.find(&args[at]).is_durable();
             if spec.keys.is_empty() && map.iter().any(|range| range.is_durable())
-                || spec.key_positions(args.len()).any(durable)
+                || spec.key_positions(args).into_iter().any(durable)
             {
                 return Err(Error::Misconf(why.to_string()));
             }
@@ -237,8 +269,9 @@ fn hang_up(reply: &mut Reply, session: &mut Session) -> After {
 }
 
 /// The row of a request: of the command, or of its subcommand.
-pub fn resolve(args: &Args<'_>) -> Result<&'static Command, Error> {
-    let Some(command) = table::find(&args[0]) else {
+#[inline]
+pub fn resolve(args: &Args<'_>, finder: &mut Finder) -> Result<&'static Command, Error> {
+    let Some(command) = finder.find(&args[0]) else {
         return Err(unknown(args));
     };
     if command.subcommands.is_empty() || args.len() < 2 {

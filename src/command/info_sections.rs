@@ -77,13 +77,10 @@ pub fn clients(server: &Server, text: &mut Text) {
         "client_recent_max_output_buffer",
         largest(|client| &client.output_bytes),
     );
-    text.zeros(&[
-        "blocked_clients",
-        "tracking_clients",
-        "clients_in_timeout_table",
-        "total_blocking_keys",
-        "total_blocking_keys_on_nokey",
-    ]);
+    text.field("blocked_clients", server.blocked.len());
+    text.zeros(&["tracking_clients", "clients_in_timeout_table"]);
+    text.field("total_blocking_keys", server.blocked.keys());
+    text.zeros(&["total_blocking_keys_on_nokey"]);
 }
 
 /// The figures about memory that INFO and MEMORY STATS share.
@@ -217,7 +214,12 @@ fn fragmentation(figures: &MemoryFigures, text: &mut Text) {
 pub fn persistence(server: &Server, text: &mut Text) {
     let flush = &server.keyspace.flush;
     let failed = server.keyspace.failure().is_some();
-    let status = if failed { "err" } else { "ok" };
+    let snapshots = &server.keyspace.snapshots;
+    let status = if failed || snapshots.last_failed.load(Relaxed) {
+        "err"
+    } else {
+        "ok"
+    };
     text.zeros(&[
         "loading",
         "async_loading",
@@ -230,12 +232,16 @@ pub fn persistence(server: &Server, text: &mut Text) {
     // No change waits to be saved: the journal has it already.
     text.field("rdb_changes_since_last_save", 0);
     let journal_end = server.keyspace.journal().map_or(0, |journal| journal.end());
-    text.field("rdb_bgsave_in_progress", u8::from(flush.is_running()));
+    text.field("rdb_bgsave_in_progress", u8::from(snapshots.is_running()));
     text.field("rdb_last_save_time", last_save_seconds(server));
     text.field("rdb_last_bgsave_status", status);
-    text.field("rdb_last_bgsave_time_sec", -1);
+    let took_ms = snapshots.last_took_ms.load(Relaxed);
+    text.field(
+        "rdb_last_bgsave_time_sec",
+        if took_ms < 0 { -1 } else { took_ms / 1_000 },
+    );
     text.field("rdb_current_bgsave_time_sec", -1);
-    text.field("rdb_saves", flush.flushes.load(Relaxed));
+    text.field("rdb_saves", snapshots.saves.load(Relaxed));
     text.zeros(&["rdb_last_cow_size", "rdb_last_load_keys_expired"]);
     text.field("rdb_last_load_keys_loaded", 0);
     // The journal does what Redis's append-only file does, but is never rewritten.
@@ -264,9 +270,11 @@ pub fn persistence(server: &Server, text: &mut Text) {
     }
 }
 
-/// Unix seconds of the last flush, or of the start when there has been none.
+/// Unix seconds of the last flush or snapshot, or of the start when there has been none.
 pub fn last_save_seconds(server: &Server) -> i64 {
-    match server.keyspace.flush.last_success_ms.load(Relaxed) as i64 {
+    let keyspace = &server.keyspace;
+    let flushed = keyspace.flush.last_success_ms.load(Relaxed);
+    match flushed.max(keyspace.snapshots.last_success_ms.load(Relaxed)) as i64 {
         0 => server.started_ms / 1_000,
         ms => ms / 1_000,
     }

@@ -3,10 +3,11 @@
 use super::args::Args;
 use super::context::Context;
 use super::error::Error;
-use super::spec::{Handler, KeySpec, Outcome, Spec, acl, flag, flag::*};
+use super::spec::{Begin, Find, Handler, KeySpec, Outcome, Spec, acl, flag, flag::*};
 use super::table::{self, Command};
-use super::{docs, glob, help};
+use super::{docs, glob, help, key_spec};
 use crate::resp::Reply;
+use smallvec::{SmallVec, smallvec};
 
 pub static COMMANDS: &[Spec] = &[row("command", -1, Handler::Admin(all))
     .group("server", "2.8.13")
@@ -92,7 +93,7 @@ fn info(args: &Args<'_>, context: &mut Context<'_>) -> Outcome {
 
 /// The ten facts of a command.
 fn describe(command: &Command, reply: &mut Reply) {
-    let (first, last, step) = legacy_keys(command.keys);
+    let (first, last, step) = key_spec::legacy(command.keys);
     reply.array(10);
     reply.bulk(command.full_name.as_bytes());
     reply.int(i64::from(command.arity));
@@ -146,44 +147,69 @@ fn describe_keys(spec: &KeySpec, reply: &mut Reply) {
     reply.bulk(b"flags");
     key_flags_set(spec.flags, reply);
     reply.bulk(b"begin_search");
-    reply.map(2);
-    reply.bulk(b"type");
-    reply.bulk(b"index");
-    reply.bulk(b"spec");
-    reply.map(1);
-    reply.bulk(b"index");
-    reply.int(spec.first as i64);
+    let (begin, begin_facts) = begin_facts(spec.begin);
+    describe_step(begin, &begin_facts, reply);
     reply.bulk(b"find_keys");
+    let (find, find_facts) = find_facts(spec.find);
+    describe_step(find, &find_facts, reply);
+}
+
+/// One of the two steps of a key specification: its type, and the facts of that type.
+fn describe_step(kind: &str, facts: &[(&str, Fact)], reply: &mut Reply) {
     reply.map(2);
     reply.bulk(b"type");
-    reply.bulk(b"range");
+    reply.bulk(kind.as_bytes());
     reply.bulk(b"spec");
-    reply.map(3);
-    for (name, fact) in [
-        ("lastkey", i64::from(spec.last)),
-        ("keystep", spec.step as i64),
-        ("limit", 0),
-    ] {
+    reply.map(facts.len());
+    for (name, fact) in facts {
         reply.bulk(name.as_bytes());
-        reply.int(fact);
+        match fact {
+            Fact::Int(fact) => reply.int(*fact),
+            Fact::Word(fact) => reply.bulk(fact.as_bytes()),
+        }
     }
 }
 
-/// First key, last key and step, for clients that do not know key specifications: one run that covers all of them.
-fn legacy_keys(keys: &[KeySpec]) -> (i64, i64, i64) {
-    let last_of = |spec: &KeySpec| match spec.last {
-        last if last >= 0 => spec.first as i64 + i64::from(last),
-        last => i64::from(last),
-    };
-    match keys {
-        [] => (0, 0, 0),
-        [only] => (only.first as i64, last_of(only), only.step as i64),
-        _ => {
-            let first = keys.iter().map(|spec| spec.first).min().unwrap_or(0);
-            // As unsigned numbers, places counted from the end are beyond all others.
-            let last = keys.iter().map(|spec| last_of(spec) as u64).max().unwrap_or(0);
-            (first as i64, last as i64, 1)
-        }
+enum Fact {
+    Int(i64),
+    Word(&'static str),
+}
+
+type Facts = SmallVec<[(&'static str, Fact); 3]>;
+
+fn begin_facts(begin: Begin) -> (&'static str, Facts) {
+    match begin {
+        Begin::Index(at) => ("index", smallvec![("index", Fact::Int(at as i64))]),
+        Begin::Keyword { word, from } => (
+            "keyword",
+            smallvec![
+                ("keyword", Fact::Word(word)),
+                ("startfrom", Fact::Int(from.into()))
+            ],
+        ),
+        Begin::Unknown => ("unknown", Facts::new()),
+    }
+}
+
+fn find_facts(find: Find) -> (&'static str, Facts) {
+    match find {
+        Find::Range { last, step, limit } => (
+            "range",
+            smallvec![
+                ("lastkey", Fact::Int(last.into())),
+                ("keystep", Fact::Int(step as i64)),
+                ("limit", Fact::Int(limit as i64)),
+            ],
+        ),
+        Find::Keynum { at, first, step } => (
+            "keynum",
+            smallvec![
+                ("keynumidx", Fact::Int(at as i64)),
+                ("firstkey", Fact::Int(first as i64)),
+                ("keystep", Fact::Int(step as i64)),
+            ],
+        ),
+        Find::Unknown => ("unknown", Facts::new()),
     }
 }
 
@@ -275,12 +301,14 @@ fn keys_of<'a>(args: &Args<'a>) -> Result<Vec<UsedKey<'a>>, Error> {
             "ERR Invalid number of arguments specified for command",
         ));
     }
-    let mut used = Vec::new();
-    for spec in command.keys {
-        let flags = flags_in_use(command, spec, &inner);
-        used.extend(spec.positions(inner.len()).map(|at| (inner.all()[at], flags)));
-    }
-    if used.is_empty() {
+    let found = command.found_keys(&inner).into_iter();
+    let used: Vec<UsedKey<'a>> = found
+        .map(|(at, number)| {
+            let flags = flags_in_use(command, &command.keys[number], &inner);
+            (inner.all()[at], flags)
+        })
+        .collect();
+    if used.is_empty() && !command.has(NO_MANDATORY_KEYS) {
         return Err(Error::new("ERR Invalid arguments specified for command"));
     }
     Ok(used)

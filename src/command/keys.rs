@@ -5,8 +5,8 @@ use super::context::Context;
 use super::databases::other_database;
 use super::error::Error;
 use super::spec::{Handler, KeySpec, Outcome, Spec, acl, flag::*, key, keys};
-use crate::keyspace::entry::{COPIED, ORIGIN};
-use crate::keyspace::{Call, Effects, Expiry, Tx, scan};
+use crate::keyspace::entry::{COPIED, ORIGIN, Value};
+use crate::keyspace::{Call, Effects, Entry, Expiry, Tx};
 use crate::resp::Reply;
 
 const EVERY_KEY: &[KeySpec] = &[keys(1, 1, "RO")];
@@ -115,40 +115,53 @@ fn touch(args: &Args<'_>, tx: &mut Tx<'_>, reply: &mut Reply) -> Outcome {
 }
 
 fn type_of(args: &Args<'_>, tx: &mut Tx<'_>, reply: &mut Reply) -> Outcome {
-    reply.simple(tx.glance(&args[1]).map_or("none", scan::kind_name));
+    reply.simple(tx.glance(&args[1]).map_or("none", Entry::type_name));
     Ok(())
 }
 
-/// What stands under a key, taken out of the transaction so that it can be put elsewhere.
-struct Value {
-    bytes: Vec<u8>,
+/// A value on its way from one key to another.
+struct Parcel {
+    value: Value,
     expiry: Option<i64>,
     /// How the string came about.
     origin: u8,
 }
 
-impl Value {
-    fn of(tx: &mut Tx<'_>, key: &[u8]) -> Option<Value> {
-        tx.peek(key).map(|entry| Value {
-            bytes: entry.value().to_vec(),
-            expiry: entry.expiry(),
-            origin: entry.flags(ORIGIN),
+impl Parcel {
+    /// Takes the value of a key away. Effect: `DEL`.
+    fn take(tx: &mut Tx<'_>, key: &[u8]) -> Option<Parcel> {
+        let (value, expiry, origin) = tx.take(key)?;
+        Some(Parcel {
+            value,
+            expiry,
+            origin,
         })
     }
 
-    /// Effect: `SET`.
-    fn put(&self, tx: &mut Tx<'_>, key: &[u8]) {
-        tx.put(key, &self.bytes, self.expiry.map_or(Expiry::Clear, Expiry::At));
+    fn copy(tx: &mut Tx<'_>, key: &[u8]) -> Option<Parcel> {
+        tx.peek(key).map(|entry| Parcel {
+            value: entry.clone_value(),
+            expiry: entry.expiry(),
+            origin: entry.flags(ORIGIN) | COPIED,
+        })
+    }
+
+    /// Effect: `SET` or `RESTORE`.
+    fn put(self, tx: &mut Tx<'_>, key: &[u8]) {
+        tx.put_value(key, self.value, self.expiry.map_or(Expiry::Clear, Expiry::At));
         tx.mark_origin(key, self.origin);
     }
 }
 
 fn rename(args: &Args<'_>, tx: &mut Tx<'_>, reply: &mut Reply) -> Outcome {
     let (from, to) = (&args[1], &args[2]);
-    let value = Value::of(tx, from).ok_or(Error::NoSuchKey)?;
-    if from != to {
-        value.put(tx, to);
-        tx.delete(from);
+    if !tx.exists(from) {
+        return Err(Error::NoSuchKey);
+    }
+    if from != to
+        && let Some(parcel) = Parcel::take(tx, from)
+    {
+        parcel.put(tx, to);
     }
     reply.ok();
     Ok(())
@@ -156,11 +169,12 @@ fn rename(args: &Args<'_>, tx: &mut Tx<'_>, reply: &mut Reply) -> Outcome {
 
 fn renamenx(args: &Args<'_>, tx: &mut Tx<'_>, reply: &mut Reply) -> Outcome {
     let (from, to) = (&args[1], &args[2]);
-    let value = Value::of(tx, from).ok_or(Error::NoSuchKey)?;
+    if !tx.exists(from) {
+        return Err(Error::NoSuchKey);
+    }
     let free = from != to && !tx.exists(to);
-    if free {
-        value.put(tx, to);
-        tx.delete(from);
+    if free && let Some(parcel) = Parcel::take(tx, from) {
+        parcel.put(tx, to);
     }
     reply.int(i64::from(free));
     Ok(())
@@ -224,15 +238,14 @@ fn copy(args: &Args<'_>, context: &mut Context<'_>) -> Outcome {
         if tx.lookup(from).is_none() {
             return false;
         }
-        let value = Value::of(tx, from).map(|value| Value {
-            origin: value.origin | COPIED,
-            ..value
-        });
         tx.select(options.db);
         if !options.replace && tx.exists(to) {
             return false;
         }
-        value.inspect(|value| value.put(tx, to)).is_some()
+        tx.select(db);
+        let parcel = Parcel::copy(tx, from);
+        tx.select(options.db);
+        parcel.map(|parcel| parcel.put(tx, to)).is_some()
     })?;
     context.reply.int(i64::from(copied));
     Ok(())
@@ -245,16 +258,17 @@ fn move_key(args: &Args<'_>, context: &mut Context<'_>) -> Outcome {
         return Err(same_object());
     }
     let moved = in_two(args, context, (&[key], other), |tx| {
-        let Some(value) = Value::of(tx, key) else {
+        if !tx.exists(key) {
             return false;
-        };
+        }
         tx.select(other);
         if tx.exists(key) {
             return false;
         }
-        value.put(tx, key);
         tx.select(db);
-        tx.delete(key)
+        let parcel = Parcel::take(tx, key);
+        tx.select(other);
+        parcel.map(|parcel| parcel.put(tx, key)).is_some()
     })?;
     context.reply.int(i64::from(moved));
     Ok(())

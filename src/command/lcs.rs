@@ -6,7 +6,7 @@
 
 use super::args::{Args, Options};
 use super::error::Error;
-use super::spec::{Handler, KeySpec, Outcome, Spec, acl, flag::*};
+use super::spec::{Handler, Outcome, Spec, acl, flag::*, range};
 use super::strings::{max_len, string};
 use crate::keyspace::Tx;
 use crate::keyspace::load::may_wait;
@@ -14,13 +14,7 @@ use crate::resp::Reply;
 use std::ops::Range;
 
 pub static COMMANDS: &[Spec] = &[Spec::new("lcs", -3, READONLY, acl::STRING, Handler::Data(lcs))
-    .keys(&[KeySpec {
-        flags: "RO ACCESS",
-        first: 1,
-        last: 1,
-        step: 1,
-        notes: "",
-    }])
+    .keys(&[range(1, 1, 1, "RO ACCESS")])
     .group("string", "7.0.0")
     .doc(
         "key1 key2 [LEN] [IDX] [MINMATCHLEN min-match-len] [WITHMATCHLEN]",
@@ -63,9 +57,10 @@ fn lcs_options(mut words: Options<'_>) -> Result<LcsOptions, Error> {
 }
 
 fn lcs(args: &Args<'_>, tx: &mut Tx<'_>, reply: &mut Reply) -> Outcome {
-    let a = string(tx, &args[1])?.unwrap_or(b"").to_vec();
+    let not_strings = |_| Error::new("ERR The specified keys must contain string values");
+    let a = string(tx, &args[1]).map_err(not_strings)?.unwrap_or(b"").to_vec();
     let most = max_len(tx);
-    let b = string(tx, &args[2])?.unwrap_or(b"");
+    let b = string(tx, &args[2]).map_err(not_strings)?.unwrap_or(b"");
     let options = lcs_options(args.options(3))?;
     let cells = (a.len() + 1).checked_mul(b.len() + 1).filter(|cells| {
         cells

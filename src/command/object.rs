@@ -55,7 +55,9 @@ const EMBEDDED_MOST: usize = 44;
 
 /// The encoding that Redis would report for a value.
 pub(super) fn encoding_name(entry: &Entry) -> &'static str {
-    if entry.has(EDITED) {
+    if let Some(object) = entry.object() {
+        object.encoding()
+    } else if entry.has(EDITED) {
         "raw"
     } else if parse_i64(entry.value()).is_some() && !entry.has(FLOAT) {
         "int"
@@ -69,7 +71,11 @@ pub(super) fn encoding_name(entry: &Entry) -> &'static str {
 /// The references that Redis would count.
 pub(super) fn refcount_of(entry: &Entry) -> i64 {
     match parse_i64(entry.value()) {
-        Some(number) if !entry.has(ORIGIN) && (0..SHARED_INTEGERS).contains(&number) => SHARED_REFCOUNT,
+        Some(number)
+            if entry.object().is_none() && !entry.has(ORIGIN) && (0..SHARED_INTEGERS).contains(&number) =>
+        {
+            SHARED_REFCOUNT
+        }
         _ => 1,
     }
 }

@@ -260,7 +260,10 @@ fn scan(args: &Args<'_>, context: &mut Context<'_>) -> Outcome {
         }
         reply.bulk(key);
         if options.values {
-            reply.bulk(value);
+            match value {
+                Some(value) => reply.bulk(value),
+                None => reply.null(),
+            }
         }
     }
     Ok(())

@@ -4,8 +4,9 @@
 //! that change whole databases. An effect that a key's row holds already is passed over.
 
 use super::args::Args;
+use super::execute::resolve;
 use super::spec::{Handler, flag};
-use super::table;
+use super::table::{self, Finder};
 use crate::journal::Record;
 use crate::journal::record::RecordHeader;
 use crate::keyspace::range::DBS;
@@ -20,6 +21,7 @@ const EFFECTS_AT_ONCE: usize = 64;
 pub struct Replayer {
     batches: Vec<Batch>,
     hashes: Vec<u64>,
+    finder: Finder,
     limits: Limits,
     effects: Effects,
     reply: Reply,
@@ -37,6 +39,7 @@ impl Replayer {
         Replayer {
             batches: Vec::new(),
             hashes: Vec::new(),
+            finder: Finder::default(),
             limits,
             effects: Effects::default(),
             reply: Reply::new(Protocol::Resp2),
@@ -56,7 +59,9 @@ impl Replayer {
             .iter()
             .zip(&batches)
             .filter(|(_, batch)| !batch.is_empty());
-        let keys = requests.filter_map(|((_, payload), batch)| table::first_key(&batch.request(0, payload)));
+        let finder = &mut self.finder;
+        let keys =
+            requests.filter_map(|((_, payload), batch)| table::first_key(&batch.request(0, payload), finder));
         keyspace.prefetch(0, keys, &mut self.hashes);
         for (((header, payload), batch), taken) in records.iter().zip(&mut batches).zip(taken) {
             let (mut db, mut at) = (0, taken);
@@ -134,11 +139,14 @@ impl Replayer {
         db: u8,
         args: &Args<'_>,
     ) -> Result<(), String> {
-        let spec = table::find(&args[0]).filter(|spec| spec.has(flag::WRITE) && spec.accepts(args.len()));
+        let spec = resolve(args, &mut self.finder)
+            .ok()
+            .filter(|spec| spec.has(flag::WRITE) && spec.accepts(args.len()));
         let Some((spec, Handler::Data(handler))) = spec.map(|spec| (spec, spec.handler)) else {
             return Err(format!("'{}' is not an effect", args[0].escape_ascii()));
         };
-        let keys: SmallVec<[&[u8]; 1]> = spec.key_positions(args.len()).map(|at| args.all()[at]).collect();
+        let places = spec.key_positions(args);
+        let keys: SmallVec<[&[u8]; 1]> = places.iter().map(|at| args.all()[*at]).collect();
         let call = Call {
             db,
             now_ms: self.now_ms,

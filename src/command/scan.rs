@@ -6,6 +6,7 @@ use super::error::Error;
 use super::glob;
 use super::spec::{Handler, Outcome, Spec, acl, flag::*};
 use crate::keyspace::load::may_wait;
+use crate::resp::Reply;
 
 pub static COMMANDS: &[Spec] = &[
     Spec::new("scan", -2, READONLY, acl::KEYSPACE, Handler::Admin(scan))
@@ -39,20 +40,37 @@ pub static COMMANDS: &[Spec] = &[
 /// Keys visited by `KEYS` before it goes on from a cursor.
 const KEYS_STEP: usize = 1 << 14;
 
-struct ScanOptions<'a> {
-    count: usize,
+/// What is gone through: it decides on the options.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Scanned {
+    Keys,
+    /// A set or a sorted set.
+    Members,
+    /// A hash.
+    Fields,
+}
+
+pub(super) struct ScanOptions<'a> {
+    pub count: usize,
     pattern: Option<&'a [u8]>,
     kind: Option<&'a [u8]>,
+    /// Fields without their values.
+    pub no_values: bool,
 }
 
 impl<'a> ScanOptions<'a> {
-    fn parse(mut words: Options<'a>) -> Result<ScanOptions<'a>, Error> {
+    pub(super) fn parse(mut words: Options<'a>, scanned: Scanned) -> Result<ScanOptions<'a>, Error> {
         let mut options = ScanOptions {
             count: 10,
             pattern: None,
             kind: None,
+            no_values: false,
         };
         while !words.is_done() {
+            if scanned == Scanned::Fields && words.take("NOVALUES") {
+                options.no_values = true;
+                continue;
+            }
             if words.left() < 2 {
                 return Err(Error::Syntax);
             }
@@ -64,13 +82,18 @@ impl<'a> ScanOptions<'a> {
                     .ok_or(Error::Syntax)?;
             } else if words.take("MATCH") {
                 options.pattern = Some(words.value()?);
-            } else if words.take("TYPE") {
+            } else if scanned == Scanned::Keys && words.take("TYPE") {
                 options.kind = Some(words.value()?);
             } else {
                 return Err(Error::Syntax);
             }
         }
         Ok(options)
+    }
+
+    /// True when `MATCH` lets a key, member or field through.
+    pub(super) fn lets(&self, text: &[u8]) -> bool {
+        self.pattern.is_none_or(|pattern| takes(pattern, text))
     }
 }
 
@@ -80,7 +103,7 @@ fn takes(pattern: &[u8], key: &[u8]) -> bool {
 }
 
 /// A cursor, read as C's `strtoul` would: nothing is 0, and a negative one counts from the end.
-fn cursor(text: &[u8]) -> Result<u64, Error> {
+pub(super) fn cursor(text: &[u8]) -> Result<u64, Error> {
     let invalid = || Error::new("ERR invalid cursor");
     let (negative, digits) = match text {
         [b'-', digits @ ..] => (true, digits),
@@ -104,7 +127,7 @@ fn cursor(text: &[u8]) -> Result<u64, Error> {
 
 fn scan(args: &Args<'_>, context: &mut Context<'_>) -> Outcome {
     let cursor = cursor(&args[1])?;
-    let options = ScanOptions::parse(args.options(2))?;
+    let options = ScanOptions::parse(args.options(2), Scanned::Keys)?;
     let (db, now_ms) = (context.session.db, context.now_ms);
     let mut found: Vec<Vec<u8>> = Vec::new();
     let next = may_wait(|| {
@@ -112,7 +135,7 @@ fn scan(args: &Args<'_>, context: &mut Context<'_>) -> Outcome {
             .server
             .keyspace
             .scan(db, cursor, options.count, now_ms, |at| {
-                let wanted = options.pattern.is_none_or(|pattern| takes(pattern, at.key))
+                let wanted = options.lets(at.key)
                     && options
                         .kind
                         .is_none_or(|kind| kind.eq_ignore_ascii_case(at.kind.as_bytes()));
@@ -121,11 +144,16 @@ fn scan(args: &Args<'_>, context: &mut Context<'_>) -> Outcome {
                 }
             })
     })?;
-    context.reply.array(2);
-    context.reply.bulk(itoa::Buffer::new().format(next).as_bytes());
+    begin_reply(next, context.reply);
     context.reply.array(found.len());
     found.iter().for_each(|key| context.reply.bulk(key));
     Ok(())
+}
+
+/// The cursor; what was found follows as one array.
+pub(super) fn begin_reply(next: u64, reply: &mut Reply) {
+    reply.array(2);
+    reply.bulk(itoa::Buffer::new().format(next).as_bytes());
 }
 
 fn keys(args: &Args<'_>, context: &mut Context<'_>) -> Outcome {

@@ -9,6 +9,10 @@ use crate::resp::Reply;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
+pub use super::key_spec::{
+    Begin, Find, Found, KeySpec, Positions, key, keynum, keys, keyword, range, unknown,
+};
+
 pub type Outcome = Result<(), Error>;
 
 /// The three kinds of handler, by what they may reach.
@@ -84,14 +88,28 @@ pub mod acl {
     pub const FAST: u32 = 1 << 9;
     pub const SLOW: u32 = 1 << 10;
     pub const BLOCKING: u32 = 1 << 11;
+    pub const SET: u32 = 1 << 12;
+    pub const SORTED_SET: u32 = 1 << 13;
+    pub const LIST: u32 = 1 << 14;
+    pub const HASH: u32 = 1 << 15;
+    pub const HYPERLOGLOG: u32 = 1 << 16;
+    pub const GEO: u32 = 1 << 17;
+    pub const STREAM: u32 = 1 << 18;
 
     /// In the order in which Redis lists them.
     pub const NAMES: &[(u32, &str)] = &[
         (KEYSPACE, "@keyspace"),
         (READ, "@read"),
         (WRITE, "@write"),
+        (SET, "@set"),
+        (SORTED_SET, "@sortedset"),
+        (LIST, "@list"),
+        (HASH, "@hash"),
         (STRING, "@string"),
         (BITMAP, "@bitmap"),
+        (HYPERLOGLOG, "@hyperloglog"),
+        (GEO, "@geo"),
+        (STREAM, "@stream"),
         (PUBSUB, "@pubsub"),
         (ADMIN, "@admin"),
         (FAST, "@fast"),
@@ -110,53 +128,6 @@ pub mod acl {
         (super::flag::FAST, FAST),
         (super::flag::BLOCKING, BLOCKING),
     ];
-}
-
-/// Where some keys of a command stand: from argument `first` (the name is 0) to `last` (negative counts from the end,
-/// -1 is the last argument), every `step`th.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct KeySpec {
-    /// As `COMMAND INFO` names them: `RO ACCESS` and so on.
-    pub flags: &'static str,
-    pub first: usize,
-    /// Relative to `first` when positive or zero, from the end of the request when negative.
-    pub last: i32,
-    pub step: usize,
-    pub notes: &'static str,
-}
-
-impl KeySpec {
-    /// Argument positions of these keys in a request of `args` arguments.
-    pub fn positions(&self, args: usize) -> impl Iterator<Item = usize> + use<> {
-        let last = if self.last >= 0 {
-            self.first + self.last as usize
-        } else {
-            args.saturating_sub(self.last.unsigned_abs() as usize)
-        };
-        (self.first..=last.min(args.saturating_sub(1))).step_by(self.step)
-    }
-}
-
-/// The key at argument `first`.
-pub const fn key(first: usize, flags: &'static str) -> KeySpec {
-    KeySpec {
-        flags,
-        first,
-        last: 0,
-        step: 1,
-        notes: "",
-    }
-}
-
-/// Keys from `first` to the end, every `step`th.
-pub const fn keys(first: usize, step: usize, flags: &'static str) -> KeySpec {
-    KeySpec {
-        flags,
-        first,
-        last: -1,
-        step,
-        notes: "",
-    }
 }
 
 /// Calls of a command since the start or `CONFIG RESETSTAT`.
@@ -205,6 +176,9 @@ impl Stats {
     }
 }
 
+/// Finds the keys of a request: places, each with the number of the key specification that describes it.
+pub type Walk = fn(&Args<'_>) -> Found;
+
 pub struct Spec {
     /// Lower case; a subcommand's is its own part alone.
     pub name: &'static str,
@@ -213,6 +187,10 @@ pub struct Spec {
     pub flags: u32,
     pub acl: u32,
     pub keys: &'static [KeySpec],
+    /// Finds the keys in place of `keys`, where these would miss one or take another argument for one.
+    pub walk: Option<Walk>,
+    /// The place of the key of a command that has just one, at a fixed place; else 0. Follows from `keys` and `walk`.
+    only_key: usize,
     pub handler: Handler,
     pub subcommands: &'static [Spec],
     pub group: &'static str,
@@ -235,6 +213,8 @@ impl Spec {
             flags,
             acl,
             keys: &[],
+            walk: None,
+            only_key: 0,
             handler,
             subcommands: &[],
             group: "generic",
@@ -248,6 +228,20 @@ impl Spec {
 
     pub const fn keys(mut self, keys: &'static [KeySpec]) -> Spec {
         self.keys = keys;
+        self.only_key = match (keys, self.walk) {
+            ([only], None) => match only.single() {
+                Some(at) => at,
+                None => 0,
+            },
+            _ => 0,
+        };
+        self
+    }
+
+    /// For rows whose key specifications describe the keys without always finding them.
+    pub const fn walk(mut self, walk: Walk) -> Spec {
+        self.walk = Some(walk);
+        self.only_key = 0;
         self
     }
 
@@ -292,9 +286,26 @@ impl Spec {
         }
     }
 
-    /// Argument positions of the keys of a request of `args` arguments.
-    pub fn key_positions(&self, args: usize) -> impl Iterator<Item = usize> {
-        self.keys.iter().flat_map(move |spec| spec.positions(args))
+    /// Argument positions of the keys of a request. It may be too short or have syntax errors: then what looks like
+    /// keys is found.
+    #[inline]
+    pub fn key_positions(&self, args: &Args<'_>) -> Positions {
+        match self.only_key {
+            0 => self.found_keys(args).into_iter().map(|(at, _)| at).collect(),
+            at if at < args.len() => Positions::from_slice(&[at]),
+            _ => Positions::new(),
+        }
+    }
+
+    /// Positions of keys, each with the number of its specification.
+    pub fn found_keys(&self, args: &Args<'_>) -> Found {
+        if let Some(walk) = self.walk {
+            return walk(args);
+        }
+        let specs = self.keys.iter().enumerate();
+        specs
+            .flat_map(|(number, spec)| spec.positions(args).map(move |at| (at, number)))
+            .collect()
     }
 
     /// Names of the ACL categories, those that follow from the flags included.

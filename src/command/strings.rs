@@ -7,7 +7,7 @@ use super::args::{Args, Options};
 use super::error::Error;
 use super::spec::{Handler, Outcome, Spec, acl, flag::*, key, keys};
 use crate::keyspace::entry::{FLOAT, MAX_LEN};
-use crate::keyspace::{Effect, Entry, Expiry, Tx};
+use crate::keyspace::{Entry, Expiry, Tx};
 use crate::resp::Reply;
 use crate::resp::long_double::LongDouble;
 use crate::resp::number::parse_i64;
@@ -113,12 +113,19 @@ pub static COMMANDS: &[Spec] = &[
 
 /// The string under a key, read as a command that only looks would.
 pub(super) fn string<'t>(tx: &'t mut Tx<'_>, key: &[u8]) -> Result<Option<&'t [u8]>, Error> {
-    Ok(tx.lookup(key).map(Entry::value))
+    tx.lookup(key).map(bytes).transpose()
 }
 
 /// The string that a write is about to change: neither a hit nor a miss.
 pub(super) fn stored<'t>(tx: &'t mut Tx<'_>, key: &[u8]) -> Result<Option<&'t [u8]>, Error> {
-    Ok(tx.peek(key).map(Entry::value))
+    tx.peek(key).map(bytes).transpose()
+}
+
+fn bytes(entry: &Entry) -> Result<&[u8], Error> {
+    match entry.object() {
+        None => Ok(entry.value()),
+        Some(_) => Err(Error::WrongType),
+    }
 }
 
 /// Bytes that a string may have. Effects are run again whatever the limit has become since.
@@ -444,10 +451,11 @@ fn append(args: &Args<'_>, tx: &mut Tx<'_>, reply: &mut Reply) -> Outcome {
         return Ok(());
     };
     let len = joined_len(tx, old_len, tail.len())?;
-    tx.edit(key, Effect::AsReceived, |entry| {
+    tx.edit(key, |entry, change| {
         entry.resize(len);
         entry.value_mut()[old_len..].copy_from_slice(tail);
-    });
+        change.as_received();
+    })?;
     reply.int(len as i64);
     Ok(())
 }
@@ -462,10 +470,11 @@ fn setrange(args: &Args<'_>, tx: &mut Tx<'_>, reply: &mut Reply) -> Outcome {
     }
     let end = joined_len(tx, offset, part.len())?;
     let len = end.max(old_len);
-    tx.edit(key, Effect::AsReceived, |entry| {
+    tx.edit(key, |entry, change| {
         entry.resize(len);
         entry.value_mut()[offset..end].copy_from_slice(part);
-    });
+        change.as_received();
+    })?;
     reply.int(len as i64);
     Ok(())
 }
@@ -489,14 +498,17 @@ fn decrby(args: &Args<'_>, tx: &mut Tx<'_>, reply: &mut Reply) -> Outcome {
 }
 
 fn increment(key: &[u8], by: i64, tx: &mut Tx<'_>, reply: &mut Reply) -> Outcome {
-    let old = match stored(tx, key)? {
-        Some(value) => parse_i64(value).ok_or(Error::NotInteger)?,
-        None => 0,
-    };
-    let new = old.checked_add(by).ok_or(Error::Overflow)?;
-    tx.edit(key, Effect::AsReceived, |entry| {
-        entry.overwrite(itoa::Buffer::new().format(new).as_bytes())
-    });
+    let new = tx.edit(key, |entry, change| {
+        let old = match parse_i64(entry.value()) {
+            Some(old) => old,
+            None if change.is_new() => 0,
+            None => return Err(Error::NotInteger),
+        };
+        let new = old.checked_add(by).ok_or(Error::Overflow)?;
+        entry.overwrite(itoa::Buffer::new().format(new).as_bytes());
+        change.as_received();
+        Ok(new)
+    })??;
     reply.int(new);
     Ok(())
 }
@@ -511,10 +523,11 @@ fn incrbyfloat(args: &Args<'_>, tx: &mut Tx<'_>, reply: &mut Reply) -> Outcome {
         .to_text();
     // The sum and not the summand: what is replayed must not depend on how numbers are read and rounded.
     let effect: [&[u8]; 4] = [b"SET", key, &new, b"KEEPTTL"];
-    tx.edit(key, Effect::Command(&effect), |entry| {
+    tx.edit(key, |entry, change| {
         entry.overwrite(&new);
         entry.set(FLOAT, true);
-    });
+        change.command(&effect);
+    })?;
     reply.bulk(&new);
     Ok(())
 }

@@ -14,7 +14,7 @@
 //!
 //! The table's own texts are parsed, so a mistake is a fault of a row, which a test finds.
 
-use super::spec::KeySpec;
+use super::spec::{Begin, Find, KeySpec};
 
 /// What kind of value an argument takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,10 +102,13 @@ pub fn parse(syntax: &str, keys: &[KeySpec], before: usize) -> Result<Vec<Argume
     if parser.at < tokens.len() {
         return Err(SyntaxError(format!("`{}` comes too early", tokens[parser.at])));
     }
-    let mut position = Some(before);
+    let mut place = Place {
+        at: Some(before),
+        behind: None,
+    };
     arguments
         .iter_mut()
-        .for_each(|argument| find_keys(argument, keys, &mut position));
+        .for_each(|argument| find_keys(argument, keys, &mut place));
     Ok(arguments)
 }
 
@@ -270,18 +273,28 @@ fn kind_of(name: &str) -> Kind {
         "seconds" | "milliseconds" | "count" | "cursor" | "offset" | "start" | "end" | "stop" | "index"
         | "increment" | "decrement" | "db" | "index1" | "index2" | "destination-db" | "client-id"
         | "timeout" | "maxage" | "protover" | "version" | "limit" | "min-match-len" | "bit"
-        | "numreplicas" | "n" => Kind::Integer,
+        | "numreplicas" | "numkeys" | "n" => Kind::Integer,
         "float-increment" => Kind::Double,
         _ => Kind::String,
     }
 }
 
-/// Marks the arguments that are keys by where they stand; behind one of unknown length no place is known.
-fn find_keys(argument: &mut Argument, keys: &[KeySpec], position: &mut Option<usize>) {
-    if argument.token.is_some()
-        && let Some(at) = position
-    {
-        *at += 1;
+/// Where an argument stands.
+#[derive(Clone, PartialEq, Eq)]
+struct Place {
+    /// Its number in a request; behind an argument of unknown length none is known.
+    at: Option<usize>,
+    /// The token just before it.
+    behind: Option<String>,
+}
+
+/// Marks the arguments that are keys by where they stand.
+fn find_keys(argument: &mut Argument, keys: &[KeySpec], place: &mut Place) {
+    if let Some(token) = &argument.token {
+        place.behind = Some(token.clone());
+        if let Some(at) = &mut place.at {
+            *at += 1;
+        }
     }
     match argument.kind {
         Kind::PureToken => {}
@@ -289,45 +302,59 @@ fn find_keys(argument: &mut Argument, keys: &[KeySpec], position: &mut Option<us
             // The places behind are known only where every choice is as long.
             let mut ends = Vec::new();
             for part in &mut argument.parts {
-                let mut end = *position;
+                let mut end = place.clone();
                 find_keys(part, keys, &mut end);
-                ends.push(end);
+                ends.push(end.at);
             }
             ends.dedup();
-            *position = if let [end] = ends[..] { end } else { None };
+            place.at = if let [end] = ends[..] { end } else { None };
+            place.behind = None;
         }
         Kind::Block => {
             for part in &mut argument.parts {
-                find_keys(part, keys, position);
+                find_keys(part, keys, place);
             }
         }
         _ => {
-            if let Some(at) = position {
-                if let Some(spec) = keys.iter().position(|spec| begins(spec, *at)) {
-                    argument.kind = Kind::Key;
-                    argument.key_spec = Some(spec);
-                }
+            if let Some(spec) = keys.iter().position(|spec| begins(spec, place)) {
+                argument.kind = Kind::Key;
+                argument.key_spec = Some(spec);
+            }
+            if let Some(at) = &mut place.at {
                 *at += 1;
             }
+            place.behind = None;
         }
     }
     if argument.optional || argument.multiple {
-        *position = None;
+        place.at = None;
+        place.behind = None;
     }
 }
 
 /// Whether the keys of a specification begin here, or one of a fixed few stands here.
-fn begins(spec: &KeySpec, at: usize) -> bool {
-    let fixed = usize::try_from(spec.last).unwrap_or(0);
-    (spec.first..=spec.first + fixed)
-        .step_by(spec.step.max(1))
-        .any(|place| place == at)
+fn begins(spec: &KeySpec, place: &Place) -> bool {
+    let first = match spec.begin {
+        Begin::Index(first) => first,
+        Begin::Keyword { word, .. } => return place.behind.as_deref() == Some(word),
+        Begin::Unknown => return false,
+    };
+    match (spec.find, place.at) {
+        (Find::Range { last, step, .. }, Some(at)) => {
+            let fixed = usize::try_from(last).unwrap_or(0);
+            (first..=first + fixed)
+                .step_by(step.max(1))
+                .any(|place| place == at)
+        }
+        (Find::Keynum { first: behind, .. }, Some(at)) => at == first + behind,
+        _ => false,
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::command::spec::{key, keys};
+    use crate::command::spec::{key, keynum, keys, keyword};
     use crate::command::table;
 
     /// A short form of a tree, for comparison.
@@ -410,6 +437,30 @@ mod tests {
     }
 
     #[test]
+    fn keys_behind_words_and_numbers_are_found() {
+        assert_eq!(
+            shown(
+                "[COUNT count] STREAMS key [key ...] id [id ...]",
+                &[keyword("STREAMS", 1, -1, 2, "RO")],
+                1
+            ),
+            "count:integer=COUNT? streams:pure-token=STREAMS key:key@0* id:string*"
+        );
+        assert_eq!(
+            shown(
+                "destination numkeys key [key ...] [STORE key]",
+                &[
+                    key(1, "OW"),
+                    keynum(2, 0, 1, "RO"),
+                    keyword("STORE", 3, 0, 0, "OW")
+                ],
+                1
+            ),
+            "destination:key@0 numkeys:integer key:key@1* key:key=STORE@2?"
+        );
+    }
+
+    #[test]
     fn mistakes_are_found() {
         for syntax in ["[a", "a ]", "<>", "...", "a | b"] {
             assert!(parse(syntax, &[], 1).is_err(), "{syntax}");
@@ -422,7 +473,10 @@ mod tests {
             let before = 1 + usize::from(row.full_name.contains('|'));
             let arguments = parse(row.syntax, row.keys, before)
                 .unwrap_or_else(|error| panic!("{}: {error:?}", row.full_name));
-            let named = |spec: usize| arguments.iter().any(|argument| mentions(argument, spec));
+            let named = |spec: usize| {
+                row.keys[spec].begin == Begin::Unknown
+                    || arguments.iter().any(|argument| mentions(argument, spec))
+            };
             assert!(
                 (0..row.keys.len()).all(named),
                 "{}: a key is not in its syntax",

@@ -2,6 +2,7 @@
 
 use super::spec::{Spec, Stats};
 use crate::resp::RequestArgs;
+use smallvec::SmallVec;
 use std::collections::HashMap;
 use std::ops::Deref;
 use std::sync::OnceLock;
@@ -18,7 +19,12 @@ static FAMILIES: &[&[Spec]] = &[
     super::connection::COMMANDS,
     super::databases::COMMANDS,
     super::debug::COMMANDS,
+    super::dump::COMMANDS,
     super::expiry::COMMANDS,
+    super::geo::COMMANDS,
+    super::hash_expiry::COMMANDS,
+    super::hashes::COMMANDS,
+    super::hyperloglog::COMMANDS,
     super::info::COMMANDS,
     super::introspection::COMMANDS,
     super::keys::COMMANDS,
@@ -26,10 +32,22 @@ static FAMILIES: &[&[Spec]] = &[
     super::object::COMMANDS,
     super::ranges::COMMANDS,
     super::scan::COMMANDS,
+    super::set_algebra::COMMANDS,
+    super::sets::COMMANDS,
     super::latency::COMMANDS,
+    super::lists::COMMANDS,
     super::memory::COMMANDS,
     super::monitor::COMMANDS,
     super::slowlog::COMMANDS,
+    super::sort::COMMANDS,
+    super::sorted_sets::COMMANDS,
+    super::streams::add::COMMANDS,
+    super::streams::claim::COMMANDS,
+    super::streams::groups::COMMANDS,
+    super::streams::info::COMMANDS,
+    super::streams::pending::COMMANDS,
+    super::streams::range::COMMANDS,
+    super::streams::read::COMMANDS,
     super::strings::COMMANDS,
 ];
 
@@ -138,11 +156,33 @@ pub fn find(name: &[u8]) -> Option<&'static Command> {
     table().get(&*lower)
 }
 
+/// Finds commands one after the other: in a pipeline the next is most often the same as the last.
+#[derive(Default)]
+pub struct Finder {
+    last: Option<(SmallVec<[u8; NAME_MOST]>, &'static Command)>,
+}
+
+impl Finder {
+    /// As `find`.
+    #[inline]
+    pub fn find(&mut self, name: &[u8]) -> Option<&'static Command> {
+        if let Some((last, command)) = &self.last
+            && last.as_slice() == name
+        {
+            return Some(command);
+        }
+        let command = find(name)?;
+        self.last = Some((SmallVec::from_slice(name), command));
+        Some(command)
+    }
+}
+
 /// The first key of a request, for prefetching: nothing is checked but that it is there.
 #[inline]
-pub fn first_key<'a>(request: &RequestArgs<'a>) -> Option<&'a [u8]> {
-    let at = find(request.get(0))?.keys.first()?.first;
-    (at < request.len()).then(|| request.get(at))
+pub fn first_key<'a>(request: &RequestArgs<'a>, finder: &mut Finder) -> Option<&'a [u8]> {
+    let keys = finder.find(request.get(0))?.keys.first()?;
+    let at = keys.first(request.len(), |at| request.get(at))?;
+    Some(request.get(at))
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //! ```text
 //! terrace [conf-file | -] [--directive value ...]
 //! terrace check [--repair] [--dir folder | folder]
+//! terrace import file [conf-file] [--directive value ...]
 //! ```
 //!
 //! The words after `--name` up to the next one that begins with `--` are its values; `--name=…` is not a form of
@@ -25,6 +26,11 @@ pub enum Command {
         dir: PathBuf,
         repair: bool,
     },
+    /// Take the keys of an RDB file into a data folder.
+    Import {
+        file: PathBuf,
+        startup: Box<Startup>,
+    },
     /// The text to print.
     Version(String),
     /// The text to print.
@@ -44,6 +50,7 @@ pub struct Startup {
 const HELP: &str = "\
 Usage: terrace [conf-file | -] [--directive value ...]
        terrace check [--repair] [--dir folder | folder]
+       terrace import file [conf-file] [--directive value ...]
        terrace -v | --version
        terrace -h | --help
 
@@ -58,6 +65,10 @@ options win over the file.
 
 check looks through a data folder while no server uses it, and says what it
 finds; with --repair it also cuts off a journal where it is damaged.
+
+import takes the keys of an RDB file, such as a dump.rdb of Redis, into a data
+folder while no server uses it, in place of keys of the same name. A file that
+is damaged changes nothing.
 ";
 
 impl Command {
@@ -69,6 +80,13 @@ impl Command {
             [b"-v" | b"--version"] => Ok(Command::Version(format!("Terrace {}", env!("CARGO_PKG_VERSION")))),
             [b"-h" | b"--help"] => Ok(Command::Help(HELP.into())),
             [b"check", rest @ ..] => check(rest),
+            [b"import", file, rest @ ..] if !file.starts_with(b"-") => Ok(Command::Import {
+                file: absolute(&PathBuf::from(String::from_utf8_lossy(file).into_owned())),
+                startup: Box::new(serve(rest)?),
+            }),
+            [b"import", ..] => Err(ConfigError::Usage(
+                "terrace import: which file? See terrace --help".to_string(),
+            )),
             _ => serve(&args).map(|startup| Command::Serve(Box::new(startup))),
         }
     }

@@ -91,6 +91,9 @@ pub struct Config {
     // Data on disk and ranges.
     /// The data folder; absolute once a [`Startup`] has been built.
     pub dir: PathBuf,
+    /// The file of snapshots, in the data folder.
+    pub dbfilename: String,
+    pub rdbcompression: bool,
     pub appendfsync: FsyncPolicy,
     /// The ranges that the file and the command line name; see also [`Config::default_range`].
     pub ranges: Vec<RangeSpec>,
@@ -174,6 +177,8 @@ impl Default for Config {
             lazyfree_lazy_user_del: false,
             lazyfree_lazy_user_flush: false,
             dir: PathBuf::from("."),
+            dbfilename: "dump.rdb".into(),
+            rdbcompression: true,
             appendfsync: FsyncPolicy::EverySec,
             ranges: Vec::new(),
             journal_segment_size: 64 * MB,

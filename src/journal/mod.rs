@@ -7,32 +7,34 @@
 //! Guarantees:
 //! * Records reach the disk in the order of their offsets, and nothing is in the file before everything below it is.
 //! * Everything below `synced()` survives a crash of the machine; what is below `written()`, one of the process.
-//! * A write or sync that fails loses nothing: it is tried again until it succeeds, and meanwhile `failure()` tells
-//!   commands to refuse. What was appended before stays in the ring.
+//! * A write or sync that fails loses nothing: `failure()` tells commands to refuse until what was appended has reached
+//!   the disk after all. A failed write is tried again; a failed sync is not, see `tail`.
 
 pub mod record;
 mod ring;
 mod segment;
+mod tail;
+mod writer;
 
-pub use segment::{ReadError, ReadSummary, Record, Segment, inspect, list, read, remove_below};
+pub use segment::{ReadError, ReadSummary, Record, Segment, inspect, list, read, remove_below, settle};
 
 use parking_lot::{Condvar, Mutex};
 use ring::Ring;
 use std::fs::File;
-use std::io::{self, Seek, SeekFrom, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use tail::Tail;
 use tokio::sync::watch;
+use writer::Writer;
 
-/// How long the writer lets records gather when nobody waits for them. A killed process loses no more than this.
-const LINGER: Duration = Duration::from_millis(5);
 const RETRY: Duration = Duration::from_millis(200);
 const SYNC_EVERY: Duration = Duration::from_secs(1);
-/// Bytes of records in one write.
-const BATCH: u64 = 1 << 20;
+/// How long `close` waits for a disk that refuses.
+const CLOSE_PATIENCE: Duration = Duration::from_secs(2);
 
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -57,15 +59,20 @@ struct Shared {
     wanted: AtomicU64,
     sync_every_second: AtomicBool,
     writer_parked: AtomicBool,
+    /// Everything is synced, or cannot be: both threads end.
     stopping: AtomicBool,
-    /// Everything is synced, or cannot be: the sync thread ends. Later than `stopping`, because until the writer has
-    /// ended there may be more to sync.
-    sync_stopping: AtomicBool,
     /// Why the last write and the last sync failed, if they did: each thread takes back its own only.
     failures: [Mutex<Option<Arc<str>>>; 2],
     failed: AtomicBool,
-    /// The segment being written and those rolled since the last sync.
-    unsynced: Mutex<Vec<Arc<File>>>,
+    /// The segment being written: all before it are synced.
+    current: Mutex<Arc<File>>,
+    /// What is written and not synced yet.
+    tail: Tail,
+    /// A sync failed, and the tail has not been written anew since.
+    doubtful: AtomicBool,
+    /// Held from the beginning of a sync until its outcome is noted: a system reports an error once only, and whoever
+    /// syncs next is told that all is well.
+    syncing: Mutex<()>,
     wake_writer: (Mutex<()>, Condvar),
     wake_syncer: (Mutex<()>, Condvar),
 }
@@ -100,7 +107,8 @@ pub fn unix_ms() -> u64 {
 impl Journal {
     /// Opens a new segment at offset `start`, behind everything that recovery has read.
     pub fn open(dir: &Path, start: u64, options: Options) -> io::Result<Journal> {
-        let file = Arc::new(segment::create(dir, start, unix_ms())?);
+        let file = Arc::new(segment::create(dir, start, unix_ms(), segment::EMPTY)?);
+        segment::sync_folder(dir)?;
         let shared = Arc::new(Shared {
             dir: dir.to_path_buf(),
             ring: Ring::new(options.ring_size, start),
@@ -110,25 +118,18 @@ impl Journal {
             sync_every_second: AtomicBool::new(options.sync_every_second),
             writer_parked: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
-            sync_stopping: AtomicBool::new(false),
             failures: Default::default(),
             failed: AtomicBool::new(false),
-            unsynced: Mutex::new(vec![file.clone()]),
+            current: Mutex::new(file.clone()),
+            tail: Tail::default(),
+            doubtful: AtomicBool::new(false),
+            syncing: Mutex::new(()),
             wake_writer: Default::default(),
             wake_syncer: Default::default(),
             options,
         });
         let (for_writer, for_syncer) = (shared.clone(), shared.clone());
-        let writer = move || {
-            Writer {
-                shared: for_writer,
-                file,
-                start,
-                len: 0,
-                buf: Vec::new(),
-            }
-            .run()
-        };
+        let writer = move || Writer::new(for_writer, file, start).run();
         let threads = vec![
             std::thread::Builder::new().name("journal".into()).spawn(writer)?,
             std::thread::Builder::new()
@@ -195,11 +196,11 @@ impl Journal {
         let _ = synced.wait_for(|synced| *synced >= offset).await;
     }
 
-    /// As `wait_synced`, for threads. False when the journal was closed first.
-    pub fn wait_synced_blocking(&self, offset: u64) -> bool {
+    /// As `wait_synced`, for threads. False when the disk refuses and `give_up` says so.
+    pub fn wait_synced_blocking(&self, offset: u64, give_up: impl Fn() -> bool) -> bool {
         self.shared.want(offset);
         while self.synced() < offset {
-            if self.shared.stopping.load(Ordering::Relaxed) && self.shared.failed.load(Ordering::Relaxed) {
+            if self.shared.failed.load(Ordering::Relaxed) && give_up() {
                 return false;
             }
             std::thread::sleep(Duration::from_micros(500));
@@ -215,9 +216,9 @@ impl Journal {
     /// Writes and syncs everything, and ends the threads. Appends must have ended. False when the disk refused.
     pub fn close(&self) -> bool {
         let end = self.end();
+        let began = Instant::now();
+        let clean = self.wait_synced_blocking(end, || began.elapsed() > CLOSE_PATIENCE);
         self.shared.stopping.store(true, Ordering::SeqCst);
-        let clean = self.wait_synced_blocking(end);
-        self.shared.sync_stopping.store(true, Ordering::SeqCst);
         self.shared.wake_writer();
         self.shared.wake_syncer();
         for thread in self.threads.lock().drain(..) {
@@ -278,20 +279,13 @@ impl Shared {
             let written = self.written.load(Ordering::Acquire);
             let behind = written > *self.synced.borrow();
             let every_second = self.sync_every_second.load(Ordering::Relaxed);
-            let stopping = self.sync_stopping.load(Ordering::SeqCst);
-            if behind && !stopping && (self.somebody_waits() || every_second && last.elapsed() >= SYNC_EVERY)
-            {
+            let stopping = self.stopping.load(Ordering::SeqCst);
+            let due = self.somebody_waits()
+                || every_second && last.elapsed() >= SYNC_EVERY
+                || self.tail.wants_sync();
+            if behind && due && !stopping && !self.doubtful.load(Ordering::SeqCst) {
                 last = Instant::now();
-                match self.sync_files() {
-                    Ok(()) => {
-                        self.synced.send_replace(written);
-                        self.succeeded(Step::Sync);
-                    }
-                    Err(error) => {
-                        self.fail(Step::Sync, &error);
-                        std::thread::sleep(RETRY);
-                    }
-                }
+                self.sync();
                 continue;
             }
             if stopping {
@@ -306,134 +300,34 @@ impl Shared {
         }
     }
 
-    fn sync_files(&self) -> io::Result<()> {
-        let files = self.unsynced.lock().clone();
-        for file in &files {
-            file.sync_data()?;
+    /// Syncs what is written, and notes the outcome. False when it is in doubt now.
+    fn sync(&self) -> bool {
+        let _one = self.syncing.lock();
+        if self.doubtful.load(Ordering::SeqCst) {
+            return false;
         }
-        // All but the newest are complete; the newest is written on.
-        let mut unsynced = self.unsynced.lock();
-        let complete = files.len().saturating_sub(1);
-        unsynced.drain(..complete);
-        Ok(())
-    }
-}
-
-/// The writer thread's own state.
-struct Writer {
-    shared: Arc<Shared>,
-    file: Arc<File>,
-    /// Offset of the first record of the current segment.
-    start: u64,
-    /// Bytes of records in the current segment.
-    len: u64,
-    buf: Vec<u8>,
-}
-
-impl Writer {
-    fn run(mut self) {
-        loop {
-            self.buf.clear();
-            let now = unix_ms();
-            let buf = &mut self.buf;
-            let reached = self.shared.ring.drain(BATCH, |offset, payload| {
-                record::encode_record(buf, offset, now, payload)
-            });
-            if self.buf.is_empty() {
-                if self.shared.stopping.load(Ordering::SeqCst) && self.shared.ring.reserved() == reached {
-                    return;
-                }
-                self.park();
-                continue;
-            }
-            if !self.write_until_done() {
-                return;
-            }
-            self.shared.written.store(reached, Ordering::Release);
-            if self.shared.somebody_waits() {
-                self.shared.wake_syncer();
-            } else if self.buf.len() < BATCH as usize / 4 {
-                self.linger();
-            }
-            if self.len >= self.shared.options.segment_size {
-                self.roll(reached);
-            }
-            if self.buf.capacity() > 4 * BATCH as usize {
-                self.buf = Vec::new();
-            }
+        // In this order: what is below `written` and not in this file is in one before it, which is synced.
+        let written = self.written.load(Ordering::Acquire);
+        let file = self.current.lock().clone();
+        match segment::sync(&file) {
+            Ok(()) => self.settled(written),
+            Err(error) => self.doubt(&error),
         }
+        !self.doubtful.load(Ordering::SeqCst)
     }
 
-    /// Writes `buf` behind what is in the segment. A failed write is taken back and tried again; false when the
-    /// server stops before the disk takes it.
-    fn write_until_done(&mut self) -> bool {
-        let position = record::SEGMENT_HEADER as u64 + self.len;
-        loop {
-            let mut file = &*self.file;
-            let written = file
-                .seek(SeekFrom::Start(position))
-                .and_then(|_| file.write_all(&self.buf));
-            match written {
-                Ok(()) => {
-                    self.len += self.buf.len() as u64;
-                    self.shared.succeeded(Step::Write);
-                    return true;
-                }
-                Err(error) => {
-                    // Half a batch may be in the file; it is cut off so that a crash now leaves whole records.
-                    let _ = self.file.set_len(position);
-                    self.shared.fail(Step::Write, &error);
-                    if self.shared.stopping.load(Ordering::SeqCst) {
-                        return false;
-                    }
-                    std::thread::sleep(RETRY);
-                }
-            }
-        }
+    /// Everything below `offset` is durable.
+    fn settled(&self, offset: u64) {
+        self.tail.drop_below(offset);
+        self.synced.send_replace(offset);
+        self.succeeded(Step::Sync);
     }
 
-    /// Goes on in a new segment. The old one is synced first, so that a segment with another behind it is whole even
-    /// after a power cut. Until both succeed the old segment simply grows.
-    fn roll(&mut self, offset: u64) {
-        crash_point("roll-before-create");
-        let created = self
-            .file
-            .sync_data()
-            .and_then(|()| segment::create(&self.shared.dir, offset, unix_ms()));
-        match created {
-            Ok(file) => {
-                self.file = Arc::new(file);
-                (self.start, self.len) = (offset, 0);
-                self.shared.unsynced.lock().push(self.file.clone());
-            }
-            Err(error) => log::warn!(
-                "journal: no new segment at {offset} behind {}: {error}",
-                self.start
-            ),
-        }
-    }
-
-    /// Sleeps until something is appended.
-    fn park(&self) {
-        let shared = &self.shared;
-        let mut guard = shared.wake_writer.0.lock();
-        shared.writer_parked.store(true, Ordering::SeqCst);
-        // Either the append sees `writer_parked`, or this sees what it reserved: both are sequentially consistent.
-        if shared.ring.reserved() == shared.ring.drained() && !shared.stopping.load(Ordering::SeqCst) {
-            shared.wake_writer.1.wait(&mut guard);
-        } else {
-            // Reserved but still being copied.
-            drop(guard);
-            std::thread::yield_now();
-        }
-        shared.writer_parked.store(false, Ordering::SeqCst);
-    }
-
-    fn linger(&self) {
-        let mut guard = self.shared.wake_writer.0.lock();
-        if !self.shared.somebody_waits() && !self.shared.stopping.load(Ordering::SeqCst) {
-            self.shared.wake_writer.1.wait_for(&mut guard, LINGER);
-        }
+    /// From now on nothing is synced until the writer has written the tail anew.
+    fn doubt(&self, error: &io::Error) {
+        self.doubtful.store(true, Ordering::SeqCst);
+        self.fail(Step::Sync, error);
+        self.wake_writer();
     }
 }
 
@@ -456,7 +350,7 @@ mod tests {
         for i in 0..1_000 {
             let end = journal.append(format!("*2\r\n$3\r\nDEL\r\n$4\r\n{i:04}\r\n").as_bytes());
             if i % 100 == 0 {
-                assert!(journal.wait_synced_blocking(end));
+                assert!(journal.wait_synced_blocking(end, || false));
             }
         }
         assert!(journal.close());

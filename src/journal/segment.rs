@@ -1,10 +1,17 @@
 //! Segment files: naming, creating, listing, reading back, removing.
+//!
+//! A segment ends where the next one begins, even if there is more in its file: see `tail`.
 
 use super::record::{self, FormatError, RECORD_HEADER, RecordHeader, SEGMENT_HEADER, SegmentHeader};
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+
+/// No records.
+pub const EMPTY: &[&[u8]] = &[];
+/// The name of a segment that is being made. There is one at a time; a crash may leave it.
+const UNFINISHED: &str = "journal-unfinished.tmp";
 
 /// A segment file and the offset of its first record.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,24 +85,75 @@ pub struct ReadSummary {
     pub torn_bytes: u64,
 }
 
-pub fn create(dir: &Path, first_offset: u64, created_ms: u64) -> io::Result<File> {
-    let path = dir.join(format!("journal-{first_offset:020}.log"));
-    let mut file = OpenOptions::new()
-        .create(true)
-        .write(true)
-        .truncate(true)
-        .open(path)?;
-    super::crash_point("segment-before-header");
-    // A crash here leaves a file shorter than its header: the reader takes it for the torn end of the journal.
-    file.write_all(
-        &SegmentHeader {
-            first_offset,
-            created_ms,
-        }
-        .encode(),
-    )?;
-    File::open(dir)?.sync_all()?;
+/// A new segment with `records` in it, which are durable then but for the folder's own sync. It takes the place of one
+/// with the same first offset. When it fails there is no new segment.
+pub fn create(
+    dir: &Path,
+    first_offset: u64,
+    created_ms: u64,
+    records: &[impl AsRef<[u8]>],
+) -> io::Result<File> {
+    let unfinished = dir.join(UNFINISHED);
+    let made = write_new(&unfinished, first_offset, created_ms, records).and_then(|file| {
+        super::crash_point("segment-before-rename");
+        // A crash here is fine: the next start removes the file, and everything in it is in another segment too.
+        fs::rename(&unfinished, dir.join(format!("journal-{first_offset:020}.log")))?;
+        Ok(file)
+    });
+    if made.is_err() {
+        let _ = fs::remove_file(&unfinished);
+    }
+    made
+}
+
+fn write_new(
+    path: &Path,
+    first_offset: u64,
+    created_ms: u64,
+    records: &[impl AsRef<[u8]>],
+) -> io::Result<File> {
+    let _ = fs::remove_file(path);
+    let mut file = File::create_new(path)?;
+    let header = SegmentHeader {
+        first_offset,
+        created_ms,
+    };
+    file.write_all(&header.encode())?;
+    for record in records {
+        file.write_all(record.as_ref())?;
+    }
+    if !records.is_empty() {
+        sync(&file)?;
+    }
     Ok(file)
+}
+
+/// Makes what is written to a segment durable. `FAILPOINTS="journal-sync=1*return"` makes it fail.
+pub fn sync(file: &File) -> io::Result<()> {
+    fail::fail_point!("journal-sync", |_| Err(io::Error::other("injected failure")));
+    file.sync_data()
+}
+
+/// Makes the names in the folder durable.
+pub fn sync_folder(dir: &Path) -> io::Result<()> {
+    File::open(dir)?.sync_all()
+}
+
+/// Makes durable what a start has read up to offset `end`: the newest segment may hold records that no sync has covered,
+/// or whose sync failed, so that asking for another proves nothing. It is written anew. Segments before it are durable:
+/// a new one is begun only then.
+pub fn settle(dir: &Path, end: u64) -> io::Result<()> {
+    let Some(newest) = list(dir)?.pop() else {
+        return Ok(());
+    };
+    if newest.first_offset >= end {
+        return Ok(());
+    }
+    let bytes = fs::read(&newest.path)?;
+    let records = bytes.get(SEGMENT_HEADER..).unwrap_or_default();
+    let created_ms = SegmentHeader::decode(&bytes).map_or(0, |header| header.created_ms);
+    create(dir, newest.first_offset, created_ms, &[records])?;
+    sync_folder(dir)
 }
 
 /// The segments in `dir`, by offset.
@@ -187,7 +245,8 @@ fn walk(
             });
         }
         let bytes = fs::read(path).map_err(|error| ReadError::Io(path.clone(), error))?;
-        let bad = read_segment(path, &bytes, from, &mut summary, &mut apply)?;
+        let limit = segments.get(i + 1).map(|next| next.first_offset);
+        let bad = read_segment((segment, limit), &bytes, from, &mut summary, &mut apply)?;
         let Some((position, why)) = bad else { continue };
         let last = i + 1 == segments.len();
         if (!last || sound_record_behind(&bytes[position..], summary.end)) && treat != Treat::Damaged {
@@ -222,9 +281,9 @@ fn truncate(path: &Path, position: usize, behind: &[Segment]) -> io::Result<()> 
 
 type Bad = (usize, FormatError);
 
-/// Applies the records of one segment; `Some` is the place and reason of the first bytes that are no record.
+/// Applies the records of one segment below `limit`; `Some` is the place and reason of the first bytes that are no record.
 fn read_segment(
-    path: &Path,
+    (segment, limit): (&Segment, Option<u64>),
     bytes: &[u8],
     from: u64,
     summary: &mut ReadSummary,
@@ -233,15 +292,16 @@ fn read_segment(
     if let Err(why) = SegmentHeader::decode(bytes) {
         return Ok(Some((0, why)));
     }
-    let mut position = SEGMENT_HEADER;
+    let (mut position, mut reached) = (SEGMENT_HEADER, segment.first_offset);
     let mut group: Vec<Record<'_>> = Vec::with_capacity(GROUP);
     loop {
-        let found = (position < bytes.len()).then(|| record::decode_record(&bytes[position..]));
+        let ended = position >= bytes.len() || limit.is_some_and(|limit| reached >= limit);
+        let found = (!ended).then(|| record::decode_record(&bytes[position..]));
         if !matches!(found, Some(Ok(_))) || group.len() == GROUP {
             apply(&group).map_err(|why| {
                 let position = position as u64;
                 ReadError::Rejected {
-                    path: path.to_path_buf(),
+                    path: segment.path.clone(),
                     position,
                     why,
                 }
@@ -257,6 +317,7 @@ fn read_segment(
                 if header.end() > from {
                     group.push((header, payload));
                 }
+                reached = header.end();
                 position += RECORD_HEADER + payload.len();
             }
         }
@@ -285,7 +346,7 @@ mod tests {
 
     fn journal(records: &[(u64, &str)]) -> (tempfile::TempDir, PathBuf) {
         let dir = tempfile::tempdir().expect("temp dir");
-        let mut file = create(dir.path(), 0, 1).expect("segment");
+        let mut file = create(dir.path(), 0, 1, EMPTY).expect("segment");
         for (offset, payload) in records {
             let mut bytes = Vec::new();
             record::encode_record(&mut bytes, *offset, 1, (payload.as_bytes(), b""));
@@ -343,7 +404,7 @@ mod tests {
     #[test]
     fn reading_starts_behind_the_mark_and_old_segments_go() {
         let (dir, _) = journal(&[(0, "first effect"), (12, "second")]);
-        create(dir.path(), 18, 1).expect("segment");
+        create(dir.path(), 18, 1, EMPTY).expect("segment");
         assert_eq!(payloads(dir.path(), 12).expect("read").0, ["second"]);
         remove_below(dir.path(), 17).expect("remove");
         assert_eq!(list(dir.path()).expect("list").len(), 2);

@@ -30,6 +30,12 @@ pub fn fresh(tick: Tick) -> u32 {
     (tick.seconds & SECONDS) << 8 | u32::from(INITIAL_COUNT)
 }
 
+/// The clock of an entry that was last used so many seconds ago, and so often.
+pub fn at(tick: Tick, idle_seconds: u32, frequency: Option<u8>) -> u32 {
+    let seconds = tick.seconds.wrapping_sub(idle_seconds.min(SECONDS));
+    (seconds & SECONDS) << 8 | u32::from(frequency.unwrap_or(INITIAL_COUNT))
+}
+
 /// Notes an access. Writes nothing when nothing changes: the entry's cache line stays clean.
 #[inline]
 pub fn touch(entry: &mut Entry, tick: Tick) {

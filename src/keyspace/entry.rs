@@ -2,12 +2,14 @@
 //!
 //! ```text
 //!  0        1        2        3        4            8            12           16
-//! +--------+--------+--------+--------+------------+------------+------------+----------+-----+-------+
-//! | kind   | flags  | db     | store  | clock      | key length | value len  | [expiry] | key | value |
-//! +--------+--------+--------+--------+------------+------------+------------+----------+-----+-------+
+//! +--------+--------+--------+--------+------------+------------+------------+----------+----------+-----+-------+
+//! | kind   | flags  | db     | store  | clock      | key length | value len  | [expiry] | [object] | key | value |
+//! +--------+--------+--------+--------+------------+------------+------------+----------+----------+-----+-------+
 //! ```
 //!
 //! * `expiry` (unix milliseconds, 8 bytes) is there only when `EXPIRES` is set.
+//! * `object` (32 bytes) is there only when the kind is `Object`; then there are no value bytes. A string's bytes are
+//!   the value.
 //! * A 16-byte key with a 64-byte value is a block of 96 bytes, which is exactly an allocator size class.
 //! * The block grows and shrinks with `realloc`; the allocator's size classes make repeated appends amortized
 //!   constant, so no capacity is stored.
@@ -15,11 +17,14 @@
 //! Guarantees: an `Entry` owns its block; every slice it hands out lies within it. It knows nothing of shards,
 //! ranges or stores: the flags are kept here and given meaning by `shard` and `tx`.
 
+use super::reclaim::reclaim;
+pub use crate::object::codec::Value;
+use crate::object::{Object, size_class};
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error, realloc};
 use std::num::NonZeroU64;
 use std::ptr::NonNull;
 
-/// What the value bytes are. Later types add a kind whose value bytes are a pointer to their object.
+/// What stands under the key.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub enum Kind {
@@ -27,20 +32,15 @@ pub enum Kind {
     Absent = 0,
     /// A string whose bytes are the value.
     String = 1,
+    /// A value of another type, which the object itself names.
+    Object = 2,
 }
 
 impl Kind {
-    /// As `TYPE` gives it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Kind::Absent => "none",
-            Kind::String => "string",
-        }
-    }
-
     fn from_u8(byte: u8) -> Kind {
         match byte {
             1 => Kind::String,
+            2 => Kind::Object,
             _ => Kind::Absent,
         }
     }
@@ -50,7 +50,7 @@ impl Kind {
 pub const EXPIRES: u8 = 1;
 /// The string was made by editing in place; Redis reports such a string as `raw` whatever its length.
 pub const EDITED: u8 = 1 << 1;
-/// The shard's expiry index holds an item for this entry at or before its expiry.
+/// The shard's expiry index holds an item for this entry at or before its next expiry.
 pub const INDEXED: u8 = 1 << 2;
 /// The string is a sum of INCRBYFLOAT; Redis reports such a string as `embstr` even where it reads as an integer.
 pub const FLOAT: u8 = 1 << 3;
@@ -69,6 +69,10 @@ pub const STORED_EXPIRES: u8 = 1 << 2;
 pub const FLUSH_PARITY: u8 = 1 << 3;
 /// Taken by a flush since it became resident, so that `FLUSH_PARITY` means something.
 pub const FLUSHED: u8 = 1 << 4;
+/// The next expiry of that row is no longer the entry's, and stands in its shard's list for the next flush.
+pub const STALE_EXPIRY: u8 = 1 << 5;
+/// The store's expiry index has a row for that row: it expires, or a part of its value does.
+pub const STORED_INDEX: u8 = 1 << 6;
 
 #[repr(C)]
 struct Header {
@@ -83,6 +87,15 @@ struct Header {
 
 const HEADER: usize = size_of::<Header>();
 const EXPIRY: usize = size_of::<i64>();
+const OBJECT: usize = size_of::<Object>();
+/// So that the object, behind a header of 16 bytes and an expiry of 8 or none, is aligned.
+const ALIGN: usize = 8;
+const _: () = assert!(
+    OBJECT <= 32
+        && align_of::<Object>() <= ALIGN
+        && HEADER.is_multiple_of(ALIGN)
+        && EXPIRY.is_multiple_of(ALIGN)
+);
 /// The longest key or value an entry can hold.
 pub const MAX_LEN: usize = u32::MAX as usize;
 
@@ -94,10 +107,14 @@ pub struct Entry {
     packed: NonZeroU64,
 }
 
-// SAFETY: an Entry owns its block and nothing else refers to it; the block is plain bytes.
+// SAFETY: an Entry owns its block and nothing else refers to it; the block is plain bytes and perhaps an Object, which
+// is Send (see the assertion below).
 unsafe impl Send for Entry {}
 // SAFETY: a shared Entry only reads its block; all change goes through `&mut self`.
 unsafe impl Sync for Entry {}
+
+const fn assert_shareable<T: Send + Sync>() {}
+const _: () = assert_shareable::<Object>();
 
 fn pack(block: NonNull<Header>, fragment: u16) -> NonZeroU64 {
     let address = block.as_ptr().expose_provenance() as u64;
@@ -108,14 +125,26 @@ fn pack(block: NonNull<Header>, fragment: u16) -> NonZeroU64 {
 }
 
 fn layout(len: usize) -> Layout {
-    // proof: every length is below 16 + 8 + 2 * u32::MAX, far under isize::MAX.
-    Layout::from_size_align(len, align_of::<Header>()).expect("entry length fits a layout")
+    // proof: every length is below 16 + 8 + 32 + 2 * u32::MAX, far under isize::MAX.
+    Layout::from_size_align(len, ALIGN).expect("entry length fits a layout")
 }
 
 impl Entry {
     /// A string entry; `key` and `value` are at most `MAX_LEN` bytes.
     pub fn new(db: u8, key: &[u8], value: &[u8], expiry: Option<i64>, clock: u32) -> Entry {
         Entry::with_kind(Kind::String, db, key, value, expiry, clock)
+    }
+
+    /// An entry of any value; the key, and a string's bytes, are at most `MAX_LEN` long.
+    pub fn with_value(db: u8, key: &[u8], value: Value, expiry: Option<i64>, clock: u32) -> Entry {
+        match value {
+            Value::String(bytes) => Entry::new(db, key, &bytes, expiry, clock),
+            Value::Object(object) => {
+                let mut entry = Entry::new(db, key, b"", expiry, clock);
+                entry.assign_object(object, expiry);
+                entry
+            }
+        }
     }
 
     /// A tombstone for `key`.
@@ -200,13 +229,72 @@ impl Entry {
         unsafe { std::slice::from_raw_parts(self.block().cast::<u8>().add(at), len) }
     }
 
+    fn object_at(&self) -> usize {
+        HEADER + expiry_len(self.header())
+    }
+
     fn key_at(&self) -> usize {
-        HEADER
-            + if self.header().flags & EXPIRES != 0 {
-                EXPIRY
-            } else {
-                0
-            }
+        HEADER + expiry_len(self.header()) + object_len(self.header())
+    }
+
+    fn is_object(&self) -> bool {
+        self.header().kind == Kind::Object as u8
+    }
+
+    /// The value, if it is of another type than string.
+    pub fn object(&self) -> Option<&Object> {
+        // SAFETY: an entry of this kind holds an initialized object there (see `assign_object`), aligned because the
+        // block, the header and the expiry are; the borrow is that of the entry.
+        self.is_object()
+            .then(|| unsafe { &*self.block().cast::<u8>().add(self.object_at()).cast::<Object>() })
+    }
+
+    pub fn object_mut(&mut self) -> Option<&mut Object> {
+        // SAFETY: as `object`, and `&mut self` makes the access exclusive.
+        self.is_object()
+            .then(|| unsafe { &mut *self.block().cast::<u8>().add(self.object_at()).cast::<Object>() })
+    }
+
+    /// Takes the object out: the entry is an empty string then, which its caller replaces or drops.
+    fn take_object(&mut self) -> Option<Object> {
+        if !self.is_object() {
+            return None;
+        }
+        // SAFETY: the object is initialized, and is never seen here again: `reshape` drops its place from the block.
+        let object = unsafe {
+            self.block()
+                .cast::<u8>()
+                .add(self.object_at())
+                .cast::<Object>()
+                .read()
+        };
+        self.reshape(self.expiry(), Kind::String, 0);
+        Some(object)
+    }
+
+    /// Takes the value out, and leaves an empty string.
+    pub fn take_value(&mut self) -> Value {
+        match self.take_object() {
+            Some(object) => Value::Object(object),
+            None => Value::String(self.value().to_vec()),
+        }
+    }
+
+    /// A copy of the value.
+    pub fn clone_value(&self) -> Value {
+        match self.object() {
+            Some(object) => Value::Object(object.clone()),
+            None => Value::String(self.value().to_vec()),
+        }
+    }
+
+    /// As `TYPE` gives it.
+    pub fn type_name(&self) -> &'static str {
+        match self.kind() {
+            Kind::Absent => "none",
+            Kind::String => "string",
+            Kind::Object => self.object().map_or("none", Object::type_name),
+        }
     }
 
     pub fn kind(&self) -> Kind {
@@ -227,7 +315,7 @@ impl Entry {
         self.bytes(self.key_at(), self.header().key_len as usize)
     }
 
-    /// The bytes of a string.
+    /// The bytes of a string; none of another type.
     pub fn value(&self) -> &[u8] {
         let header = self.header();
         self.bytes(self.key_at() + header.key_len as usize, header.value_len as usize)
@@ -256,6 +344,15 @@ impl Entry {
     /// True when the key's expiry has passed at `now_ms`.
     pub fn is_expired(&self, now_ms: i64) -> bool {
         self.header().flags & EXPIRES != 0 && self.expiry().is_some_and(|at| at <= now_ms)
+    }
+
+    /// When something here expires first: the key itself, or a part of its value.
+    #[inline]
+    pub fn next_expiry(&self) -> Option<i64> {
+        let within = self.object().map_or(i64::MAX, Object::earliest_expiry);
+        let key = self.expiry().unwrap_or(i64::MAX);
+        // No moment is as far away as the mark of an object that has none.
+        Some(key.min(within)).filter(|at| *at < i64::MAX - 1)
     }
 
     pub fn has(&self, flag: u8) -> bool {
@@ -290,27 +387,31 @@ impl Entry {
         self.header_mut().clock = clock;
     }
 
-    /// Bytes that the allocator has given for this entry.
+    /// Bytes that the allocator has given for this entry, its object's included.
     pub fn size(&self) -> usize {
-        size_class(block_len(self.header()))
+        size_class(block_len(self.header())) + self.object().map_or(0, Object::bytes)
     }
 
-    /// Moves the tail of the block so that the expiry field, key and value fit `expiry` and `value_len`.
-    /// New value bytes are zero.
-    fn reshape(&mut self, expiry: Option<i64>, value_len: usize) {
+    /// Moves the tail of the block so that the expiry field, key and value fit `expiry`, `kind` and `value_len`. New
+    /// value bytes are zero. An object stays if both kinds have one; the place of a new one is uninitialized, and an
+    /// object that goes must have been taken out before.
+    fn reshape(&mut self, expiry: Option<i64>, kind: Kind, value_len: usize) {
         assert!(value_len <= MAX_LEN, "value length fits 32 bits");
         let header = self.header();
-        let (old_key_at, key_len) = (self.key_at(), header.key_len as usize);
-        let (old_value_len, old_len) = (header.value_len as usize, block_len(header));
-        let new_key_at = HEADER + if expiry.is_some() { EXPIRY } else { 0 };
-        let new_len = new_key_at + key_len + value_len;
-        let kept = key_len + old_value_len.min(value_len);
+        let (old_len, old_object, key_len) = (block_len(header), object_len(header), header.key_len as usize);
+        let new_object = if kind == Kind::Object { OBJECT } else { 0 };
+        let kept_object = old_object.min(new_object);
+        let kept = kept_object + key_len + (header.value_len as usize).min(value_len);
+        // What is kept lies in one piece: the object if it stays, the key, the beginning of the value.
+        let old_at = self.key_at() - kept_object;
+        let new_key_at = HEADER + if expiry.is_some() { EXPIRY } else { 0 } + new_object;
+        let (new_at, new_len) = (new_key_at - kept_object, new_key_at + key_len + value_len);
         // SAFETY: `old_len` is the length the block was allocated with. The tail is moved while the block is as long
         // as the longer of both shapes: before shrinking, after growing. Bytes beyond `kept` are zeroed.
         unsafe {
             let mut base = self.block().cast::<u8>();
             if new_len < old_len {
-                std::ptr::copy(base.add(old_key_at), base.add(new_key_at), kept);
+                std::ptr::copy(base.add(old_at), base.add(new_at), kept);
             }
             if new_len != old_len {
                 base = realloc(base, layout(old_len), new_len);
@@ -320,14 +421,15 @@ impl Entry {
                 self.packed = pack(block, self.fragment());
             }
             if new_len >= old_len {
-                std::ptr::copy(base.add(old_key_at), base.add(new_key_at), kept);
+                std::ptr::copy(base.add(old_at), base.add(new_at), kept);
             }
-            std::ptr::write_bytes(base.add(new_key_at + kept), 0, key_len + value_len - kept);
+            std::ptr::write_bytes(base.add(new_at + kept), 0, new_len - new_at - kept);
             if let Some(at) = expiry {
                 std::ptr::copy_nonoverlapping(at.to_ne_bytes().as_ptr(), base.add(HEADER), EXPIRY);
             }
         }
         let header = self.header_mut();
+        header.kind = kind as u8;
         header.value_len = value_len as u32;
         header.flags = if expiry.is_some() {
             header.flags | EXPIRES
@@ -336,25 +438,60 @@ impl Entry {
         };
     }
 
+    fn drop_object(&mut self) {
+        if let Some(object) = self.take_object() {
+            reclaim(object);
+        }
+    }
+
     /// Replaces value and expiry; the entry becomes a string.
     pub fn assign(&mut self, value: &[u8], expiry: Option<i64>) {
+        self.drop_object();
         if self.header().value_len as usize != value.len() || expiry.is_some() || self.has(EXPIRES) {
-            self.reshape(expiry, value.len());
+            self.reshape(expiry, Kind::String, value.len());
         }
         self.header_mut().kind = Kind::String as u8;
         self.set(ORIGIN, false);
         self.value_mut().copy_from_slice(value);
     }
 
-    /// Makes the value `len` bytes long; what is new is zero.
-    pub fn resize(&mut self, len: usize) {
-        if self.header().value_len as usize != len {
-            self.reshape(self.expiry(), len);
+    /// Replaces value and expiry; the entry becomes one of the object's type.
+    pub fn assign_object(&mut self, object: Object, expiry: Option<i64>) {
+        self.drop_object();
+        self.reshape(expiry, Kind::Object, 0);
+        self.set(ORIGIN, false);
+        // SAFETY: `reshape` made room for an object there, aligned as `object` says, and nothing is in it yet.
+        unsafe {
+            let place = self.block().cast::<u8>().add(self.object_at());
+            place.cast::<Object>().write(object);
         }
-        self.header_mut().kind = Kind::String as u8;
     }
 
-    /// Replaces the bytes and keeps the expiry; the string is no longer an edited one.
+    /// Replaces value and expiry.
+    pub fn assign_value(&mut self, value: Value, expiry: Option<i64>) {
+        match value {
+            Value::String(bytes) => self.assign(&bytes, expiry),
+            Value::Object(object) => self.assign_object(object, expiry),
+        }
+    }
+
+    /// A tombstone becomes what `other` is, and keeps what it knows of the store.
+    pub fn revive(&mut self, other: Entry) {
+        let (store, fragment) = (self.header().store, self.fragment());
+        *self = other;
+        self.header_mut().store = store;
+        self.set_fragment(fragment);
+    }
+
+    /// Makes the string `len` bytes long; what is new is zero.
+    pub fn resize(&mut self, len: usize) {
+        debug_assert!(!self.is_object(), "only strings are edited by their bytes");
+        if self.header().value_len as usize != len {
+            self.reshape(self.expiry(), Kind::String, len);
+        }
+    }
+
+    /// Replaces the bytes of a string and keeps the expiry; the string is no longer an edited one.
     pub fn overwrite(&mut self, value: &[u8]) {
         self.resize(value.len());
         self.value_mut().copy_from_slice(value);
@@ -363,38 +500,44 @@ impl Entry {
 
     pub fn set_expiry(&mut self, expiry: Option<i64>) {
         if expiry.is_some() || self.has(EXPIRES) {
-            self.reshape(expiry, self.header().value_len as usize);
+            self.reshape(expiry, self.kind(), self.header().value_len as usize);
         }
     }
 
     /// Turns the entry into a tombstone.
     pub fn bury(&mut self) {
-        self.reshape(None, 0);
-        self.header_mut().kind = Kind::Absent as u8;
+        self.drop_object();
+        self.reshape(None, Kind::Absent, 0);
         self.set(ORIGIN | INDEXED, false);
     }
 }
 
 impl Drop for Entry {
     fn drop(&mut self) {
+        self.drop_object();
         let layout = layout(block_len(self.header()));
         // SAFETY: the block was allocated with this layout, and nothing refers to it any more.
         unsafe { dealloc(self.block().cast(), layout) }
     }
 }
 
-fn block_len(header: &Header) -> usize {
-    let expiry = if header.flags & EXPIRES != 0 { EXPIRY } else { 0 };
-    HEADER + expiry + header.key_len as usize + header.value_len as usize
+#[inline]
+fn expiry_len(header: &Header) -> usize {
+    if header.flags & EXPIRES != 0 { EXPIRY } else { 0 }
 }
 
-/// The allocator's size class for `len` bytes: four classes per doubling above 128 bytes, multiples of 16 below.
-pub fn size_class(len: usize) -> usize {
-    if len <= 128 {
-        return len.next_multiple_of(16);
+#[inline]
+fn object_len(header: &Header) -> usize {
+    if header.kind == Kind::Object as u8 {
+        OBJECT
+    } else {
+        0
     }
-    let step = (len - 1).ilog2().saturating_sub(2);
-    len.next_multiple_of(1 << step)
+}
+
+#[inline]
+fn block_len(header: &Header) -> usize {
+    HEADER + expiry_len(header) + object_len(header) + header.key_len as usize + header.value_len as usize
 }
 
 #[cfg(test)]
@@ -429,20 +572,5 @@ mod tests {
     #[test]
     fn sixteen_and_sixty_four_bytes_fill_one_size_class() {
         assert_eq!(Entry::new(0, &[b'k'; 16], &[b'v'; 64], None, 0).size(), 96);
-    }
-
-    #[test]
-    fn size_classes_are_the_allocators() {
-        for (len, class) in [
-            (1, 16),
-            (96, 96),
-            (97, 112),
-            (129, 160),
-            (161, 192),
-            (257, 320),
-            (4097, 5120),
-        ] {
-            assert_eq!(size_class(len), class, "{len}");
-        }
     }
 }

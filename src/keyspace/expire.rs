@@ -1,22 +1,28 @@
-//! When keys expire: the per-shard index, and the cycle that removes what is due.
+//! When keys expire, and fields of hashes: the per-shard index, and the cycle that removes what is due.
 //!
 //! The index is a wheel of seconds: second → the hashes of keys that expire in it. It is allowed to be
 //! early and to hold keys that are gone; it is never late. So
 //! * a key whose expiry moves later keeps its old item, and is put in again when that item comes due;
 //! * a key whose expiry moves earlier, or that is new, gets an item;
+//! * a hash with field expiries counts as a key that expires with the earliest of them;
 //! * a deleted key's item is dropped when it comes due, or when stale items outnumber live ones and the index is
 //!   rebuilt from the table.
 //!
 //! A key that is touched a thousand times with `EXPIRE` therefore costs one item of eight bytes.
 
 use super::effects::Effects;
-use super::entry;
+use super::entry::{self, Entry};
 use super::load::may_wait;
-use super::tx::Call;
+use super::range::Range;
+use super::shard::{ShardState, stale_expiry};
+use super::table::Place;
+use super::tx::{Call, settle};
 use super::{Keyspace, StoreError};
 use crate::store::rows;
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::BTreeMap;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::AtomicI64;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::time::{Duration, Instant};
 
 /// Milliseconds in one slot of the wheel.
@@ -36,6 +42,15 @@ impl ExpiryIndex {
             .or_default()
             .push(hash);
         self.items += 1;
+    }
+
+    /// Notes it again for a key whose item came due and that expires later. Stale items would multiply by that, so a
+    /// key that stands in a short slot already is not added to it.
+    fn add_again(&mut self, at_ms: i64, hash: u64) {
+        let slot = self.slots.get(&at_ms.div_euclid(SLOT_MS));
+        if slot.is_none_or(|slot| slot.len() > PORTION || !slot.contains(&hash)) {
+            self.add(at_ms, hash);
+        }
     }
 
     /// Takes up to `most` items whose slot has ended at `now_ms`, as hashes.
@@ -75,61 +90,109 @@ impl ExpiryIndex {
     }
 }
 
+/// How far the search for cold keys that are due has come in the store's expiry index.
+#[derive(Default)]
+pub struct ColdSweep {
+    /// The rows before this key have been seen to.
+    position: Mutex<Vec<u8>>,
+    /// The earliest expiry that a flush has written since the search last looked.
+    written: AtomicI64,
+}
+
+impl ColdSweep {
+    /// Rows with expiries from `at_ms` on were added to the store.
+    pub(super) fn note_rows_from(&self, at_ms: i64) {
+        self.written.fetch_min(at_ms, SeqCst);
+    }
+
+    /// The position to go on from: back to rows that were written late. What is added from now on is noted again.
+    fn begin(&self, first: Vec<u8>) -> MutexGuard<'_, Vec<u8>> {
+        let mut position = self.position.lock();
+        if position.is_empty() {
+            *position = first;
+        }
+        let written = rows::expiry_start(self.written.swap(i64::MAX, SeqCst));
+        if written < *position {
+            *position = written;
+        }
+        position
+    }
+}
+
 /// Keys taken from one shard while its lock is held: a few microseconds each.
 const PORTION: usize = 64;
+/// Fields taken from one hash at a time.
+const FIELDS_PORTION: usize = 256;
 
 impl Keyspace {
-    /// Deletes resident keys that are due, for at most `budget`. Returns how many, and whether time ran out. Also
-    /// brings the count of table bytes up to date.
+    /// Deletes resident keys that are due, for at most `budget`; the next call goes on where this one ended. Returns how
+    /// many, and whether time ran out. Also brings the count of table bytes up to date.
     pub fn expire_resident(&self, now_ms: i64, budget: Duration, effects: &mut Effects) -> (u64, bool) {
-        let started = Instant::now();
-        let (mut count, mut table_bytes, mut ran_out) = (0, 0, false);
-        for shard in &self.shards {
+        let (started, first) = (Instant::now(), self.expire_next.load(Relaxed));
+        let mut count = 0;
+        for step in 0..self.shards.len() {
+            let shard = (first + step) & (self.shards.len() - 1);
             loop {
-                let mut state = shard.lock();
-                let due = if ran_out {
-                    Vec::new()
-                } else {
-                    state.expiries.take_due(now_ms, PORTION)
-                };
-                let full = due.len() == PORTION;
-                for hash in due {
-                    count += self.expire_hash(&mut state, hash, now_ms, effects);
+                if started.elapsed() > budget {
+                    self.expire_next.store(shard, Relaxed);
+                    return (count, true);
                 }
-                if !effects.is_empty() {
-                    if let Some(journal) = self.journal() {
-                        state.last_offset = journal.append(effects.finish());
-                    }
-                    effects.clear();
-                }
-                if !full {
-                    table_bytes += state.table_bytes() as i64;
+                let (expired, more) = self.expire_portion(shard, now_ms, effects);
+                count += expired;
+                if !more {
                     break;
                 }
-                ran_out = ran_out || started.elapsed() > budget;
             }
-            ran_out = ran_out || started.elapsed() > budget;
         }
-        self.table_bytes.store(table_bytes, Relaxed);
-        (count, ran_out)
+        (count, false)
+    }
+
+    /// Deletes up to `PORTION` keys of a shard. Returns how many, and whether there may be more.
+    fn expire_portion(&self, shard: usize, now_ms: i64, effects: &mut Effects) -> (u64, bool) {
+        let mut state = self.shards[shard].lock();
+        let due = state.expiries.take_due(now_ms, PORTION);
+        let more = due.len() == PORTION;
+        let mut count = 0;
+        for hash in due {
+            count += self.expire_hash(&mut state, hash, now_ms, effects);
+        }
+        if !effects.is_empty() {
+            if let Some(journal) = self.journal() {
+                state.last_offset = journal.append(effects.finish());
+            }
+            effects.clear();
+        }
+        let bytes = state.table_bytes();
+        let counted = std::mem::replace(&mut state.counted_bytes, bytes);
+        self.table_bytes.fetch_add(bytes as i64 - counted as i64, Relaxed);
+        (count, more)
     }
 
     /// Handles one index item that came due: its key has expired, expires later, or is gone.
-    fn expire_hash(
-        &self,
-        state: &mut super::ShardState,
-        hash: u64,
-        now_ms: i64,
-        effects: &mut Effects,
-    ) -> u64 {
-        let (mut expired, mut later) = (Vec::new(), Vec::new());
-        state.visit_like(hash, |entry| match entry.expiry() {
-            Some(at) if at <= now_ms => expired.push((entry.db(), entry.key().to_vec())),
+    fn expire_hash(&self, state: &mut ShardState, hash: u64, now_ms: i64, effects: &mut Effects) -> u64 {
+        let (mut expired, mut with_fields, mut later) = (Vec::new(), Vec::new(), Vec::new());
+        state.visit_like(hash, |entry| match entry.next_expiry() {
+            Some(_) if entry.is_expired(now_ms) => expired.push((entry.db(), entry.key().to_vec())),
+            Some(at) if at <= now_ms => with_fields.push((entry.db(), entry.key().to_vec())),
             Some(at) if entry.has(entry::INDEXED) => later.push(at),
             _ => {}
         });
-        later.into_iter().for_each(|at| state.expiries.add(at, hash));
+        later
+            .into_iter()
+            .for_each(|at| state.expiries.add_again(at, hash));
         let map = self.ranges.load();
+        for (db, key) in &with_fields {
+            let is_it = |entry: &Entry| entry.db() == *db && entry.key() == key;
+            if let Some(place) = state.table.position(hash, is_it) {
+                let range = map.find(key);
+                self.expire_fields(state, (hash, place), (now_ms, FIELDS_PORTION), range, effects);
+            }
+            // What is left of it comes due later, or goes on in the next portion.
+            let left = state.find(hash, *db, key).and_then(Entry::next_expiry);
+            if let Some(at) = left {
+                state.expiries.add_again(at, hash);
+            }
+        }
         for (db, key) in &expired {
             let range = map.find(key);
             if self.remove_entry(state, hash, *db, key, range) {
@@ -142,63 +205,100 @@ impl Keyspace {
         expired.len() as u64
     }
 
-    /// Deletes cold keys that are due, found by the store's expiry index; at most `most`. Index rows whose key has
-    /// changed since are passed over: compaction of the key's later rows does not remove them, the next flush of a
-    /// key that expires does. Returns how many keys were deleted.
+    /// Removes fields whose expiry has passed from the hash of an entry, at most about `most`. Effect: `HDEL`. A hash
+    /// that ends empty loses its key, as it does when the effect is replayed.
+    pub(super) fn expire_fields(
+        &self,
+        state: &mut ShardState,
+        (hash, place): (u64, Place),
+        (now_ms, most): (i64, usize),
+        range: &Range,
+        effects: &mut Effects,
+    ) {
+        let Some(entry) = state.table.at_mut(place) else {
+            return;
+        };
+        let (before, before_next) = (entry.size(), entry.next_expiry());
+        let Some(object) = entry.object_mut() else { return };
+        let fields = object.expire(now_ms, most);
+        let is_empty = object.is_empty();
+        let (db, key) = (entry.db(), entry.key().to_vec());
+        self.count_bytes(range, before, entry.size());
+        let after_next = entry.next_expiry();
+        let stale = stale_expiry(entry, before_next, after_next);
+        state.stale_expiries.note(hash, stale);
+        if fields.is_empty() {
+            return;
+        }
+        if range.is_durable() {
+            let words: Vec<&[u8]> = [b"HDEL", &key[..]]
+                .into_iter()
+                .chain(fields.iter().map(|field| &field[..]))
+                .collect();
+            effects.push(self.logical(db), &words);
+        }
+        if is_empty {
+            self.remove_entry(state, hash, db, &key, range);
+        } else {
+            settle(self, state, hash, Some(place), range);
+        }
+    }
+
+    /// Deletes cold keys that are due, found by the store's expiry index; looks at `most` rows at most. Rows are seen to
+    /// once: their key is deleted or has another expiry by now, and the next flush removes them. Returns how many keys
+    /// were deleted, and whether there is more.
     pub fn expire_cold(
         &self,
         now_ms: i64,
         most: usize,
-        after: &mut Vec<u8>,
         effects: &mut Effects,
-    ) -> Result<usize, StoreError> {
-        if self
-            .ranges
-            .load()
-            .iter()
-            .all(|range| range.counters.cold.load(Relaxed) <= 0)
-        {
-            return Ok(0);
+    ) -> Result<(usize, bool), StoreError> {
+        let nothing_cold = |range: &std::sync::Arc<Range>| range.counters.cold.load(Relaxed) <= 0;
+        if self.ranges.load().iter().all(nothing_cold) {
+            return Ok((0, false));
         }
         let (first, end) = rows::expiry_bounds(now_ms);
-        let from = if after.is_empty() {
-            first
-        } else {
-            std::mem::take(after)
-        };
+        let mut position = self.cold_sweep.begin(first);
+        if *position >= end {
+            return Ok((0, false));
+        }
         let mut due = Vec::new();
         may_wait(|| -> Result<(), StoreError> {
-            for row in self.store.scan(from, end, false).take(most) {
+            for row in self.store.scan(position.clone(), end.clone(), false).take(most) {
                 due.push(row?.0);
             }
             Ok(())
         })?;
-        if due.len() == most
-            && let Some(last) = due.last()
-        {
-            *after = [last, &[0][..]].concat();
-        }
+        let more = due.len() == most;
         let mut count = 0;
         for row_key in due {
-            let Some((_, db, key)) = rows::split_expiry_key(&row_key) else {
-                continue;
-            };
-            let call = Call {
-                db: self.logical(db),
-                now_ms,
-                keys: &[key],
-                received: &[],
-                replay: None,
-            };
-            let before = self.ranges.load().find(key).counters.expired.load(Relaxed);
-            let mut tx = self.begin(call, effects)?;
-            // Looking at an expired key deletes it, with its effect.
-            let gone = !tx.exists(key);
-            tx.commit();
-            count +=
-                usize::from(gone && self.ranges.load().find(key).counters.expired.load(Relaxed) > before);
+            *position = [&row_key, &[0][..]].concat();
+            if let Some((_, db, key)) = rows::split_expiry_key(&row_key) {
+                count += usize::from(self.expire_key(db, key, now_ms, effects)?);
+            }
         }
-        Ok(count)
+        if !more {
+            *position = end;
+        }
+        Ok((count, more))
+    }
+
+    /// Deletes a key, wherever it is, if it has expired.
+    fn expire_key(&self, db: u8, key: &[u8], now_ms: i64, effects: &mut Effects) -> Result<bool, StoreError> {
+        let call = Call {
+            db: self.logical(db),
+            now_ms,
+            keys: &[key],
+            received: &[],
+            replay: None,
+        };
+        let expired = || self.ranges.load().find(key).counters.expired.load(Relaxed);
+        let before = expired();
+        let mut tx = self.begin(call, effects)?;
+        // Looking at an expired key deletes it, with its effect.
+        let gone = !tx.exists(key);
+        tx.commit();
+        Ok(gone && expired() > before)
     }
 
     /// The logical number of a physical database.

@@ -16,12 +16,17 @@
 //! Guarantees: an entry is dropped from memory only when its row is in the store (`is_droppable`); a portion that
 //! cannot be written is kept and tried again, so nothing is lost when a disk is full; a flushed database is wiped
 //! from the store after the rows that it still had and before the ones it got since.
+//!
+//! The store's expiry index has exactly one row for every object row with an expiry, and no other: both are written by
+//! the same file, and so is the removal of the row of an expiry that was changed, taken away or came true. A crash
+//! therefore never parts them.
 
-use super::entry::{DIRTY, Entry, FLUSH_PARITY, FLUSHED, STORED, STORED_EXPIRES};
+use super::entry::{DIRTY, Entry, FLUSH_PARITY, FLUSHED, STALE_EXPIRY, STORED, STORED_EXPIRES, STORED_INDEX};
 use super::range::DBS;
 use super::shard::ShardState;
 use super::{Keyspace, StoreError};
 use crate::journal::crash_point;
+use crate::object::codec;
 use crate::store::flush::{Batch, Meta, RangeMeta, wipe};
 use crate::store::rows;
 use parking_lot::{Condvar, Mutex, MutexGuard};
@@ -204,10 +209,23 @@ struct Portion {
     batch: Batch,
     /// (shard, hash) of the tombstones in it.
     tombstones: Vec<(usize, u64)>,
+    /// Rows and tombstones of the shard that is locked. They come to the others once it is unlocked: to make room for 64
+    /// MB of them is to move them, and nobody must wait for that.
+    visited: Batch,
+    visited_tombstones: Vec<(usize, u64)>,
     /// Change of (rows, rows with expiry) by range name and database.
     deltas: HashMap<String, [(i64, i64); DBS]>,
     /// Rows carry offsets up to this one.
     newest: u64,
+    /// The earliest expiry in it.
+    earliest: Option<i64>,
+}
+
+impl Portion {
+    fn take_visited(&mut self) {
+        self.batch.append(&mut self.visited);
+        self.tombstones.append(&mut self.visited_tombstones);
+    }
 }
 
 impl Keyspace {
@@ -279,6 +297,8 @@ impl Keyspace {
                 // Set only while every shard is locked, so what is seen here holds for this visit.
                 if state.wipes.load(SeqCst) == 0 {
                     self.collect(shard, &mut guard, parity != 0, &mut portion);
+                    drop(guard);
+                    portion.take_visited();
                     break;
                 }
                 drop(guard);
@@ -317,6 +337,7 @@ impl Keyspace {
         let offset = state.last_offset;
         portion.newest = portion.newest.max(offset);
         let map = self.ranges.load();
+        self.collect_stale(state, &mut portion.visited);
         for hash in std::mem::take(&mut state.dirty) {
             state.visit_like(hash, |entry| {
                 if !entry.store_has(DIRTY) {
@@ -334,15 +355,38 @@ impl Keyspace {
                 };
                 deltas[entry.db() as usize].0 += i64::from(has.0) - i64::from(had.0);
                 deltas[entry.db() as usize].1 += i64::from(has.1) - i64::from(had.1);
-                push_rows(&mut portion.batch, entry, offset);
+                push_rows(&mut portion.visited, entry, offset);
+                if let Some(at) = entry.next_expiry() {
+                    portion.earliest = Some(portion.earliest.map_or(at, |earliest| earliest.min(at)));
+                }
                 if entry.is_absent() {
-                    portion.tombstones.push((shard, hash));
+                    portion.visited_tombstones.push((shard, hash));
                 }
                 entry.store_set(DIRTY, false);
                 entry.store_set(STORED, has.0);
                 entry.store_set(STORED_EXPIRES, has.1);
+                entry.store_set(STORED_INDEX, entry.next_expiry().is_some());
                 entry.store_set(FLUSHED, true);
                 entry.store_set(FLUSH_PARITY, parity);
+            });
+        }
+    }
+
+    /// The rows of the expiry index that no longer say what their keys do. An entry is there while its row in the store
+    /// is: a deleted one as a tombstone. Entries of databases that were flushed are not; the wipe sees to theirs.
+    fn collect_stale(&self, state: &mut ShardState, batch: &mut Batch) {
+        for (hash, at) in state.stale_expiries.take() {
+            state.visit_like(hash, |entry| {
+                if !entry.store_has(STALE_EXPIRY) || self.hasher.of(entry) != hash {
+                    return;
+                }
+                entry.store_set(STALE_EXPIRY, false);
+                // An expiry that came back has its row written again by this very file.
+                if entry.next_expiry() != Some(at) {
+                    let index_key =
+                        |out: &mut Vec<u8>| rows::push_expiry_key(out, at, entry.db(), entry.key());
+                    batch.push(index_key, None::<fn(&mut Vec<u8>)>);
+                }
             });
         }
     }
@@ -375,6 +419,9 @@ impl Keyspace {
         self.flush
             .rows_written
             .fetch_add(portion.batch.len() as u64, Relaxed);
+        if let Some(at) = portion.earliest {
+            self.cold_sweep.note_rows_from(at);
+        }
         for (shard, hash) in portion.tombstones {
             let mut state = self.shards[shard].lock();
             let done =
@@ -390,8 +437,8 @@ impl Keyspace {
 
     fn synced_to(&self, offset: u64) -> Result<(), StoreError> {
         match self.journal() {
-            Some(journal) if !journal.wait_synced_blocking(offset) => {
-                Err(StoreError::new("the journal is closed"))
+            Some(journal) if !journal.wait_synced_blocking(offset, || self.flush.stopping.load(SeqCst)) => {
+                Err(StoreError::new("the journal cannot be synced"))
             }
             _ => Ok(()),
         }
@@ -401,16 +448,17 @@ impl Keyspace {
     fn wipe_databases(&self, stored: &mut Stored) -> bool {
         let wipes = self.flush.wipes.swap(0, SeqCst);
         let end = self.journal().map_or(0, |journal| journal.end());
-        for db in (0..DBS as u8).filter(|db| wipes & 1 << db != 0) {
-            for counts in stored.counts.values_mut() {
-                (counts.0[db as usize], counts.1[db as usize]) = (0, 0);
-            }
-            let meta = self.meta(stored);
-            if !self.until_done(|| self.synced_to(end).and_then(|()| wipe(&self.store, db, &meta))) {
-                return false;
+        let databases: Vec<u8> = (0..DBS as u8).filter(|db| wipes & 1 << db != 0).collect();
+        for counts in stored.counts.values_mut() {
+            for db in &databases {
+                (counts.0[*db as usize], counts.1[*db as usize]) = (0, 0);
             }
         }
-        true
+        let meta = self.meta(stored);
+        self.until_done(|| {
+            self.synced_to(end)
+                .and_then(|()| wipe(&self.store, &databases, &meta))
+        })
     }
 
     fn until_done(&self, mut write: impl FnMut() -> Result<(), StoreError>) -> bool {
@@ -457,11 +505,15 @@ fn push_rows(batch: &mut Batch, entry: &Entry, offset: u64) {
         batch.push(key, None::<fn(&mut Vec<u8>)>);
         return;
     }
+    let object = |out: &mut Vec<u8>| match entry.object() {
+        None => codec::encode_string(out, entry.value()),
+        Some(object) => codec::encode_object(out, object),
+    };
     batch.push(
         key,
-        Some(|out: &mut Vec<u8>| rows::encode_string_row(out, offset, entry.expiry(), entry.value())),
+        Some(|out: &mut Vec<u8>| rows::encode_row(out, offset, entry.expiry(), object)),
     );
-    if let Some(at) = entry.expiry() {
+    if let Some(at) = entry.next_expiry() {
         let index_key = |out: &mut Vec<u8>| rows::push_expiry_key(out, at, entry.db(), entry.key());
         batch.push(index_key, Some(|_: &mut Vec<u8>| {}));
     }

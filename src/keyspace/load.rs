@@ -6,7 +6,7 @@
 //! epoch tells, and the read is done again.
 
 use super::effects::Effects;
-use super::range::RangeMap;
+use super::range::{Range, RangeMap};
 use super::shard::ShardGuard;
 use super::tx::{Call, Tx};
 use super::{Keyspace, StoreError};
@@ -26,8 +26,34 @@ type KnownAbsent = HashSet<(u64, u32)>;
 
 impl Keyspace {
     /// Locks the keys of `call`; all of them are then resident or known to be absent.
+    #[inline]
     pub fn begin<'k>(&'k self, call: Call<'k>, effects: &'k mut Effects) -> Result<Tx<'k>, StoreError> {
+        if let [key] = *call.keys {
+            // Nearly every call: one key, and resident. What is otherwise goes the general way.
+            let db = self.physical(call.db);
+            let hash = self.hasher.hash(db, key);
+            let shard = self.shard_of(hash);
+            let guard = self.shards[shard].lock();
+            let map = self.ranges.load();
+            let warm =
+                self.none_cold(map.find(key), call.replay.is_some()) || guard.find(hash, db, key).is_some();
+            if warm && self.physical(call.db) == db {
+                let guards = SmallVec::from_buf([(shard, guard)]);
+                return Ok(Tx::new(self, map, guards, call, (db, hash), effects));
+            }
+        }
         self.begin_two(call, None, effects)
+    }
+
+    /// True when no key of the range has to be looked for in a store.
+    #[inline]
+    fn none_cold(&self, range: &Range, replay: bool) -> bool {
+        !range.is_durable()
+            || if replay {
+                self.recovery.store_is_empty()
+            } else {
+                range.counters.cold.load(Relaxed) <= 0
+            }
     }
 
     /// As `begin`, for commands whose keys also stand in a second logical database (`MOVE`, `COPY`).
@@ -107,13 +133,7 @@ impl Keyspace {
         replay: bool,
     ) -> bool {
         let (db, hash, key) = *place;
-        let range = map.find(key);
-        let none_cold = if replay {
-            self.recovery.store_is_empty()
-        } else {
-            range.counters.cold.load(Relaxed) <= 0
-        };
-        if none_cold || !range.is_durable() {
+        if self.none_cold(map.find(key), replay) {
             return false;
         }
         let shard = self.shard_of(hash);
@@ -140,22 +160,26 @@ impl Keyspace {
         };
         let bad_row = |why| StoreError::new(format_args!("a row of the store cannot be read: {why}"));
         let row = bytes.as_deref().map(Row::decode).transpose().map_err(bad_row)?;
+        let entry = |row: Row<'_>| {
+            self.entry_of((db, key), &row, now_ms)
+                .map(|entry| (row.offset, entry))
+        };
+        let loaded = row.map(entry).transpose().map_err(bad_row)?;
         let mut state = shard.lock();
         if state.epoch != epoch || state.find(hash, db, key).is_some() {
             // Came, or came and went, in between: what was read may be old. The caller looks again.
             return Ok(());
         }
-        match row.filter(|row| self.row_stands(db, row)) {
-            Some(row) => {
-                self.recovery.note_row(db, key, row.offset);
-                self.insert_row(&mut state, hash, (db, key), &row, now_ms)
-                    .map_err(bad_row)
+        match loaded.filter(|(offset, _)| self.row_stands(db, *offset)) {
+            Some((offset, entry)) => {
+                self.recovery.note_row(db, key, offset);
+                self.insert_loaded(&mut state, hash, entry);
             }
             None => {
                 absent.insert((hash, epoch));
-                Ok(())
             }
         }
+        Ok(())
     }
 }
 

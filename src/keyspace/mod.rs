@@ -9,6 +9,7 @@
 //! | `load`, `prefetch` | opening a `Tx`: locking shards, bringing cold keys in; starting cache misses early |
 //! | `expire`, `evict` | removing what is due; making room |
 //! | `scan`, `whole` | iteration; commands on whole databases |
+//! | `snapshot`, `import` | all keys into an RDB file; keys from one |
 //! | `flush`, `recover` | dirty entries into the store; the state after a start |
 //!
 //! Lock order: the ranges' change lock, then the flush lock, then shards by ascending index. Nothing waits for a disk
@@ -20,32 +21,36 @@ pub mod entry;
 pub mod evict;
 pub mod expire;
 pub mod flush;
+pub mod import;
 pub mod load;
 pub mod prefetch;
 pub mod range;
 pub mod ranges;
+pub mod reclaim;
 pub mod recover;
 pub mod scan;
 pub mod shard;
+pub mod snapshot;
 pub mod table;
 pub mod tx;
 pub mod whole;
 
 pub use effects::Effects;
 pub use entry::Entry;
-pub use tx::{Call, Effect, Expiry, Tx};
+pub use tx::{Absent, Call, Change, Expiry, Tx, Wait, WrongType};
 
 use crate::journal::Journal;
+use crate::object::{self, codec};
 use crate::store::StoreError;
 use crate::store::block::BlockStore;
 use crate::store::rows::{Row, RowError};
-use arc_swap::{ArcSwap, Guard};
+use arc_swap::{ArcSwap, ArcSwapOption, Guard};
 use clock::Tick;
-use entry::{FLUSHED, STORED};
+use entry::{FLUSHED, STORED, Value};
 use range::{DBS, Inherited, Range, RangeMap};
 use shard::{KeyHasher, Shard, ShardGuard, ShardState};
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU32, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU32, AtomicU64, AtomicUsize};
 use std::sync::{Arc, OnceLock};
 
 /// What the keyspace takes from the configuration; all but `shards` may change at run time.
@@ -62,6 +67,8 @@ pub struct Settings {
     pub flush_dirty_size: u64,
     /// Bytes of a string.
     pub max_value_len: u64,
+    /// Thresholds of encodings.
+    pub objects: object::Limits,
     pub inherited: Inherited,
 }
 
@@ -73,6 +80,7 @@ struct Limits {
     lfu_log_factor: AtomicU32,
     lfu_decay_minutes: AtomicU32,
     max_value_len: AtomicU64,
+    objects: ArcSwapOption<object::Limits>,
     counting: AtomicBool,
     /// Some range has a limit of its own.
     range_limits: AtomicBool,
@@ -81,6 +89,7 @@ struct Limits {
 pub struct Keyspace {
     shards: Box<[Shard]>,
     hasher: KeyHasher,
+    hash_seed: u64,
     ranges: ArcSwap<RangeMap>,
     /// Logical → physical database: `SWAPDB` exchanges two of them. Changes only while every shard is locked.
     databases: [AtomicU8; DBS],
@@ -93,6 +102,10 @@ pub struct Keyspace {
     store: Arc<BlockStore>,
     journal: OnceLock<Journal>,
     pub flush: flush::FlushState,
+    pub snapshots: snapshot::SnapshotState,
+    cold_sweep: expire::ColdSweep,
+    /// The shard that the expire cycle visits next.
+    expire_next: AtomicUsize,
     recovery: recover::RecoveryState,
     positions: scan::Positions,
     /// Held while the set of ranges changes.
@@ -106,6 +119,7 @@ impl Keyspace {
         let keyspace = Keyspace {
             shards: (0..shards).map(|_| Shard::new()).collect(),
             hasher: KeyHasher::new(hash_seed),
+            hash_seed,
             ranges: ArcSwap::from_pointee(map),
             databases: std::array::from_fn(|db| AtomicU8::new(db as u8)),
             wiped_at: Default::default(),
@@ -115,6 +129,9 @@ impl Keyspace {
             store: Arc::new(store),
             journal: OnceLock::new(),
             flush: flush::FlushState::default(),
+            snapshots: snapshot::SnapshotState::default(),
+            cold_sweep: expire::ColdSweep::default(),
+            expire_next: AtomicUsize::new(0),
             recovery: recover::RecoveryState::default(),
             positions: scan::Positions::default(),
             change: parking_lot::Mutex::new(()),
@@ -137,6 +154,7 @@ impl Keyspace {
         limits
             .max_value_len
             .store(settings.max_value_len.min(entry::MAX_LEN as u64), Relaxed);
+        limits.objects.store(Some(Arc::new(settings.objects)));
         self.flush
             .set_sizes(settings.journal_flush_size, settings.flush_dirty_size);
         self.note_policies(&self.ranges.load());
@@ -187,6 +205,14 @@ impl Keyspace {
         self.limits.max_value_len.load(Relaxed) as usize
     }
 
+    /// The thresholds at which values change their encoding.
+    pub fn object_limits(&self) -> object::Limits {
+        object::Limits {
+            hash_seed: self.hash_seed,
+            ..self.limits.objects.load().as_deref().copied().unwrap_or_default()
+        }
+    }
+
     fn lock_all(&self) -> Vec<ShardGuard<'_>> {
         self.shards.iter().map(Shard::lock).collect()
     }
@@ -214,8 +240,11 @@ impl Keyspace {
         let (before, expiry) = (entry.size(), entry.expiry());
         tx::count_change(range, db, Some(expiry), None);
         if range.is_durable() && entry.store_has(STORED | FLUSHED) {
+            let next = entry.next_expiry();
+            let stale = shard::stale_expiry(entry, next, None);
             entry.bury();
             let after = entry.size();
+            state.stale_expiries.note(hash, stale);
             if ShardState::mark_dirty_at(state, hash, db, key) {
                 self.flush.note_dirty(after);
             }
@@ -227,34 +256,40 @@ impl Keyspace {
         true
     }
 
-    /// Makes a row resident that was read without a lock; the key must not be resident.
-    fn insert_row(
-        &self,
-        state: &mut ShardState,
-        hash: u64,
-        (db, key): (u8, &[u8]),
-        row: &Row<'_>,
-        now: i64,
-    ) -> Result<(), RowError> {
-        let map = self.ranges.load();
-        let range = map.find(key);
-        let mut entry = Entry::new(db, key, row.string()?, row.expiry, clock::fresh(self.tick(now)));
+    /// An entry out of a row. Takes time with a large value, so no lock is held.
+    fn entry_of(&self, (db, key): (u8, &[u8]), row: &Row<'_>, now: i64) -> Result<Entry, RowError> {
+        let clock = clock::fresh(self.tick(now));
+        let mut entry = match codec::decode_string(row.object) {
+            Ok(value) => Entry::new(db, key, value, row.expiry, clock),
+            Err(_) => {
+                let value =
+                    codec::decode_object(row.object, &self.object_limits()).map_err(RowError::Object)?;
+                Entry::with_value(db, key, Value::Object(value), row.expiry, clock)
+            }
+        };
         entry.store_set(STORED, true);
         entry.store_set(entry::STORED_EXPIRES, row.expiry.is_some());
+        entry.store_set(entry::STORED_INDEX, entry.next_expiry().is_some());
+        Ok(entry)
+    }
+
+    /// Makes an entry resident that was made of a row; the key must not be resident.
+    fn insert_loaded(&self, state: &mut ShardState, hash: u64, mut entry: Entry) {
+        let map = self.ranges.load();
+        let range = map.find(entry.key());
         self.count_bytes(range, 0, entry.size());
-        if let Some(at) = row.expiry {
+        if let Some(at) = entry.next_expiry() {
             entry.set(entry::INDEXED, true);
             state.expiries.add(at, hash);
         }
         state.insert(hash, entry);
         range.counters.cold.fetch_sub(1, Relaxed);
         range.counters.loaded.fetch_add(1, Relaxed);
-        Ok(())
     }
 
     /// False for rows of a database that has been flushed since they were written.
-    fn row_stands(&self, db: u8, row: &Row<'_>) -> bool {
-        row.offset > self.wiped_at[db as usize].load(Relaxed)
+    fn row_stands(&self, db: u8, offset: u64) -> bool {
+        offset > self.wiped_at[db as usize].load(Relaxed)
     }
 
     /// Why durable ranges cannot take writes now, if so.

@@ -26,7 +26,12 @@ impl Keyspace {
     pub fn prefetch<'a>(&self, db: u8, keys: impl Iterator<Item = &'a [u8]>, hashes: &mut Vec<u64>) {
         let db = self.physical(db);
         hashes.clear();
+        let mut last: Option<&[u8]> = None;
         for key in keys {
+            // One key again and again is near already.
+            if last.replace(key) == Some(key) {
+                continue;
+            }
             let hash = self.hasher.hash(db, key);
             let shard = std::ptr::from_ref(&self.shards[self.shard_of(hash)]).cast::<u8>();
             prefetch(shard);

@@ -262,7 +262,7 @@ impl Keyspace {
                     let row = Row::decode(&value).map_err(StoreError::new)?;
                     let hash = self.hasher.hash(db, key);
                     let cold = guards[self.shard_of(hash)].find(hash, db, key).is_none();
-                    if cold && self.row_stands(db, &row) {
+                    if cold && self.row_stands(db, row.offset) {
                         moves.add_cold(old.find(key), map.find(key), db, &row);
                     }
                 }

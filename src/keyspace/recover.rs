@@ -6,7 +6,7 @@
 //! 4. Counts are the store's rows, from its mark row, changed by replay like by any command.
 //! 5. So the state is that of a prefix of the journal, which holds every acknowledged `always` write.
 
-use super::entry::{FLUSHED, STORED, STORED_EXPIRES};
+use super::entry::{FLUSHED, STORED, STORED_EXPIRES, STORED_INDEX};
 use super::range::{DBS, RangeMap};
 use super::tx::count_change;
 use super::{Keyspace, StoreError};
@@ -81,6 +81,9 @@ impl Keyspace {
         self.recovery.active.store(true, Relaxed);
         let summary =
             journal::read(dir, mark, |records| apply(self, records)).map_err(RecoverError::Journal)?;
+        if summary.records > 0 {
+            journal::settle(dir, summary.end).map_err(RecoverError::Io)?;
+        }
         journal::crash_point("recover-before-open");
         self.recovery.active.store(false, Relaxed);
         self.recovery.newer.lock().clear();
@@ -139,12 +142,12 @@ impl Keyspace {
                     continue;
                 };
                 let hash = self.hasher.hash(db, key);
+                let entry = self.entry_of((db, key), &row, 0).map_err(StoreError::new)?;
                 let mut state = self.shards[self.shard_of(hash)].lock();
                 state.last_offset = state.last_offset.max(row.offset);
-                self.insert_row(&mut state, hash, (db, key), &row, 0)
-                    .map_err(StoreError::new)?;
+                self.insert_loaded(&mut state, hash, entry);
                 if let Some(entry) = state.find_mut(hash, db, key) {
-                    entry.store_set(STORED | STORED_EXPIRES, false);
+                    entry.store_set(STORED | STORED_EXPIRES | STORED_INDEX, false);
                     // The row stands until the wipe: a deletion before it has to leave a tombstone.
                     entry.store_set(FLUSHED, true);
                 }

@@ -15,8 +15,9 @@
 //! kept for the newest cursors; one that has been forgotten starts the second part again.
 
 use super::Keyspace;
-use super::entry::{Entry, Kind, STORED};
+use super::entry::{Entry, STORED};
 use super::range::Range;
+use crate::object::codec;
 use crate::store::StoreError;
 use crate::store::rows::{self, Row};
 use parking_lot::Mutex;
@@ -62,17 +63,17 @@ pub struct Found<'a> {
     pub kind: &'static str,
     /// Unix milliseconds.
     pub expiry: Option<i64>,
-    /// The bytes of a string.
-    pub value: &'a [u8],
+    /// The bytes of a string; none of another type.
+    pub value: Option<&'a [u8]>,
 }
 
 impl<'a> Found<'a> {
     fn resident(entry: &'a Entry) -> Found<'a> {
         Found {
             key: entry.key(),
-            kind: kind_name(entry),
+            kind: entry.type_name(),
             expiry: entry.expiry(),
-            value: entry.value(),
+            value: entry.object().is_none().then(|| entry.value()),
         }
     }
 }
@@ -89,13 +90,13 @@ pub struct Wanted<'a> {
     pub values: bool,
 }
 
-/// Keys and their values; empty ones where values are not wanted.
-pub type Pairs = Vec<(Vec<u8>, Vec<u8>)>;
+/// Keys, with the values of strings where values are wanted.
+pub type Pairs = Vec<(Vec<u8>, Option<Vec<u8>>)>;
 
 /// The first `most` keys of those offered, in the order wanted, with their values.
 struct Best<'a> {
     wanted: &'a Wanted<'a>,
-    found: BTreeMap<Vec<u8>, Vec<u8>>,
+    found: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
 }
 
 impl Best<'_> {
@@ -128,8 +129,8 @@ impl Best<'_> {
         if !self.admits(found.key) {
             return;
         }
-        let value = if self.wanted.values { found.value } else { b"" };
-        self.found.insert(found.key.to_vec(), value.to_vec());
+        let value = found.value.filter(|_| self.wanted.values);
+        self.found.insert(found.key.to_vec(), value.map(<[u8]>::to_vec));
         if self.found.len() > self.wanted.most {
             if self.wanted.reverse {
                 self.found.pop_first();
@@ -263,12 +264,12 @@ impl Keyspace {
             // The row is of an earlier life of the key, and still to be removed: the first part has this entry.
             Some(entry) if !entry.store_has(STORED) => {}
             Some(entry) => visit(Found::resident(entry)),
-            None if !self.row_stands(db, &row) || row.expiry.is_some_and(|at| at <= now_ms) => {}
+            None if !self.row_stands(db, row.offset) || row.expiry.is_some_and(|at| at <= now_ms) => {}
             None => visit(Found {
                 key,
-                kind: Kind::String.name(),
+                kind: codec::type_name(row.object).map_err(StoreError::new)?,
                 expiry: row.expiry,
-                value: row.string().map_err(StoreError::new)?,
+                value: codec::decode_string(row.object).ok(),
             }),
         }
         Ok(())
@@ -349,9 +350,4 @@ impl Keyspace {
     pub fn range_of(&self, key: &[u8]) -> Arc<Range> {
         self.ranges.load().find(key).clone()
     }
-}
-
-/// The name of an entry's type.
-pub fn kind_name(entry: &Entry) -> &'static str {
-    entry.kind().name()
 }

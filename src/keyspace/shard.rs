@@ -5,14 +5,18 @@
 //! * an entry is `DIRTY` exactly when its hash is in `dirty` (a hash may also stand there for an entry that is gone);
 //! * `last_offset` is at or above the journal offset of every effect on a durable key of this shard, so a row written
 //!   from here may carry it: every effect up to it is in the row, every later one will have a higher offset;
+//! * the next expiry of an entry is that of its row in the store (or of the one that a running flush writes), or the row's
+//!   is in `stale_expiries`: so the store's expiry index is kept exact without reading it;
 //! * `epoch` moves whenever a key leaves the table while the store may hold it, so that who looked into the store
 //!   without the lock can tell whether what it saw is still true.
 
 use super::entry::{self, Entry};
 use super::expire::ExpiryIndex;
+use super::snapshot::{self, Snapshot};
 use super::table::Table;
 use parking_lot::{Mutex, MutexGuard};
 use std::hash::{BuildHasher, Hasher};
+use std::sync::Arc;
 
 /// Hashes (database, key) with a seed of this process.
 ///
@@ -57,8 +61,61 @@ pub struct ShardState {
     pub last_offset: u64,
     /// Hashes of the entries that a flush has to take.
     pub dirty: Vec<u64>,
+    /// Hash and old expiry of entries whose row in the store's expiry index has to go with the next flush; and a
+    /// snapshot that has to have the entries first.
+    pub stale_expiries: StaleExpiries,
     pub epoch: u32,
     pub expiries: ExpiryIndex,
+    /// What `table_bytes` was when the keyspace last counted it.
+    pub counted_bytes: usize,
+}
+
+// A shard is two cache lines, which are fetched together.
+const _: () = assert!(size_of::<Shard>() == 128);
+
+/// What a shard mostly has nothing of, and takes eight bytes then.
+#[derive(Default)]
+pub struct StaleExpiries(Option<Box<StaleList>>);
+
+#[derive(Default)]
+struct StaleList {
+    items: Vec<(u64, i64)>,
+    /// A snapshot that has to have the shard's entries before anything happens to them.
+    owed: Option<Arc<Snapshot>>,
+}
+
+impl StaleExpiries {
+    /// Notes the expiry that the store knows of the key with this hash, if `stale_expiry` said so.
+    pub fn note(&mut self, hash: u64, stale: Option<i64>) {
+        if let Some(at) = stale {
+            self.0.get_or_insert_default().items.push((hash, at));
+        }
+    }
+
+    /// Takes everything out.
+    pub fn take(&mut self) -> Vec<(u64, i64)> {
+        self.0.take().map_or(Vec::new(), |list| list.items)
+    }
+
+    /// Before anything else happens in the shard, this snapshot has to have its entries.
+    pub(super) fn owe(&mut self, snapshot: Arc<Snapshot>) {
+        self.0.get_or_insert_default().owed = Some(snapshot);
+    }
+
+    /// Takes out the snapshot that is waiting.
+    pub(super) fn take_owed(&mut self) -> Option<Arc<Snapshot>> {
+        let owed = self.0.as_mut()?.owed.take();
+        if self.0.as_ref().is_some_and(|list| list.items.is_empty()) {
+            self.0 = None;
+        }
+        owed
+    }
+
+    fn bytes(&self) -> usize {
+        self.0
+            .as_ref()
+            .map_or(0, |list| list.items.capacity() * size_of::<(u64, i64)>())
+    }
 }
 
 impl Shard {
@@ -68,15 +125,21 @@ impl Shard {
                 table: Table::default(),
                 last_offset: 0,
                 dirty: Vec::new(),
+                stale_expiries: StaleExpiries::default(),
                 epoch: 0,
                 expiries: ExpiryIndex::default(),
+                counted_bytes: 0,
             }),
         }
     }
 
     #[inline]
     pub fn lock(&self) -> ShardGuard<'_> {
-        self.state.lock()
+        let mut state = self.state.lock();
+        if state.stale_expiries.0.is_some() {
+            snapshot::pay(&mut state);
+        }
+        state
     }
 }
 
@@ -143,9 +206,12 @@ impl ShardState {
         self.table.is_empty()
     }
 
-    /// Bytes of the table itself, the expiry index and the dirty list.
+    /// Bytes of the table itself, the expiry index and the lists for the flush.
     pub fn table_bytes(&self) -> usize {
-        self.table.bytes() + self.expiries.bytes() + self.dirty.capacity() * size_of::<u64>()
+        self.table.bytes()
+            + self.expiries.bytes()
+            + self.dirty.capacity() * size_of::<u64>()
+            + self.stale_expiries.bytes()
     }
 
     /// Takes every entry for which `wanted` holds out of the table.
@@ -157,6 +223,16 @@ impl ShardState {
     pub fn sample(&self, random: usize, most: usize) -> impl Iterator<Item = &Entry> {
         self.table.iter_from(random).take(most)
     }
+}
+
+/// To be called when the next expiry of an entry changes, or goes: returns the old one when a row of the store's expiry
+/// index says so, for `stale_expiries`. Until the next flush only the first change counts: the row holds no other.
+pub fn stale_expiry(entry: &mut Entry, old: Option<i64>, new: Option<i64>) -> Option<i64> {
+    if old == new || !entry.store_has(entry::STORED_INDEX) || entry.store_has(entry::STALE_EXPIRY) {
+        return None;
+    }
+    entry.store_set(entry::STALE_EXPIRY, true);
+    old
 }
 
 impl Default for Shard {

@@ -37,6 +37,13 @@ fn fragment(hash: u64) -> u16 {
     (hash >> 48) as u16
 }
 
+/// Where an entry stands: holds until something is inserted or removed.
+#[derive(Clone, Copy)]
+pub struct Place {
+    bucket: usize,
+    slot: usize,
+}
+
 #[derive(Default)]
 pub struct Table {
     buckets: Vec<Bucket>,
@@ -67,8 +74,9 @@ impl Table {
         }
     }
 
+    /// The place of the entry of this hash that `wanted` accepts.
     #[inline]
-    fn position(&self, hash: u64, wanted: impl Fn(&Entry) -> bool) -> Option<(usize, usize)> {
+    pub fn position(&self, hash: u64, wanted: impl Fn(&Entry) -> bool) -> Option<Place> {
         if self.buckets.is_empty() {
             return None;
         }
@@ -79,7 +87,9 @@ impl Table {
             let mut full = true;
             for (i, slot) in bucket.slots.iter().enumerate() {
                 match slot {
-                    Some(entry) if entry.fragment() == fragment && wanted(entry) => return Some((at, i)),
+                    Some(entry) if entry.fragment() == fragment && wanted(entry) => {
+                        return Some(Place { bucket: at, slot: i });
+                    }
                     Some(_) => {}
                     None => full = false,
                 }
@@ -95,14 +105,25 @@ impl Table {
     /// The entry of this hash that `wanted` accepts.
     #[inline]
     pub fn find(&self, hash: u64, wanted: impl Fn(&Entry) -> bool) -> Option<&Entry> {
-        let (bucket, slot) = self.position(hash, wanted)?;
-        self.buckets[bucket].slots[slot].as_ref()
+        let place = self.position(hash, wanted)?;
+        self.at(place)
     }
 
     #[inline]
     pub fn find_mut(&mut self, hash: u64, wanted: impl Fn(&Entry) -> bool) -> Option<&mut Entry> {
-        let (bucket, slot) = self.position(hash, wanted)?;
-        self.buckets[bucket].slots[slot].as_mut()
+        let place = self.position(hash, wanted)?;
+        self.at_mut(place)
+    }
+
+    /// The entry at a place.
+    #[inline]
+    pub fn at(&self, place: Place) -> Option<&Entry> {
+        self.buckets[place.bucket].slots[place.slot].as_ref()
+    }
+
+    #[inline]
+    pub fn at_mut(&mut self, place: Place) -> Option<&mut Entry> {
+        self.buckets[place.bucket].slots[place.slot].as_mut()
     }
 
     /// Visits every entry whose fragment is that of `hash`: those of the hash, and sometimes others.
@@ -164,7 +185,7 @@ impl Table {
     }
 
     pub fn remove(&mut self, hash: u64, wanted: impl Fn(&Entry) -> bool) -> Option<Entry> {
-        let (bucket, slot) = self.position(hash, wanted)?;
+        let Place { bucket, slot } = self.position(hash, wanted)?;
         let was_full = self.buckets[bucket].is_full();
         let entry = self.buckets[bucket].slots[slot].take();
         self.len -= 1;

@@ -4,14 +4,17 @@
 //! * While a `Tx` lives, its keys are resident or known to be absent; nothing here waits for a disk.
 //! * Every change updates counts and bytes, puts the entry among the dirty ones and records its effect, exactly once.
 //! * The effects are appended to the journal before the shards are unlocked, also when a handler panics.
-//! * Expired keys are never seen: a lookup that meets one deletes it, and that is an effect like any other.
+//! * Expired keys and fields are never seen: a lookup that meets one deletes it, and that is an effect like any other.
 
 use super::effects::Effects;
-use super::entry::{self, Entry};
+use super::entry::{self, Entry, Value};
 use super::range::{DBS, Range, RangeMap};
-use super::shard::ShardGuard;
+use super::shard::{ShardGuard, ShardState, stale_expiry};
+use super::table::Place;
 use super::{Keyspace, clock};
 use crate::journal::Journal;
+use crate::object::{Limits, Native, Object, codec};
+use crate::resp::Reply;
 use arc_swap::Guard;
 use smallvec::SmallVec;
 use std::sync::Arc;
@@ -41,12 +44,73 @@ pub enum Expiry {
     At(i64),
 }
 
-/// The effect of an edit.
-pub enum Effect<'a> {
-    /// The command as received is deterministic and touches this key alone.
-    AsReceived,
-    /// This command.
-    Command(&'a [&'a [u8]]),
+/// A key holds a value of another type than the command works on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WrongType;
+
+/// What becomes of an absent key that a command wants to change.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Absent {
+    /// It starts as an empty value, and is there if the change leaves something in it.
+    Create,
+    /// Nothing: the change is not run.
+    Skip,
+}
+
+/// Takes down what an edit did. An edit that says nothing here changed nothing.
+pub struct Change<'c> {
+    db: u8,
+    received: &'c [&'c [u8]],
+    /// None where effects are not recorded.
+    effects: Option<&'c mut Effects>,
+    is_new: bool,
+    made: bool,
+}
+
+impl Change<'_> {
+    /// The key was absent.
+    pub fn is_new(&self) -> bool {
+        self.is_new
+    }
+
+    /// The effect is the command as received: it is deterministic and changes this key alone.
+    pub fn as_received(&mut self) {
+        self.command(self.received);
+    }
+
+    /// The effect is this command. Several may be given, each on this key alone.
+    pub fn command(&mut self, words: &[&[u8]]) {
+        self.made = true;
+        if let Some(effects) = &mut self.effects {
+            effects.push(self.db, words);
+        }
+    }
+
+    /// False where nobody reads the effects: what is dear to put together need not be, `command(&[])` will do.
+    pub fn is_recorded(&self) -> bool {
+        self.effects.is_some()
+    }
+}
+
+/// A command found nothing and wants to be run again when one of these keys has changed.
+pub struct Wait {
+    pub keys: Vec<Vec<u8>>,
+    /// Unix milliseconds; none waits for ever.
+    pub deadline_ms: Option<i64>,
+    /// The reply when the time is over.
+    pub on_timeout: fn(&mut Reply),
+    /// The command to be run then, if not the one received.
+    pub words: Option<Vec<Vec<u8>>>,
+}
+
+/// Where a key of the transaction stands.
+#[derive(Clone, Copy)]
+struct Spot {
+    hash: u64,
+    /// Index of the guard of its shard.
+    guard: usize,
+    /// Its entry, which may be a tombstone; never an expired one.
+    place: Option<Place>,
 }
 
 pub struct Tx<'a> {
@@ -61,6 +125,8 @@ pub struct Tx<'a> {
     effects: &'a mut Effects,
     /// Accesses are noted on the entries' clocks.
     touches: bool,
+    may_wait: bool,
+    wait: Option<Wait>,
     finished: bool,
 }
 
@@ -82,6 +148,8 @@ impl<'a> Tx<'a> {
             first_hash,
             effects,
             touches: true,
+            may_wait: false,
+            wait: None,
             finished: false,
         }
     }
@@ -107,6 +175,24 @@ impl<'a> Tx<'a> {
     /// From now on reads and edits leave the access clocks as they are (`CLIENT NO-TOUCH`).
     pub fn leave_clocks(&mut self) {
         self.touches = false;
+    }
+
+    /// The command may wait: it is one of a connection, not of a transaction or a script.
+    pub fn allow_wait(&mut self) {
+        self.may_wait = true;
+    }
+
+    /// Asks for the command to be run again later, in place of a reply. False when it may not wait: then the caller
+    /// replies as if its time were over.
+    pub fn wait(&mut self, wait: Wait) -> bool {
+        if self.may_wait {
+            self.wait = Some(wait);
+        }
+        self.may_wait
+    }
+
+    pub fn take_wait(&mut self) -> Option<Wait> {
+        self.wait.take()
     }
 
     /// Goes on in another logical database, whose keys were declared too (see `Keyspace::begin_two`).
@@ -144,44 +230,66 @@ impl<'a> Tx<'a> {
         (hash, guard)
     }
 
-    /// Deletes the key if its expiry has passed.
+    /// Finds a key. What has expired, itself or fields of it, is deleted first, with its effect.
     #[inline]
-    fn purge(&mut self, key: &[u8], hash: u64, at: usize) {
-        let state = &self.guards[at].1;
-        // Only a shard that has seen an expiry can hold an expired key.
-        if state.expiries.items() > 0
-            && self.call.replay.is_none()
-            && state
-                .find(hash, self.db, key)
-                .is_some_and(|entry| entry.is_expired(self.call.now_ms))
+    fn find(&mut self, key: &[u8]) -> Spot {
+        let (hash, guard) = self.locate(key);
+        let (db, state) = (self.db, &self.guards[guard].1);
+        let place = state
+            .table
+            .position(hash, |entry| entry.db() == db && entry.key() == key);
+        let spot = Spot { hash, guard, place };
+        // During replay nothing expires by itself: what expired then has its effect.
+        if self.call.replay.is_none()
+            && place
+                .and_then(|place| state.table.at(place))
+                .and_then(Entry::next_expiry)
+                .is_some_and(|at| at <= self.call.now_ms)
         {
+            return self.expire(key, spot);
+        }
+        spot
+    }
+
+    /// Deletes a key that has expired, or those fields that have.
+    #[cold]
+    fn expire(&mut self, key: &[u8], spot: Spot) -> Spot {
+        let (db, now_ms) = (self.db, self.call.now_ms);
+        if self.at(spot).is_some_and(|entry| entry.is_expired(now_ms)) {
             self.map.find(key).counters.expired.fetch_add(1, Relaxed);
             self.remove(key);
+        } else if let Some(place) = spot.place {
+            let state = &mut *self.guards[spot.guard].1;
+            let range = self.map.find(key);
+            let found = (spot.hash, place);
+            let effects = &mut *self.effects;
+            self.keyspace
+                .expire_fields(state, found, (now_ms, usize::MAX), range, effects);
+        }
+        Spot {
+            place: self.guards[spot.guard]
+                .1
+                .table
+                .position(spot.hash, |entry| entry.db() == db && entry.key() == key),
+            ..spot
         }
     }
 
-    /// The live entry of a key.
+    /// The entry at a spot, unless it is a tombstone.
     #[inline]
-    fn live(&mut self, key: &[u8]) -> Option<&mut Entry> {
-        let (hash, at) = self.locate(key);
-        self.purge(key, hash, at);
-        self.guards[at]
-            .1
-            .find_mut(hash, self.db, key)
-            .filter(|entry| !entry.is_absent())
+    fn at(&self, spot: Spot) -> Option<&Entry> {
+        let entry = self.guards[spot.guard].1.table.at(spot.place?);
+        entry.filter(|entry| !entry.is_absent())
     }
 
     /// Reads a key: counts a hit or a miss, and remembers the access for eviction.
     #[inline]
     pub fn lookup(&mut self, key: &[u8]) -> Option<&Entry> {
-        let (hash, at) = self.locate(key);
-        self.purge(key, hash, at);
+        let spot = self.find(key);
         let counters = &self.map.find(key).counters;
-        let found = self.guards[at]
-            .1
-            .find_mut(hash, self.db, key)
-            .filter(|entry| !entry.is_absent());
-        let Some(entry) = found else {
+        let table = &mut self.guards[spot.guard].1.table;
+        let found = spot.place.and_then(|place| table.at_mut(place));
+        let Some(entry) = found.filter(|entry| !entry.is_absent()) else {
             counters.misses.fetch_add(1, Relaxed);
             return None;
         };
@@ -194,173 +302,299 @@ impl<'a> Tx<'a> {
 
     /// Reads a key without using it: counts a hit or a miss, but eviction does not see the access.
     pub fn glance(&mut self, key: &[u8]) -> Option<&Entry> {
-        let found = self.live(key).is_some();
+        let spot = self.find(key);
         let counters = &self.map.find(key).counters;
-        let counter = if found { &counters.hits } else { &counters.misses };
+        let found = self.at(spot);
+        let counter = if found.is_some() {
+            &counters.hits
+        } else {
+            &counters.misses
+        };
         counter.fetch_add(1, Relaxed);
-        self.peek(key)
+        found
     }
 
     /// Reads a key without leaving a trace: the old value of a write.
     pub fn peek(&mut self, key: &[u8]) -> Option<&Entry> {
-        self.live(key).map(|entry| &*entry)
+        let spot = self.find(key);
+        self.at(spot)
     }
 
     pub fn exists(&mut self, key: &[u8]) -> bool {
-        self.live(key).is_some()
+        self.peek(key).is_some()
+    }
+
+    /// Reads several keys, each as `lookup`, to have them side by side.
+    pub fn lookup_all(&mut self, keys: &[&[u8]]) -> SmallVec<[Option<&Entry>; 4]> {
+        for key in keys {
+            self.lookup(key);
+        }
+        // Nothing moves any more: whatever had expired went with its lookup, and it is the same moment still.
+        let spots: SmallVec<[Spot; 4]> = keys.iter().map(|key| self.find(key)).collect();
+        spots.into_iter().map(|spot| self.at(spot)).collect()
+    }
+
+    /// Reads several values of type `T`, as `lookup_all`.
+    pub fn read_all<T: Native>(&mut self, keys: &[&[u8]]) -> Result<SmallVec<[Option<&T>; 4]>, WrongType> {
+        let entries = self.lookup_all(keys);
+        entries
+            .into_iter()
+            .map(|entry| entry.map(typed).transpose())
+            .collect()
+    }
+
+    /// Reads a value of type `T`, as `lookup`.
+    #[inline]
+    pub fn read<T: Native>(&mut self, key: &[u8]) -> Result<Option<&T>, WrongType> {
+        self.lookup(key).map(typed).transpose()
+    }
+
+    /// Reads a value of type `T`, as `peek`.
+    pub fn peek_as<T: Native>(&mut self, key: &[u8]) -> Result<Option<&T>, WrongType> {
+        self.peek(key).map(typed).transpose()
     }
 
     /// Replaces the value of a key by a string. Effect: `SET`.
+    #[inline]
     pub fn put(&mut self, key: &[u8], value: &[u8], expiry: Expiry) {
-        let old = self.live(key).map(|entry| entry.expiry());
-        let range = self.map.find(key).clone();
+        let spot = self.find(key);
+        let old = self.at(spot).map(Entry::expiry);
+        let range = self.map.find(key);
         let at = match expiry {
             Expiry::At(at) => Some(at),
-            Expiry::Keep => old.unwrap_or_else(|| self.default_expiry(&range)),
-            Expiry::Clear => self.default_expiry(&range),
+            Expiry::Keep => old.unwrap_or_else(|| default_expiry(range, &self.call)),
+            Expiry::Clear => default_expiry(range, &self.call),
         };
         if at.is_some_and(|at| at <= self.call.now_ms) && self.call.replay.is_none() {
             self.remove(key);
             return;
         }
-        self.store_string(key, value, at, old, &range);
-        self.record_put(key, value, at, &range);
-    }
-
-    fn default_expiry(&self, range: &Range) -> Option<i64> {
-        let ttl = range.policy.default_ttl_ms;
-        (ttl > 0 && self.call.replay.is_none()).then(|| self.call.now_ms.saturating_add(ttl))
-    }
-
-    fn store_string(
-        &mut self,
-        key: &[u8],
-        value: &[u8],
-        at: Option<i64>,
-        old: Option<Option<i64>>,
-        range: &Range,
-    ) {
-        let (hash, guard) = self.locate(key);
-        let (db, clock) = (self.db, clock::fresh(self.keyspace.tick(self.call.now_ms)));
-        let durable = range.is_durable();
-        let state = &mut *self.guards[guard].1;
-        let (before, after, unsettled) = match state.find_mut(hash, db, key) {
+        let (keyspace, db) = (self.keyspace, self.db);
+        let state = &mut *self.guards[spot.guard].1;
+        let clock = clock::fresh(keyspace.tick(self.call.now_ms));
+        match spot.place.and_then(|place| state.table.at_mut(place)) {
             Some(entry) => {
-                let before = entry.size();
+                let (before, before_next) = (entry.size(), entry.next_expiry());
                 entry.assign(value, at);
-                reindex(entry, old.flatten(), at);
                 entry.set_clock(clock);
-                (before, entry.size(), is_unsettled(entry, durable))
+                let stale = reindex(entry, before_next);
+                keyspace.count_bytes(range, before, entry.size());
+                state.stale_expiries.note(spot.hash, stale);
+                settle(keyspace, state, spot.hash, spot.place, range);
             }
             None => {
                 let entry = Entry::new(db, key, value, at, clock);
-                let (size, unsettled) = (entry.size(), is_unsettled(&entry, durable));
-                state.insert(hash, entry);
-                (0, size, unsettled)
+                keyspace.count_bytes(range, 0, entry.size());
+                insert(keyspace, state, spot.hash, entry, range);
             }
-        };
-        self.keyspace.count_bytes(range, before, after);
+        }
         count_change(range, db, old, Some(at));
-        if unsettled {
-            self.changed(hash, guard, key, range);
+        if range.is_durable() && self.call.replay.is_none() {
+            record_put(self.effects, self.call.db, key, value, at);
         }
     }
 
-    /// After a change: index the expiry, mark the entry dirty.
-    fn changed(&mut self, hash: u64, guard: usize, key: &[u8], range: &Range) {
-        let (db, durable) = (self.db, range.is_durable());
-        let state = &mut *self.guards[guard].1;
-        let found = state
-            .table
-            .find_mut(hash, |entry| entry.db() == db && entry.key() == key);
-        let Some(entry) = found else { return };
-        let newly_indexed = entry.expiry().filter(|_| !entry.has(entry::INDEXED));
-        let newly_dirty = durable && !entry.store_has(entry::DIRTY);
-        let size = entry.size();
-        if let Some(at) = newly_indexed {
-            entry.set(entry::INDEXED, true);
-            state.expiries.add(at, hash);
-        }
-        if newly_dirty {
-            entry.store_set(entry::DIRTY, true);
-            state.dirty.push(hash);
-            self.keyspace.flush.note_dirty(size);
-        }
-    }
-
-    fn record_put(&mut self, key: &[u8], value: &[u8], at: Option<i64>, range: &Range) {
-        if !self.journaled(range) {
+    /// Replaces the value of a key by one of any type. Effect: `SET`, or `RESTORE` with the serialized object.
+    pub fn put_value(&mut self, key: &[u8], value: Value, expiry: Expiry) {
+        let object = match value {
+            Value::String(bytes) => return self.put(key, &bytes, expiry),
+            Value::Object(object) => object,
+        };
+        let spot = self.find(key);
+        let old = self.at(spot).map(Entry::expiry);
+        let range = self.map.find(key);
+        let at = match expiry {
+            Expiry::At(at) => Some(at),
+            Expiry::Keep => old.unwrap_or_else(|| default_expiry(range, &self.call)),
+            Expiry::Clear => default_expiry(range, &self.call),
+        };
+        if object.is_empty() || at.is_some_and(|at| at <= self.call.now_ms) && self.call.replay.is_none() {
+            self.remove(key);
             return;
         }
-        match at {
-            None => self.effects.push(self.call.db, &[b"SET", key, value]),
-            Some(at) => {
-                let mut digits = itoa::Buffer::new();
-                let at = digits.format(at).as_bytes();
-                self.effects
-                    .push(self.call.db, &[b"SET", key, value, b"PXAT", at]);
+        if range.is_durable() && self.call.replay.is_none() {
+            record_restore(self.effects, self.call.db, key, &object, at);
+        }
+        let (keyspace, db) = (self.keyspace, self.db);
+        let state = &mut *self.guards[spot.guard].1;
+        let clock = clock::fresh(keyspace.tick(self.call.now_ms));
+        match spot.place.and_then(|place| state.table.at_mut(place)) {
+            Some(entry) => {
+                let (before, before_next) = (entry.size(), entry.next_expiry());
+                entry.assign_object(object, at);
+                entry.set_clock(clock);
+                let stale = reindex(entry, before_next);
+                keyspace.count_bytes(range, before, entry.size());
+                state.stale_expiries.note(spot.hash, stale);
+                settle(keyspace, state, spot.hash, spot.place, range);
+            }
+            None => {
+                let entry = Entry::with_value(db, key, Value::Object(object), at, clock);
+                keyspace.count_bytes(range, 0, entry.size());
+                insert(keyspace, state, spot.hash, entry, range);
             }
         }
+        count_change(range, db, old, Some(at));
     }
 
-    fn journaled(&self, range: &Range) -> bool {
-        range.is_durable() && self.call.replay.is_none()
+    /// As `put_value`, for an object.
+    pub fn put_object(&mut self, key: &[u8], object: Object, expiry: Expiry) {
+        self.put_value(key, Value::Object(object), expiry);
     }
 
-    fn record(&mut self, range: &Range, words: &[&[u8]]) {
-        if self.journaled(range) {
-            self.effects.push(self.call.db, words);
+    /// Takes a value out of the keyspace, with its expiry and its origin flags. Effect: `DEL`.
+    pub fn take(&mut self, key: &[u8]) -> Option<(Value, Option<i64>, u8)> {
+        let spot = self.find(key);
+        let state = &mut *self.guards[spot.guard].1;
+        let entry = state
+            .table
+            .at_mut(spot.place?)
+            .filter(|entry| !entry.is_absent())?;
+        let (before, expiry, origin) = (entry.size(), entry.expiry(), entry.flags(entry::ORIGIN));
+        let value = entry.take_value();
+        self.keyspace
+            .count_bytes(self.map.find(key), before, entry.size());
+        self.remove(key);
+        Some((value, expiry, origin))
+    }
+
+    /// Changes a string in place; an absent key starts as an empty one, and stays absent if the change says nothing.
+    /// The string counts as edited (`raw`) unless `change` clears that flag.
+    #[inline]
+    pub fn edit<R>(
+        &mut self,
+        key: &[u8],
+        change: impl FnOnce(&mut Entry, &mut Change<'_>) -> R,
+    ) -> Result<R, WrongType> {
+        let spot = self.find(key);
+        if self.at(spot).is_some_and(|entry| entry.object().is_some()) {
+            return Err(WrongType);
         }
+        Ok(self.edit_at(spot, key, |entry, noted| {
+            let origin = entry.flags(entry::ORIGIN);
+            entry.set(entry::EDITED, true);
+            let result = change(entry, noted);
+            if !noted.made {
+                entry.set(entry::ORIGIN, false);
+                entry.set(origin, true);
+            }
+            result
+        }))
     }
 
-    /// Changes a string in place; a key that is absent starts as an empty one. The string counts as edited (`raw`)
-    /// unless `change` clears that flag.
-    pub fn edit<R>(&mut self, key: &[u8], effect: Effect<'_>, change: impl FnOnce(&mut Entry) -> R) -> R {
-        let old = self.live(key).map(|entry| entry.expiry());
-        let range = self.map.find(key).clone();
-        let default = if old.is_none() {
-            self.default_expiry(&range)
-        } else {
-            None
+    /// Changes a value of type `T` in place. None when the key is absent and is to be left so. A value that ends
+    /// empty loses its key: the same happens when its effects are replayed.
+    #[inline]
+    pub fn change<T: Native, R>(
+        &mut self,
+        key: &[u8],
+        absent: Absent,
+        change: impl FnOnce(&mut T, &mut Change<'_>) -> R,
+    ) -> Result<Option<R>, WrongType> {
+        let spot = self.find(key);
+        match self.at(spot) {
+            None if absent == Absent::Skip => return Ok(None),
+            Some(entry) => {
+                typed::<T>(entry)?;
+            }
+            None => {}
+        }
+        let mut is_empty = false;
+        let result = self.edit_at(spot, key, |entry, noted| {
+            if entry.object().is_none() {
+                entry.assign_object(T::empty().into_object(), entry.expiry());
+            }
+            let value = entry.object_mut().and_then(T::of_mut);
+            // proof: the type was checked above, or the object was made just now.
+            let value = value.expect("value is of its type");
+            let result = change(value, noted);
+            is_empty = value.is_empty();
+            result
+        });
+        // A new one that stayed as it was is not in the table.
+        if is_empty && self.peek(key).is_some() {
+            self.forget(key);
+        }
+        Ok(Some(result))
+    }
+
+    /// Runs a change on the entry of a key, or on a new empty string, and does what follows from it.
+    #[inline]
+    fn edit_at<R>(
+        &mut self,
+        spot: Spot,
+        key: &[u8],
+        change: impl FnOnce(&mut Entry, &mut Change<'_>) -> R,
+    ) -> R {
+        let range = self.map.find(key);
+        let journaled = range.is_durable() && self.call.replay.is_none();
+        let mut noted = Change {
+            db: self.call.db,
+            received: self.call.received,
+            effects: journaled.then_some(&mut *self.effects),
+            is_new: false,
+            made: false,
         };
-        if old.is_none() {
-            self.store_string(key, b"", default, old, &range);
+        let (keyspace, tick) = (self.keyspace, self.keyspace.tick(self.call.now_ms));
+        let state = &mut *self.guards[spot.guard].1;
+        let found = spot.place.and_then(|place| state.table.at_mut(place));
+        if let Some(entry) = found.filter(|entry| !entry.is_absent()) {
+            let (before, before_next) = (entry.size(), entry.next_expiry());
+            let result = change(entry, &mut noted);
+            if noted.made {
+                if self.touches {
+                    clock::touch(entry, tick);
+                }
+                keyspace.count_bytes(range, before, entry.size());
+                if entry.next_expiry() != before_next {
+                    let stale = reindex(entry, before_next);
+                    state.stale_expiries.note(spot.hash, stale);
+                }
+                settle(keyspace, state, spot.hash, spot.place, range);
+            }
+            return result;
         }
-        let (hash, guard) = self.locate(key);
-        let (db, tick) = (self.db, self.keyspace.tick(self.call.now_ms));
-        // proof: the key was live, or was stored just above under the same lock.
-        let entry = self.guards[guard]
-            .1
-            .find_mut(hash, db, key)
-            .expect("entry is resident");
-        let before = entry.size();
-        entry.set(entry::EDITED, true);
-        let result = change(entry);
-        if self.touches {
-            clock::touch(entry, tick);
+        let expiry = default_expiry(range, &self.call);
+        let mut entry = Entry::new(self.db, key, b"", expiry, clock::fresh(tick));
+        noted.is_new = true;
+        let result = change(&mut entry, &mut noted);
+        if !noted.made {
+            return result;
         }
-        let (after, unsettled) = (entry.size(), is_unsettled(entry, range.is_durable()));
-        self.keyspace.count_bytes(&range, before, after);
-        if unsettled {
-            self.changed(hash, guard, key, &range);
+        if let Some(at) = expiry {
+            noted.command(&[b"PEXPIREAT", key, itoa::Buffer::new().format(at).as_bytes()]);
         }
-        match effect {
-            Effect::AsReceived => self.record(&range, self.call.received),
-            Effect::Command(words) => self.record(&range, words),
-        }
-        if let Some(at) = default {
-            self.record(
-                &range,
-                &[b"PEXPIREAT", key, itoa::Buffer::new().format(at).as_bytes()],
-            );
+        count_change(range, self.db, None, Some(expiry));
+        match spot.place.and_then(|place| state.table.at_mut(place)) {
+            Some(tombstone) => {
+                let before = tombstone.size();
+                tombstone.revive(entry);
+                keyspace.count_bytes(range, before, tombstone.size());
+                settle(keyspace, state, spot.hash, spot.place, range);
+            }
+            None => {
+                keyspace.count_bytes(range, 0, entry.size());
+                insert(keyspace, state, spot.hash, entry, range);
+            }
         }
         result
     }
 
+    /// Says when a key was last used, and how often: what a copy from elsewhere brings with it. No effect.
+    pub fn set_access(&mut self, key: &[u8], idle_seconds: Option<u32>, frequency: Option<u8>) {
+        let (spot, tick) = (self.find(key), self.keyspace.tick(self.call.now_ms));
+        let table = &mut self.guards[spot.guard].1.table;
+        if let Some(entry) = spot.place.and_then(|place| table.at_mut(place)) {
+            entry.set_clock(clock::at(tick, idle_seconds.unwrap_or(0), frequency));
+        }
+    }
+
     /// Notes how a string came about that was just put: flags of `entry::ORIGIN`. No effect.
     pub fn mark_origin(&mut self, key: &[u8], origin: u8) {
+        let spot = self.find(key);
+        let table = &mut self.guards[spot.guard].1.table;
         if origin != 0
-            && let Some(entry) = self.live(key)
+            && let Some(entry) = spot.place.and_then(|place| table.at_mut(place))
         {
             entry.set(origin & entry::ORIGIN, true);
         }
@@ -368,57 +602,67 @@ impl<'a> Tx<'a> {
 
     /// Deletes a key; false when there was none. Effect: `DEL`.
     pub fn delete(&mut self, key: &[u8]) -> bool {
-        if self.live(key).is_none() {
-            return false;
-        }
-        self.remove(key);
-        true
+        self.exists(key) && self.remove(key)
     }
 
     /// Deletes the entry of a key, expired or not.
-    fn remove(&mut self, key: &[u8]) {
-        let (hash, guard) = self.locate(key);
-        let range = self.map.find(key).clone();
-        if self
-            .keyspace
-            .remove_entry(&mut self.guards[guard].1, hash, self.db, key, &range)
-        {
-            self.record(&range, &[b"DEL", key]);
+    fn remove(&mut self, key: &[u8]) -> bool {
+        let removed = self.forget(key);
+        let range = self.map.find(key);
+        if removed && range.is_durable() && self.call.replay.is_none() {
+            self.effects.push(self.call.db, &[b"DEL", key]);
         }
+        removed
+    }
+
+    /// Deletes the entry of a key without an effect of its own: what was recorded before leads to it.
+    fn forget(&mut self, key: &[u8]) -> bool {
+        let (hash, guard) = self.locate(key);
+        let range = self.map.find(key);
+        self.keyspace
+            .remove_entry(&mut self.guards[guard].1, hash, self.db, key, range)
     }
 
     /// Gives a key an expiry, or takes it away. An expiry that has passed deletes the key. False when there is no
     /// such key, or nothing to take away. Effect: `PEXPIREAT`, `PERSIST` or `DEL`.
     pub fn set_expiry(&mut self, key: &[u8], at: Option<i64>) -> bool {
-        let Some(entry) = self.live(key) else { return false };
-        let old = entry.expiry();
+        let spot = self.find(key);
+        let Some(old) = self.at(spot).map(Entry::expiry) else {
+            return false;
+        };
         if old.is_none() && at.is_none() {
             return false;
         }
         if at.is_some_and(|at| at <= self.call.now_ms) && self.call.replay.is_none() {
-            self.remove(key);
-            return true;
+            return self.remove(key);
         }
-        let range = self.map.find(key).clone();
-        let (hash, guard) = self.locate(key);
-        let db = self.db;
-        if let Some(entry) = self.guards[guard].1.find_mut(hash, db, key) {
-            let before = entry.size();
+        let range = self.map.find(key);
+        let state = &mut *self.guards[spot.guard].1;
+        if let Some(entry) = spot.place.and_then(|place| state.table.at_mut(place)) {
+            let (before, before_next) = (entry.size(), entry.next_expiry());
             entry.set_expiry(at);
-            reindex(entry, old, at);
-            let after = entry.size();
-            self.keyspace.count_bytes(&range, before, after);
+            let stale = reindex(entry, before_next);
+            self.keyspace.count_bytes(range, before, entry.size());
+            state.stale_expiries.note(spot.hash, stale);
         }
-        count_change(&range, db, Some(old), Some(at));
-        self.changed(hash, guard, key, &range);
-        match at {
-            Some(at) => self.record(
-                &range,
-                &[b"PEXPIREAT", key, itoa::Buffer::new().format(at).as_bytes()],
-            ),
-            None => self.record(&range, &[b"PERSIST", key]),
+        settle(self.keyspace, state, spot.hash, spot.place, range);
+        count_change(range, self.db, Some(old), Some(at));
+        if range.is_durable() && self.call.replay.is_none() {
+            let mut digits = itoa::Buffer::new();
+            match at {
+                Some(at) => {
+                    let words: [&[u8]; 3] = [b"PEXPIREAT", key, digits.format(at).as_bytes()];
+                    self.effects.push(self.call.db, &words);
+                }
+                None => self.effects.push(self.call.db, &[b"PERSIST", key]),
+            }
         }
         true
+    }
+
+    /// The thresholds of encodings.
+    pub fn limits(&self) -> Limits {
+        self.keyspace.object_limits()
     }
 
     /// Appends the effects to the journal. Returns the offset that replies have to wait for; 0 for none.
@@ -470,16 +714,81 @@ impl Drop for Tx<'_> {
     }
 }
 
-/// True when an entry still has to be put among the dirty ones, or its expiry into the index.
-fn is_unsettled(entry: &Entry, durable: bool) -> bool {
-    durable && !entry.store_has(entry::DIRTY) || entry.has(entry::EXPIRES) && !entry.has(entry::INDEXED)
+/// The value of type `T` in a live entry.
+fn typed<T: Native>(entry: &Entry) -> Result<&T, WrongType> {
+    entry.object().and_then(T::of).ok_or(WrongType)
 }
 
-/// After an expiry changed: the index's item still stands for it only if it comes no later than the new expiry.
-fn reindex(entry: &mut Entry, old: Option<i64>, new: Option<i64>) {
-    if old.zip(new).is_none_or(|(old, new)| new < old) {
+fn default_expiry(range: &Range, call: &Call<'_>) -> Option<i64> {
+    let ttl = range.policy.default_ttl_ms;
+    (ttl > 0 && call.replay.is_none()).then(|| call.now_ms.saturating_add(ttl))
+}
+
+/// After a change: the entry's expiry is in the index, and an entry of a durable range among the dirty ones.
+#[inline]
+pub(super) fn settle(
+    keyspace: &Keyspace,
+    state: &mut ShardState,
+    hash: u64,
+    place: Option<Place>,
+    range: &Range,
+) {
+    let Some(entry) = place.and_then(|place| state.table.at_mut(place)) else {
+        return;
+    };
+    if !entry.has(entry::INDEXED)
+        && let Some(at) = entry.next_expiry()
+    {
+        entry.set(entry::INDEXED, true);
+        state.expiries.add(at, hash);
+    }
+    if range.is_durable() && !entry.store_has(entry::DIRTY) {
+        entry.store_set(entry::DIRTY, true);
+        keyspace.flush.note_dirty(entry.size());
+        state.dirty.push(hash);
+    }
+}
+
+/// Adds an entry whose key is not in the table, settled.
+#[inline]
+fn insert(keyspace: &Keyspace, state: &mut ShardState, hash: u64, mut entry: Entry, range: &Range) {
+    if let Some(at) = entry.next_expiry() {
+        entry.set(entry::INDEXED, true);
+        state.expiries.add(at, hash);
+    }
+    if range.is_durable() {
+        entry.store_set(entry::DIRTY, true);
+        keyspace.flush.note_dirty(entry.size());
+        state.dirty.push(hash);
+    }
+    state.insert(hash, entry);
+}
+
+fn record_put(effects: &mut Effects, db: u8, key: &[u8], value: &[u8], at: Option<i64>) {
+    match at {
+        None => effects.push(db, &[b"SET", key, value]),
+        Some(at) => {
+            let mut digits = itoa::Buffer::new();
+            effects.push(db, &[b"SET", key, value, b"PXAT", digits.format(at).as_bytes()]);
+        }
+    }
+}
+
+fn record_restore(effects: &mut Effects, db: u8, key: &[u8], object: &Object, at: Option<i64>) {
+    let payload = codec::dump(codec::ValueRef::Object(object), codec::Form::ROW);
+    let mut digits = itoa::Buffer::new();
+    let at = digits.format(at.unwrap_or(0)).as_bytes();
+    effects.push(db, &[b"RESTORE", key, at, &payload, b"REPLACE", b"ABSTTL"]);
+}
+
+/// After an expiry changed: the index's item still stands for the entry only if it comes no later than the new next
+/// expiry. Returns what is to be noted as stale.
+fn reindex(entry: &mut Entry, before: Option<i64>) -> Option<i64> {
+    let after = entry.next_expiry();
+    if before.zip(after).is_none_or(|(before, after)| after < before) {
         entry.set(entry::INDEXED, false);
     }
+    stale_expiry(entry, before, after)
 }
 
 /// Counts keys and expiries: outer `None` is no key, inner `None` a key without expiry.

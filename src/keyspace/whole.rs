@@ -50,6 +50,7 @@ impl Keyspace {
             if state.is_empty() {
                 state.expiries.clear();
                 state.dirty.clear();
+                state.stale_expiries.take();
             }
         }
         let mut resident = std::collections::HashMap::<&str, i64>::new();

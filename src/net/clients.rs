@@ -20,6 +20,8 @@ pub mod client_flag {
     pub const NO_EVICT: u32 = 1 << 1;
     pub const NO_TOUCH: u32 = 1 << 2;
     pub const UNIX_SOCKET: u32 = 1 << 3;
+    /// Waits for a key.
+    pub const BLOCKED: u32 = 1 << 4;
 }
 
 /// Pushed bytes that a client may leave unread before it is closed.
@@ -104,6 +106,11 @@ impl Client {
             return;
         }
         self.inbox.lock().push_back(bytes);
+        self.signal();
+    }
+
+    /// Makes the connection look at what it waits for.
+    pub fn wake(&self) {
         self.signal();
     }
 
@@ -215,7 +222,9 @@ impl Clients {
         }
         for client in self.by_id.iter() {
             let idle_ms = now_ms - client.last_active_ms.load(Relaxed);
-            if idle_ms > i64::from(timeout) * 1_000 && !client.has(client_flag::MONITOR) {
+            if idle_ms > i64::from(timeout) * 1_000
+                && !client.has(client_flag::MONITOR | client_flag::BLOCKED)
+            {
                 client.kill();
             }
         }

@@ -6,6 +6,7 @@
 use super::clients::Client;
 use super::session::Session;
 use super::socket::Socket;
+use crate::command::blocked::{Ended, Waiter};
 use crate::command::{After, Args, Executor};
 use crate::resp::{Batch, Limits, Parser, Protocol, Reply};
 use crate::server::{Server, unix_ms};
@@ -211,6 +212,14 @@ impl Connection {
                 .execute(&Args::new(&words), &mut self.session, &mut self.reply)
             {
                 After::Continue => at += 1,
+                After::Blocked => {
+                    drop(words);
+                    at += 1;
+                    self.write_reply().await?;
+                    self.wait_for_key().await?;
+                    self.executor.begin_batch();
+                    continue;
+                }
                 After::Paused => {
                     drop(words);
                     self.write_reply().await?;
@@ -254,6 +263,66 @@ impl Connection {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         Ok(())
+    }
+
+    /// Waits until the command that found nothing has been served, or its time is over, and appends its reply.
+    async fn wait_for_key(&mut self) -> Result<(), End> {
+        let Some(waiter) = self.session.blocked.take() else {
+            return Ok(());
+        };
+        let ended = self.end_of_wait(&waiter).await;
+        self.server.blocked.leave(&waiter);
+        let start = self.reply.len();
+        match ended? {
+            Ended::Reply { bytes, gate } => {
+                self.executor.gate = self.executor.gate.max(gate);
+                self.reply.raw(&bytes);
+            }
+            Ended::Timeout => waiter.write_timeout(&mut self.reply),
+        }
+        self.session.settle_reply(&mut self.reply, start);
+        Ok(())
+    }
+
+    /// What the client sends meanwhile is read and kept, so that its going is noticed.
+    async fn end_of_wait(&mut self, waiter: &Waiter) -> Result<Ended, End> {
+        let limit = self.server.config.load().client_query_buffer_limit as usize;
+        loop {
+            if let Some(end) = waiter.take_end() {
+                return Ok(end);
+            }
+            let left_ms = waiter.deadline_ms.map(|at| at.saturating_sub(unix_ms()));
+            let event = match left_ms {
+                None => self.next_event().await,
+                Some(left_ms) if left_ms <= 0 => {
+                    if waiter.give_up() {
+                        return Ok(Ended::Timeout);
+                    }
+                    continue;
+                }
+                Some(left_ms) => {
+                    let left = Duration::from_millis(left_ms as u64);
+                    match tokio::time::timeout(left, self.next_event()).await {
+                        Ok(event) => event,
+                        Err(_) => continue,
+                    }
+                }
+            };
+            match event {
+                Event::Signal => self.on_signal().await?,
+                Event::Read(read) => {
+                    let read = read?;
+                    self.client.net_in.fetch_add(read as u64, Relaxed);
+                    self.server.totals.net_in.fetch_add(read as u64, Relaxed);
+                    if read == 0 {
+                        return Err(End::Closed);
+                    }
+                    if limit > 0 && self.input.len() > limit {
+                        return Err(End::QueryBufferLimit);
+                    }
+                }
+            }
+        }
     }
 
     /// Writes the replies before `start`, and lets what follows them go out only after `hold_ms` milliseconds; 0 is

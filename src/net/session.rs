@@ -1,6 +1,7 @@
 //! What a connection is to the commands it sends: its database, whether it has authenticated, how it wants replies.
 
 use super::clients::{Client, client_flag};
+use crate::command::blocked::Waiter;
 use crate::command::table::Command;
 use crate::resp::Reply;
 use std::sync::Arc;
@@ -28,6 +29,8 @@ pub struct Session {
     /// The reply just written is to be held for so many milliseconds, 0 for ever; nothing else of this connection is
     /// done meanwhile.
     pub hold: Option<i64>,
+    /// The command just run waits for a key.
+    pub blocked: Option<Arc<Waiter>>,
     /// `CLIENT NO-TOUCH`: reads leave the access clocks of keys as they are.
     pub no_touch: bool,
     pub last_command: Option<&'static Command>,
@@ -42,6 +45,7 @@ impl Session {
             reply_mode: ReplyMode::On,
             closing: false,
             hold: None,
+            blocked: None,
             no_touch: false,
             last_command: None,
         }

@@ -36,6 +36,12 @@ pub fn parse_i64(text: &[u8]) -> Option<i64> {
 /// A double as `strtod` reads it, of which Redis refuses: spaces, anything behind the number, NaN, and numbers out of
 /// range (to infinity, or to zero). Hexadecimal floats and infinities, in any case, are taken.
 pub fn parse_f64(text: &[u8]) -> Option<f64> {
+    // Most are short integers, which are exact in a double.
+    if text.len() < 16
+        && let Some(value) = parse_i64(text)
+    {
+        return Some(value as f64);
+    }
     if let Some(hex) = HexFloat::parse(text) {
         return hex.to_f64();
     }

@@ -243,7 +243,11 @@ impl Reply {
     /// A double: `,0.5` in RESP3, a string in RESP2; 17 significant digits as in Redis 7.0.
     pub fn double(&mut self, value: f64) {
         let mut text: F64Text = [0; 32];
-        let text = format_f64(value, &mut text);
+        self.double_text(format_f64(value, &mut text));
+    }
+
+    /// A double that is text already.
+    pub fn double_text(&mut self, text: &[u8]) {
         if self.resp3() {
             self.line(b',', text);
         } else {

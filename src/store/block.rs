@@ -8,7 +8,7 @@ use super::flush::Meta;
 use super::rows;
 use rocksdb::{
     BlockBasedOptions, Cache, DB, DBCompressionType, Direction, ErrorKind, IngestExternalFileOptions,
-    IteratorMode, LogLevel, Options, ReadOptions, ReadTier,
+    IteratorMode, LogLevel, Options, ReadOptions, ReadTier, Snapshot,
 };
 use std::path::{Path, PathBuf};
 
@@ -24,6 +24,23 @@ pub struct BlockStore {
     db: DB,
     options: Options,
     path: PathBuf,
+}
+
+/// A store as it was at one moment.
+pub struct Frozen<'a> {
+    snapshot: Snapshot<'a>,
+}
+
+impl Frozen<'_> {
+    /// Rows with keys in [from, to), ascending. They are read once and for all: the block cache keeps what it has.
+    pub fn scan(&self, from: Vec<u8>, to: Vec<u8>) -> RowIter<'_> {
+        let mut read = ReadOptions::default();
+        read.fill_cache(false);
+        read.set_iterate_lower_bound(from);
+        read.set_iterate_upper_bound(to);
+        let rows = self.snapshot.iterator_opt(IteratorMode::Start, read);
+        Box::new(rows.map(|row| row.map_err(StoreError::from)))
+    }
 }
 
 /// Rows in key order, with an error in place of a row that cannot be read.
@@ -128,6 +145,13 @@ impl BlockStore {
         };
         let rows = self.db.iterator_opt(mode, read);
         Box::new(rows.map(|row| row.map_err(StoreError::from)))
+    }
+
+    /// The store as it is now, whatever comes in later.
+    pub fn freeze(&self) -> Frozen<'_> {
+        Frozen {
+            snapshot: self.db.snapshot(),
+        }
     }
 
     /// Adds a whole sorted file to the store; durable when this returns.

@@ -96,6 +96,18 @@ impl Batch {
         });
     }
 
+    /// Moves the rows of `other` here, and leaves it empty with the memory that it had.
+    pub fn append(&mut self, other: &mut Batch) {
+        let shift = self.arena.len();
+        let moved = |(start, end): (usize, usize)| (start + shift, end + shift);
+        self.arena.append(&mut other.arena);
+        self.rows.extend(other.rows.drain(..).map(|row| RowRef {
+            key: moved(row.key),
+            value: row.value.map(moved),
+            ..row
+        }));
+    }
+
     pub fn bytes(&self) -> usize {
         self.arena.len()
     }
@@ -160,14 +172,24 @@ impl Batch {
     }
 }
 
-/// Removes every row of a physical database; `meta` says so in the same file.
-pub fn wipe(store: &BlockStore, db: u8, meta: &Meta) -> Result<(), StoreError> {
+/// Removes every row of physical databases, those of the expiry index too; `meta` says so in the same file.
+pub fn wipe(store: &BlockStore, databases: &[u8], meta: &Meta) -> Result<(), StoreError> {
     let path = store.path().join("flush-wipe.sst");
     let mut writer = SstFileWriter::create(store.options());
     writer.open(&path)?;
     writer.put(rows::META_KEY, meta.encode()?)?;
-    let (from, to) = rows::db_bounds(db);
-    writer.delete_range(from, to)?;
+    for db in databases {
+        let (from, to) = rows::db_bounds(*db);
+        writer.delete_range(from, to)?;
+    }
+    // The index is in the order of time, so the rows of some databases are anywhere in it.
+    let (from, to) = rows::expiry_bounds(i64::MAX);
+    for row in store.scan(from, to, false) {
+        let (row_key, _) = row?;
+        if rows::split_expiry_key(&row_key).is_some_and(|(_, db, _)| databases.contains(&db)) {
+            writer.delete(row_key)?;
+        }
+    }
     writer.finish()?;
     crash_point("wipe-before-ingest");
     store.ingest(&path)?;
@@ -219,12 +241,24 @@ mod tests {
             let mut batch = Batch::default();
             let value = |out: &mut Vec<u8>| rows::encode_string_row(out, 5, None, b"v");
             batch.push(|out| rows::push_object_key(out, db, b"k"), Some(value));
+            let index_key = |out: &mut Vec<u8>| rows::push_expiry_key(out, 9, db, b"k");
+            batch.push(index_key, Some(|_: &mut Vec<u8>| {}));
             batch.write(&store, &meta(1)).expect("write");
         };
         put(0);
         put(1);
-        wipe(&store, 0, &meta(2)).expect("wipe");
+        wipe(&store, &[0], &meta(2)).expect("wipe");
         assert!(store.get(0, b"k").expect("get").is_none());
+        let (from, to) = rows::expiry_bounds(i64::MAX);
+        let index: Vec<_> = store
+            .scan(from, to, false)
+            .map(|row| row.expect("row").0)
+            .collect();
+        let databases: Vec<_> = index
+            .iter()
+            .map(|row| rows::split_expiry_key(row).map(|(_, db, _)| db))
+            .collect();
+        assert_eq!(databases, [Some(1)]);
         assert!(store.get(1, b"k").expect("get").is_some());
         put(0);
         assert!(store.get(0, b"k").expect("get").is_some());

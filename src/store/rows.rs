@@ -3,7 +3,7 @@
 //! ```text
 //! key:    0x01                                           the mark and counts (one row)
 //!         0x10 | database:u8 | key                       an object
-//!         0x20 | expiry, unix ms:u64 BE | database | key expiry index, empty value
+//!         0x20 | expiry, unix ms:u64 BE | database | key expiry index, empty value: one for every object that expires
 //!
 //! object value:  version:u8 | flags:u8 | offset:u64 LE | [expiry, unix ms:i64 LE] | object (codec)
 //! ```
@@ -77,15 +77,20 @@ impl<'a> Row<'a> {
     }
 }
 
-/// Appends the value of a string's row.
-pub fn encode_string_row(out: &mut Vec<u8>, offset: u64, expiry: Option<i64>, value: &[u8]) {
+/// Appends a row's value; `object` appends the object's serialization.
+pub fn encode_row(out: &mut Vec<u8>, offset: u64, expiry: Option<i64>, object: impl FnOnce(&mut Vec<u8>)) {
     out.push(VERSION);
     out.push(if expiry.is_some() { HAS_EXPIRY } else { 0 });
     out.extend_from_slice(&offset.to_le_bytes());
     if let Some(at) = expiry {
         out.extend_from_slice(&at.to_le_bytes());
     }
-    codec::encode_string(out, value);
+    object(out);
+}
+
+/// Appends the value of a string's row.
+pub fn encode_string_row(out: &mut Vec<u8>, offset: u64, expiry: Option<i64>, value: &[u8]) {
+    encode_row(out, offset, expiry, |out| codec::encode_string(out, value));
 }
 
 /// Appends an object's key.
@@ -140,6 +145,13 @@ pub fn split_expiry_key(row_key: &[u8]) -> Option<(i64, u8, &[u8])> {
     let (at, rest) = rest.split_first_chunk::<8>()?;
     let (db, key) = rest.split_first()?;
     Some((u64::from_be_bytes(*at) as i64, *db, key))
+}
+
+/// The row key at which the expiries from `at_ms` on begin in the index.
+pub fn expiry_start(at_ms: i64) -> Vec<u8> {
+    let mut start = vec![EXPIRY];
+    start.extend_from_slice(&(at_ms.max(0) as u64).to_be_bytes());
+    start
 }
 
 /// The row keys of the expiry index from its beginning to just behind `at_ms`.

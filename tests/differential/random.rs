@@ -53,6 +53,42 @@ const TEMPLATES: &[&str] = &[
     "BITPOS {key} {bit}",
     "BITPOS {key} {bit} {index}",
     "BITPOS {key} {bit} {index} {index} {unit}",
+    "PFADD {key} {value} {value}",
+    "PFADD {key} {integer}",
+    "PFCOUNT {key}",
+    "PFCOUNT {key} {key}",
+    "PFMERGE {key} {key} {key}",
+    "PFDEBUG ENCODING {key}",
+    "HSET {key} {field} {value}",
+    "HSET {key} {field} {value} {field} {value}",
+    "HMSET {key} {field} {integer} {field} {value}",
+    "HSETNX {key} {field} {value}",
+    "HGET {key} {field}",
+    "HMGET {key} {field} {field} {field}",
+    "HGETALL {key}",
+    "HKEYS {key}",
+    "HVALS {key}",
+    "HLEN {key}",
+    "HEXISTS {key} {field}",
+    "HSTRLEN {key} {field}",
+    "HDEL {key} {field} {field}",
+    "HINCRBY {key} {field} {integer}",
+    "HINCRBYFLOAT {key} {field} {float}",
+    "SADD {key} {value} {integer} {field}",
+    "SADD {key} {integer} {integer}",
+    "SREM {key} {field} {value} {integer}",
+    "SISMEMBER {key} {field}",
+    "SMISMEMBER {key} {field} {integer}",
+    "SCARD {key}",
+    "SMEMBERS {key}",
+    "SMOVE {key} {key} {field}",
+    "SINTER {key} {key}",
+    "SUNION {key} {key} {key}",
+    "SDIFF {key} {key} {key}",
+    "SINTERSTORE {key} {key} {key}",
+    "SUNIONSTORE {key} {key} {key}",
+    "SDIFFSTORE {key} {key} {key}",
+    "SINTERCARD 2 {key} {key} LIMIT {index}",
     "BITOP {bit_operation} {key} {key} {key}",
     "BITOP NOT {key} {key}",
     "BITFIELD {key} {bitfield} {bitfield} {bitfield}",
@@ -152,7 +188,7 @@ fn compare_keyspaces(conns: &mut [Conn; 2], seed: u64) {
         let [expected, got] = conns.each_mut().map(|conn| whole_scan(conn, &[]));
         assert_eq!(expected, got, "TERRACE_SEED={seed}: SCAN returns other keys");
         for key in expected {
-            let reads: Vec<Request> = ["GET", "PTTL", "TYPE", "STRLEN"]
+            let reads: Vec<Request> = ["GET", "PTTL", "TYPE", "STRLEN", "HGETALL"]
                 .map(|command| vec![command.as_bytes().to_vec(), key.clone()])
                 .to_vec();
             if let Some((at, expected, got)) = first_difference(conns, &reads) {
@@ -192,7 +228,9 @@ fn rule_of(request: &Request) -> Rule {
     match request.first().map(|name| name.to_ascii_lowercase()).as_deref() {
         Some(b"ttl" | b"expiretime") => Rule::Near(5),
         Some(b"pttl" | b"pexpiretime") => Rule::Near(5000),
-        Some(b"keys") => Rule::Unordered,
+        Some(b"keys" | b"hgetall" | b"hkeys" | b"hvals") => Rule::Unordered,
+        Some(b"smembers" | b"sinter" | b"sunion" | b"sdiff") => Rule::Unordered,
+        Some(b"object") => Rule::Encoding,
         _ => Rule::Exact,
     }
 }
@@ -302,6 +340,19 @@ impl Stream {
                     "long:key:name",
                 ]);
                 out.push(key.into());
+            }
+            "{field}" => {
+                let field = self.pick(&[
+                    "a",
+                    "f",
+                    "1",
+                    "07",
+                    "",
+                    "field\0",
+                    "поле",
+                    "a field that is longer than others",
+                ]);
+                out.push(field.into());
             }
             "{value}" => out.push(self.value()),
             "{integer}" => out.push(self.integer()),

@@ -13,6 +13,10 @@
 //! @read               reads one more frame and compares it
 //! @closed             both servers must have closed the connection
 //! @scan <options>     SCAN from 0 to 0 with these options; the sets of keys are compared
+//! @walk <command> <key> <options>   the same for SSCAN, HSCAN and ZSCAN: what all steps return together
+//! @terrace <command>  for the server under test alone (a setting that the oracle does not have); it must not fail
+//! @body <name>        the lines up to `@end` are kept under that name, and not run
+//! @run <name>         runs them: once for each encoding that settings before it force
 //! @sleep <ms>
 //! ```
 
@@ -39,8 +43,7 @@ pub fn run_all(tier: Tier, protocol: Protocol) {
         );
         run.reset();
         for (number, line) in text.lines().enumerate() {
-            run.line_number = number + 1;
-            run.line(line);
+            run.read_line(number + 1, line);
         }
         differences.append(&mut run.differences);
     }
@@ -58,7 +61,10 @@ pub fn commands_in_scripts() -> BTreeSet<String> {
     let mut commands = BTreeSet::new();
     for path in script_files() {
         for line in std::fs::read_to_string(&path).expect("a readable script").lines() {
-            let line = line.trim_start_matches("@send ").trim();
+            let line = line
+                .trim_start_matches("@send ")
+                .trim_start_matches("@walk ")
+                .trim();
             if line.starts_with("@scan") {
                 commands.insert("scan".to_string());
             } else if !line.is_empty() && !line.starts_with(['#', '@']) {
@@ -98,6 +104,9 @@ struct Run<'a> {
     current: String,
     rule: Rule,
     only: Option<Protocol>,
+    /// Lines with their numbers, and the name of the one that is being read.
+    bodies: HashMap<String, Vec<(usize, String)>>,
+    open_body: Option<String>,
     differences: Vec<String>,
 }
 
@@ -113,12 +122,39 @@ impl<'a> Run<'a> {
             current,
             rule,
             only: None,
+            bodies: HashMap::new(),
+            open_body: None,
             differences: Vec::new(),
         }
     }
 
-    fn line(&mut self, line: &str) {
+    /// Takes the next line of the script.
+    fn read_line(&mut self, number: usize, line: &str) {
+        self.line_number = number;
         let line = line.trim();
+        match &self.open_body {
+            Some(_) if line == "@end" => self.open_body = None,
+            Some(name) => {
+                let body = self.bodies.entry(name.clone()).or_default();
+                body.push((number, line.to_string()));
+            }
+            None => self.line(line),
+        }
+    }
+
+    fn run_body(&mut self, name: &str) {
+        let Some(body) = self.bodies.get(name).cloned() else {
+            self.bad_script("no such body")
+        };
+        let called_at = self.line_number;
+        for (number, line) in body {
+            self.line_number = number;
+            self.line(&line);
+        }
+        self.line_number = called_at;
+    }
+
+    fn line(&mut self, line: &str) {
         if line.is_empty() || line.starts_with('#') {
             return;
         }
@@ -161,6 +197,10 @@ impl<'a> Run<'a> {
             "send" | "read" => {}
             "closed" => self.expect_closed(),
             "scan" => self.compare_scans(rest),
+            "walk" => self.compare_walks(rest),
+            "body" => self.open_body = Some(rest.to_string()),
+            "run" => self.run_body(rest),
+            "terrace" => self.tell_terrace(rest),
             "sleep" => std::thread::sleep(Duration::from_millis(rest.parse().expect("milliseconds"))),
             _ => self.bad_script("no such directive"),
         }
@@ -238,6 +278,29 @@ impl<'a> Run<'a> {
         }
     }
 
+    /// As `compare_scans`, for the elements of one value.
+    fn compare_walks(&mut self, line: &str) {
+        let words = split_line(line).unwrap_or_else(|why| self.bad_script(why));
+        let [expected, got] = self.conns().each_mut().map(|conn| whole_walk(conn, &words));
+        if expected != got {
+            let show_set = |elements: &BTreeSet<Vec<Vec<u8>>>| {
+                let texts: Vec<String> = elements.iter().map(|e| show(&e.join(&b' '))).collect();
+                texts.join(", ")
+            };
+            self.differ(&format!("@walk {line}"), &show_set(&expected), &show_set(&got));
+        }
+    }
+
+    fn tell_terrace(&mut self, line: &str) {
+        if crate::against_itself() {
+            return;
+        }
+        let answer = self.conns()[1].words(line);
+        if answer.starts_with(b"-") {
+            self.differ(line, "(not asked)", &show(&answer));
+        }
+    }
+
     fn differ(&mut self, line: &str, expected: &str, got: &str) {
         let (file, number) = (&self.file, self.line_number);
         self.differences.push(format!(
@@ -248,24 +311,37 @@ impl<'a> Run<'a> {
 
 /// Every key that a scan with these options returns.
 pub fn whole_scan(conn: &mut Conn, options: &[Vec<u8>]) -> BTreeSet<Vec<u8>> {
-    let (mut keys, mut cursor) = (BTreeSet::new(), b"0".to_vec());
+    steps(conn, &[b"SCAN".to_vec()], options).into_iter().collect()
+}
+
+/// Every element that SSCAN, HSCAN or ZSCAN returns: members alone, fields and scored members with what is theirs.
+fn whole_walk(conn: &mut Conn, words: &[Vec<u8>]) -> BTreeSet<Vec<Vec<u8>>> {
+    let (command, options) = words.split_at(2);
+    let alone = command[0].eq_ignore_ascii_case(b"SSCAN");
+    let found = steps(conn, command, options);
+    let elements = found.chunks(if alone { 1 } else { 2 });
+    elements.map(<[Vec<u8>]>::to_vec).collect()
+}
+
+/// What a scan returns from cursor 0 to cursor 0, in the order in which it comes.
+fn steps(conn: &mut Conn, command: &[Vec<u8>], options: &[Vec<u8>]) -> Vec<Vec<u8>> {
+    let (mut all, mut cursor) = (Vec::new(), b"0".to_vec());
     for _ in 0..100_000 {
-        let mut args = vec![b"SCAN".to_vec(), cursor];
-        args.extend_from_slice(options);
+        let args = [command, &[cursor], options].concat();
         let reply = conn.call(&args);
         let Value::List(b'*', parts) = Value::parse(&reply) else {
-            panic!("SCAN answered {}", show(&reply))
+            panic!("a scan answered {}", show(&reply))
         };
         let [Value::Bulk(_, next), Value::List(_, found)] = parts.as_slice() else {
-            panic!("SCAN answered {}", show(&reply))
+            panic!("a scan answered {}", show(&reply))
         };
-        keys.extend(found.iter().flat_map(Value::texts));
+        all.extend(found.iter().flat_map(Value::texts));
         cursor = next.clone();
         if cursor == b"0" {
-            return keys;
+            return all;
         }
     }
-    panic!("SCAN does not end");
+    panic!("a scan does not end");
 }
 
 /// Splits a line as redis-cli does: blanks part words, `"…"` knows \n \r \t \b \a \\ \" \xHH, `'…'` only \'.

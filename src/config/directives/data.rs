@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::{Directive, choice, kept, kinds, memory, one};
+use super::{Directive, choice, kept, kinds, memory, one, yes_no};
 use crate::config::Config;
 use crate::config::range_spec::RangeSpec;
 use crate::config::values::{self, FsyncPolicy, Wrong};
@@ -153,14 +153,16 @@ pub(super) static ROWS: &[Directive] = &[
     )
     .fixed()
     .quiet(),
-    kept!(
+    Directive::new(
         "dbfilename",
-        "dump.rdb",
-        |value| values::file_name("dbfilename", value).map(String::into_bytes),
-        "Accepted. There is no snapshot file."
+        |config| config.dbfilename.clone().into_bytes(),
+        |config, args| {
+            config.dbfilename = values::file_name("dbfilename", one(args))?;
+            Ok(())
+        },
+        "The file in the data folder that SAVE writes, and that a server without data starts from.",
     )
-    .protected()
-    .quiet(),
+    .protected(),
     kept!(
         "no-appendfsync-on-rewrite",
         "no",
@@ -217,13 +219,11 @@ pub(super) static ROWS: &[Directive] = &[
         "The journal is never rewritten."
     )
     .without_effect(),
-    kept!(
+    yes_no!(
         "rdbcompression",
-        "yes",
-        kinds::yes_no,
-        "Compresses Redis's snapshots."
-    )
-    .without_effect(),
+        rdbcompression,
+        "Packs the strings of snapshots where that makes them shorter."
+    ),
     kept!(
         "rdbchecksum",
         "yes",

@@ -1,0 +1,79 @@
+//! What is written and not synced yet, kept in memory; and what becomes of it when a sync fails.
+//!
+//! A failed sync cannot be tried again. A filesystem may mark the pages that it could not write as clean, or drop them,
+//! and reports the error once: the next sync of that file finds nothing to do and succeeds, and the data is gone all the
+//! same. So after a failed sync nothing that was written since the last good one is believed to be in that file, however
+//! it looks to who reads it (the reader may be shown the page that never reached the disk).
+//!
+//! ```text
+//!   segment a  [ synced .......... | written, in doubt      ]        sync fails; `synced` stays at S
+//!                                  S                        W
+//!   tail                           [ batch ][ batch ][batch ]        the same records, in memory
+//!
+//!   segment S                      [ the tail, anew         ] ...    a new file, synced, then renamed into place
+//! ```
+//!
+//! * The tail is written to a new file under another name, synced, renamed to the segment that begins at S, and the
+//!   folder synced. Only then is S moved to W, are the waiters of `always` let go, and does `failure` end. If a step
+//!   fails, all of them are done again with another new file: no sync is ever asked for a second time.
+//! * While there is doubt nothing else is synced, so no waiter can be let go by another way. The sync thread and a
+//!   rolling writer sync one at a time and note the outcome before the other may: else one of them would take the error
+//!   and the other would report success.
+//! * Meanwhile records that were appended before the failure was noted still go to segment a, and to the tail: what is
+//!   in the file survives the end of the process, if not of the machine.
+//! * A segment ends where the next one begins (see `segment::read`): the doubtful end of segment a is never read again.
+//! * A process killed meanwhile leaves segment a as it is.
+//!   What the next start has read from the newest segment it writes to a new file too (`segment::settle`), because it
+//!   cannot know whether a sync of it had failed.
+//! * A store's flush needs nothing of this: it waits for the journal to be synced up to its rows, and its own files are
+//!   written anew after a failed sync.
+//!
+//! The tail is bounded: at `SYNC_BYTES` a sync begins whatever the policy, at `MOST_BYTES` the writer waits for it.
+
+use parking_lot::Mutex;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+const SYNC_BYTES: usize = 64 << 20;
+const MOST_BYTES: usize = 256 << 20;
+
+#[derive(Default)]
+pub struct Tail {
+    /// Records as they are in the file, with the offset behind the last, in order.
+    batches: Mutex<VecDeque<(u64, Arc<[u8]>)>>,
+    bytes: AtomicUsize,
+}
+
+impl Tail {
+    /// Adds records that end at offset `end`. Called before they count as written.
+    pub fn push(&self, end: u64, records: &[u8]) {
+        self.batches.lock().push_back((end, records.into()));
+        self.bytes.fetch_add(records.len(), Ordering::Relaxed);
+    }
+
+    /// Drops what is durable. `offset` is always behind a whole batch.
+    pub fn drop_below(&self, offset: u64) {
+        let mut batches = self.batches.lock();
+        while batches.front().is_some_and(|(end, _)| *end <= offset) {
+            let len = batches.pop_front().map_or(0, |(_, records)| records.len());
+            self.bytes.fetch_sub(len, Ordering::Relaxed);
+        }
+    }
+
+    pub fn batches(&self) -> Vec<Arc<[u8]>> {
+        self.batches
+            .lock()
+            .iter()
+            .map(|(_, records)| records.clone())
+            .collect()
+    }
+
+    pub fn wants_sync(&self) -> bool {
+        self.bytes.load(Ordering::Relaxed) > SYNC_BYTES
+    }
+
+    pub fn is_full(&self) -> bool {
+        self.bytes.load(Ordering::Relaxed) > MOST_BYTES
+    }
+}

@@ -1,0 +1,306 @@
+//! The whole keyspace as an RDB file, as it is at one moment, while commands go on.
+//!
+//! ```text
+//! moment:  no flush runs, every shard is locked      each shard owes the snapshot its entries; the store is frozen
+//! then:    whoever locks a shard that owes, pays     its entries are written before anything in it can change
+//!          this thread locks the others in turn
+//!          the rows of the frozen store follow       but those of keys that were dirty at the moment
+//! ```
+//!
+//! Guarantees: the file holds every key as it was at the moment, each once; nothing is copied but the piece of the file
+//! that is being written and the names of dirty keys, of which a flush just before has left few. The file comes to its
+//! name when it is whole and on the disk.
+//!
+//! Writing into the file while a shard is locked is the one exception from the rule that nobody waits for a disk there:
+//! it goes to the system's cache, and a disk that cannot follow slows writers down instead of filling the memory.
+
+use super::entry::{DIRTY, STORED};
+use super::range::DBS;
+use super::shard::ShardState;
+use super::{Keyspace, StoreError};
+use crate::object::codec::file::FileWriter;
+use crate::object::codec::{self, Form, Value, ValueRef};
+use crate::store::rows::{self, Row};
+use parking_lot::Mutex;
+use std::collections::HashSet;
+use std::fs::File;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64};
+use std::time::Instant;
+
+/// What is known of snapshots made.
+pub struct SnapshotState {
+    /// Held while one is made.
+    one: Mutex<()>,
+    /// The server ends: what is being made is given up.
+    stopping: AtomicBool,
+    pub last_failed: AtomicBool,
+    /// Unix milliseconds of the last success; 0 for none.
+    pub last_success_ms: AtomicU64,
+    /// Milliseconds that the last one took; -1 for none.
+    pub last_took_ms: AtomicI64,
+    pub saves: AtomicU64,
+}
+
+impl Default for SnapshotState {
+    fn default() -> SnapshotState {
+        SnapshotState {
+            one: Mutex::default(),
+            stopping: AtomicBool::new(false),
+            last_failed: AtomicBool::new(false),
+            last_success_ms: AtomicU64::new(0),
+            last_took_ms: AtomicI64::new(-1),
+            saves: AtomicU64::new(0),
+        }
+    }
+}
+
+impl SnapshotState {
+    pub fn is_running(&self) -> bool {
+        self.one.is_locked()
+    }
+
+    /// Gives up the snapshot that is being made, if there is one, and waits until it is gone.
+    pub fn stop(&self) {
+        self.stopping.store(true, Relaxed);
+        drop(self.one.lock());
+    }
+
+    fn check_stop(&self) -> Result<(), StoreError> {
+        match self.stopping.load(Relaxed) {
+            true => Err(StoreError::new("the server is shutting down")),
+            false => Ok(()),
+        }
+    }
+}
+
+/// A snapshot that was made.
+#[derive(Debug, Clone, Copy)]
+pub struct Saved {
+    pub keys: u64,
+    pub bytes: u64,
+}
+
+/// A snapshot under way: where shards write their entries.
+pub struct Snapshot {
+    /// Physical → logical database at the moment.
+    logical: [u8; DBS],
+    output: Mutex<SnapshotOutput>,
+}
+
+struct SnapshotOutput {
+    file: FileWriter<File>,
+    keys: u64,
+    /// Keys that differed from the store at the moment: their rows are not of it.
+    dirty: HashSet<(u8, Box<[u8]>), foldhash::fast::RandomState>,
+    failed: Option<io::Error>,
+}
+
+impl Snapshot {
+    /// Writes the entries of a shard that is locked, but for those that equal their rows. An error is kept for the end.
+    pub(super) fn take(&self, state: &ShardState) {
+        let output = &mut *self.output.lock();
+        for entry in state.iter() {
+            if output.failed.is_some() {
+                return;
+            }
+            let dirty = entry.store_has(DIRTY) || entry.is_absent();
+            if dirty {
+                output.dirty.insert((entry.db(), entry.key().into()));
+            }
+            if entry.is_absent() || entry.store_has(STORED) && !dirty {
+                continue;
+            }
+            let value = entry
+                .object()
+                .map_or_else(|| ValueRef::String(entry.value()), ValueRef::Object);
+            let db = self.logical[entry.db() as usize].into();
+            let written = output.file.key(db, entry.key(), entry.expiry(), value);
+            output.keys += 1;
+            output.failed = written.err();
+        }
+    }
+}
+
+impl Keyspace {
+    /// Writes a snapshot to the file of this name in a folder, in place of what was there. None when one is under way
+    /// already.
+    pub fn save(
+        &self,
+        dir: &Path,
+        name: &str,
+        form: Form,
+        server_version: &str,
+    ) -> Option<Result<Saved, StoreError>> {
+        let _one = self.snapshots.one.try_lock()?;
+        let began = Instant::now();
+        let made = self.write_snapshot(dir, name, form, server_version);
+        let state = &self.snapshots;
+        state.last_failed.store(made.is_err(), Relaxed);
+        match &made {
+            Ok(saved) => {
+                let took = began.elapsed();
+                state.last_success_ms.store(crate::journal::unix_ms(), Relaxed);
+                state.last_took_ms.store(took.as_millis() as i64, Relaxed);
+                state.saves.fetch_add(1, Relaxed);
+                log::info!(
+                    "snapshot: {} keys, {} bytes in {:.3} s",
+                    saved.keys,
+                    saved.bytes,
+                    took.as_secs_f64()
+                );
+            }
+            Err(error) => log::error!("snapshot: {error}"),
+        }
+        Some(made)
+    }
+
+    fn write_snapshot(
+        &self,
+        dir: &Path,
+        name: &str,
+        form: Form,
+        server_version: &str,
+    ) -> Result<Saved, StoreError> {
+        let temporary = dir.join(format!("temp-{}.rdb", std::process::id()));
+        let made = File::create(&temporary)
+            .map_err(StoreError::new)
+            .and_then(|file| self.fill_snapshot(file, form, server_version));
+        let placed = made.and_then(|saved| {
+            std::fs::rename(&temporary, dir.join(name)).map_err(StoreError::new)?;
+            // So that the name is on the disk, too.
+            File::open(dir)
+                .and_then(|dir| dir.sync_all())
+                .map_err(StoreError::new)?;
+            Ok(saved)
+        });
+        if placed.is_err() {
+            // It may not have been made at all.
+            let _ = std::fs::remove_file(&temporary);
+        }
+        placed.map_err(|error| StoreError::new(format_args!("{}: {error}", dir.join(name).display())))
+    }
+
+    fn fill_snapshot(&self, file: File, form: Form, server_version: &str) -> Result<Saved, StoreError> {
+        let mut file = FileWriter::new(file, form);
+        let seconds = (crate::journal::unix_ms() / 1000).to_string();
+        for (name, value) in [
+            ("redis-ver", server_version),
+            ("redis-bits", "64"),
+            ("ctime", &seconds),
+            ("aof-base", "0"),
+        ] {
+            file.fact(name, value.as_bytes()).map_err(StoreError::new)?;
+        }
+        let (snapshot, wiped_at, frozen) = {
+            // While a flush runs, what is stored and what is not cannot be told from the entries alone.
+            let _no_flush = self.flush.stored();
+            let mut guards = self.lock_all();
+            let snapshot = Arc::new(self.snapshot_of(file));
+            guards
+                .iter_mut()
+                .for_each(|state| state.stale_expiries.owe(snapshot.clone()));
+            let wiped_at: [u64; DBS] = std::array::from_fn(|db| self.wiped_at[db].load(Relaxed));
+            (snapshot, wiped_at, self.store.freeze())
+        };
+        for shard in &self.shards {
+            drop(shard.lock());
+        }
+        self.snapshots.check_stop()?;
+        // Every shard has paid and has let go of its reference: nobody else writes from here on.
+        let mut output = snapshot.output.lock();
+        let stored = (0..DBS as u8).try_for_each(|db| {
+            let (from, to) = rows::db_bounds(db);
+            for row in frozen.scan(from, to) {
+                self.snapshots.check_stop()?;
+                let (row_key, value) = row?;
+                let row = Row::decode(&value).map_err(StoreError::new)?;
+                if row.offset > wiped_at[db as usize]
+                    && let Some((_, key)) = rows::split_object_key(&row_key)
+                {
+                    output.row(snapshot.logical[db as usize], (db, key), &row)?;
+                }
+            }
+            Ok::<(), StoreError>(())
+        });
+        drop(output);
+        stored?;
+        finish(snapshot)
+    }
+
+    fn snapshot_of(&self, file: FileWriter<File>) -> Snapshot {
+        let mut logical = [0; DBS];
+        for db in 0..DBS as u8 {
+            logical[self.physical(db) as usize] = db;
+        }
+        Snapshot {
+            logical,
+            output: Mutex::new(SnapshotOutput {
+                file,
+                keys: 0,
+                dirty: HashSet::default(),
+                failed: None,
+            }),
+        }
+    }
+}
+
+impl SnapshotOutput {
+    /// Writes the row of a key, unread where it can be.
+    fn row(&mut self, logical: u8, key: (u8, &[u8]), row: &Row<'_>) -> Result<(), StoreError> {
+        if let Some(error) = self.failed.take() {
+            return Err(StoreError::new(error));
+        }
+        if !self.dirty.is_empty() && self.dirty.contains(&(key.0, key.1.into())) {
+            return Ok(());
+        }
+        let (db, key, expiry) = (logical.into(), key.1, row.expiry);
+        let taken = self.file.serialized_key(db, key, expiry, row.object);
+        if !taken.map_err(StoreError::new)? {
+            let value = codec::decode(row.object, &Default::default()).map_err(StoreError::new)?;
+            let value = match &value {
+                Value::String(text) => ValueRef::String(text),
+                Value::Object(object) => ValueRef::Object(object),
+            };
+            self.file.key(db, key, expiry, value).map_err(StoreError::new)?;
+        }
+        self.keys += 1;
+        Ok(())
+    }
+}
+
+/// Removes what snapshots of servers that crashed have left in a data folder.
+pub fn remove_left_over(dir: &Path) -> io::Result<()> {
+    for item in std::fs::read_dir(dir)?.flatten() {
+        let name = item.file_name();
+        let name = name.to_string_lossy();
+        if name.starts_with("temp-") && name.ends_with(".rdb") {
+            std::fs::remove_file(item.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// Ends the file and brings it to the disk.
+fn finish(snapshot: Arc<Snapshot>) -> Result<Saved, StoreError> {
+    let snapshot = Arc::into_inner(snapshot).ok_or_else(|| StoreError::new("a shard still writes"))?;
+    let output = snapshot.output.into_inner();
+    if let Some(error) = output.failed {
+        return Err(StoreError::new(error));
+    }
+    let (keys, bytes) = (output.keys, output.file.bytes());
+    let file = output.file.finish().map_err(StoreError::new)?;
+    file.sync_all().map_err(StoreError::new)?;
+    Ok(Saved { keys, bytes })
+}
+
+/// The lock of a shard that owes a snapshot its entries.
+#[cold]
+pub(super) fn pay(state: &mut ShardState) {
+    if let Some(snapshot) = state.stale_expiries.take_owed() {
+        snapshot.take(state);
+    }
+}
