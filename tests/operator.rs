@@ -348,3 +348,34 @@ fn histograms_count_the_calls_of_commands() {
         "the last bound has all calls"
     );
 }
+
+#[test]
+fn values_are_compared_by_themselves_or_by_digest() {
+    let server = memory_server(&[]);
+    let mut conn = server.connect();
+    let mut is = |line: &str, reply: &str| assert_eq!(show(&conn.words(line)), reply, "{line}");
+    is("DIGEST k", "$-1\\r\\n");
+    is("SET k v IFDEQ 0123456789abcdef", "$-1\\r\\n");
+    is("SET k v IFDNE 0123456789abcdef", "+OK\\r\\n");
+    is("SET k w IFEQ other", "$-1\\r\\n");
+    is("SET k w IFEQ v", "+OK\\r\\n");
+    is("SET k hello IFNE x", "+OK\\r\\n");
+    is("DIGEST k", "$16\\r\\n9555e8555c62dcfd\\r\\n");
+    is("SET k world IFDNE 9555e8555c62dcfd", "$-1\\r\\n");
+    is("SET k world IFDEQ 9555E8555C62DCFD GET", "$5\\r\\nhello\\r\\n");
+    is(
+        "SET k x IFDEQ 9555e8555c62dcf",
+        "-ERR digest must be exactly 16 hexadecimal characters\\r\\n",
+    );
+    is("DELEX k IFEQ hello", ":0\\r\\n");
+    is("DELEX k NX", "-ERR syntax error\\r\\n");
+    is("DELEX k NX x", "-ERR syntax error\\r\\n");
+    is("DELEX k IFDNE d6476c25083d69be", ":0\\r\\n");
+    is("DELEX k IFDEQ d6476c25083d69be", ":1\\r\\n");
+    is("DELEX k IFNE x", ":0\\r\\n");
+    is("RPUSH l a", ":1\\r\\n");
+    let wrong_type = "-WRONGTYPE Operation against a key holding the wrong kind of value\\r\\n";
+    is("DIGEST l", wrong_type);
+    is("DELEX l IFEQ a", wrong_type);
+    is("DELEX l", ":1\\r\\n");
+}

@@ -12,6 +12,7 @@ use crate::resp::Reply;
 use crate::resp::long_double::LongDouble;
 use crate::resp::number::parse_i64;
 use std::ops::Range;
+use xxhash_rust::xxh3::xxh3_64;
 
 pub static COMMANDS: &[Spec] = &[
     Spec::new("get", 2, READONLY | FAST, acl::STRING, Handler::Data(get))
@@ -39,7 +40,7 @@ pub static COMMANDS: &[Spec] = &[
         .keys(&[key(1, "RW ACCESS UPDATE VARIABLE_FLAGS")])
         .group("string", "1.0.0")
         .doc(
-            "key value [NX | XX | IFEQ ifeq-value | IFNE ifne-value] [GET] [EX seconds | PX milliseconds | EXAT unix-time-seconds | PXAT unix-time-milliseconds | KEEPTTL]",
+            "key value [NX | XX | IFEQ ifeq-value | IFNE ifne-value | IFDEQ ifdeq-digest | IFDNE ifdne-digest] [GET] [EX seconds | PX milliseconds | EXAT unix-time-seconds | PXAT unix-time-milliseconds | KEEPTTL]",
             "O(1)",
             "Sets the string under a key, whatever was there before.",
         ),
@@ -63,6 +64,18 @@ pub static COMMANDS: &[Spec] = &[
         .keys(&[key(1, "RW ACCESS DELETE")])
         .group("string", "6.2.0")
         .doc("key", "O(1)", "Returns a string and deletes its key."),
+    Spec::new("digest", 2, READONLY | FAST, acl::STRING, Handler::Data(digest))
+        .keys(&[key(1, "RO ACCESS")])
+        .group("string", "8.4.0")
+        .doc("key", "O(N) for N bytes", "Returns the digest of a string, to compare it without fetching it."),
+    Spec::new("delex", -2, WRITE | FAST, acl::STRING, Handler::Data(delex))
+        .keys(&[key(1, "RW DELETE")])
+        .group("string", "8.4.0")
+        .doc(
+            "key [IFEQ ifeq-value | IFNE ifne-value | IFDEQ ifdeq-digest | IFDNE ifdne-digest]",
+            "O(1), or O(N) for the digest of N bytes",
+            "Deletes a key if its string is, or is not, the one expected.",
+        ),
     Spec::new("getex", -2, WRITE | FAST, acl::STRING, Handler::Data(getex))
         .keys(&[key(1, "RW ACCESS UPDATE")])
         .group("string", "6.2.0")
@@ -256,6 +269,19 @@ fn unix_ms(clock: Clock, value: &[u8], now_ms: i64, command: &str) -> Result<i64
         .ok_or_else(|| Error::InvalidExpire(command.into()))
 }
 
+/// Hexadecimal digits of a digest.
+const DIGEST_DIGITS: usize = 16;
+
+/// A digest as `DIGEST` writes it, in either case.
+fn parse_digest(text: &[u8]) -> Result<u64, Error> {
+    let digits = std::str::from_utf8(text).ok().filter(|digits| {
+        digits.len() == DIGEST_DIGITS && digits.bytes().all(|digit| digit.is_ascii_hexdigit())
+    });
+    digits
+        .and_then(|digits| u64::from_str_radix(digits, 16).ok())
+        .ok_or_else(|| Error::new("ERR digest must be exactly 16 hexadecimal characters"))
+}
+
 /// When SET writes at all.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Condition<'a> {
@@ -265,6 +291,10 @@ enum Condition<'a> {
     IfEqual(&'a [u8]),
     /// Also when the key is absent.
     IfNotEqual(&'a [u8]),
+    /// By the digest of the value.
+    IfDigest(u64),
+    /// Also when the key is absent.
+    IfNotDigest(u64),
 }
 
 impl<'a> Condition<'a> {
@@ -275,6 +305,8 @@ impl<'a> Condition<'a> {
             _ if words.take("XX") => Some(Condition::IfPresent),
             _ if words.take("IFEQ") => Some(Condition::IfEqual(words.value()?)),
             _ if words.take("IFNE") => Some(Condition::IfNotEqual(words.value()?)),
+            _ if words.take("IFDEQ") => Some(Condition::IfDigest(parse_digest(words.value()?)?)),
+            _ if words.take("IFDNE") => Some(Condition::IfNotDigest(parse_digest(words.value()?)?)),
             _ => None,
         })
     }
@@ -286,6 +318,8 @@ impl<'a> Condition<'a> {
             Condition::IfPresent => tx.exists(key),
             Condition::IfEqual(wanted) => stored(tx, key)? == Some(wanted),
             Condition::IfNotEqual(unwanted) => stored(tx, key)? != Some(unwanted),
+            Condition::IfDigest(wanted) => stored(tx, key)?.map(xxh3_64) == Some(wanted),
+            Condition::IfNotDigest(unwanted) => stored(tx, key)?.map(xxh3_64) != Some(unwanted),
         })
     }
 }
@@ -345,6 +379,31 @@ fn set(args: &Args<'_>, tx: &mut Tx<'_>, reply: &mut Reply) -> Outcome {
         (false, true) => reply.ok(),
         (false, false) => reply.null(),
     }
+    Ok(())
+}
+
+/// The digest of a string: XXH3 of 64 bits, in hexadecimal.
+fn digest(args: &Args<'_>, tx: &mut Tx<'_>, reply: &mut Reply) -> Outcome {
+    match string(tx, &args[1])? {
+        Some(value) => reply.bulk(format!("{:016x}", xxh3_64(value)).as_bytes()),
+        None => reply.null(),
+    }
+    Ok(())
+}
+
+/// Without a condition a key of any type goes; with one, a string that meets it. An absent key meets none.
+fn delex(args: &Args<'_>, tx: &mut Tx<'_>, reply: &mut Reply) -> Outcome {
+    let key = &args[1];
+    let mut words = args.options(2);
+    let condition = match args.len() {
+        2 => Condition::IfPresent,
+        4 => Condition::take(&mut words)?.ok_or(Error::Syntax)?,
+        _ => return Err(Error::Syntax),
+    };
+    // NX and XX take no value: what stands behind them is left.
+    words.finish()?;
+    let deleted = tx.exists(key) && condition.holds(key, tx)? && tx.delete(key);
+    reply.int(deleted.into());
     Ok(())
 }
 
@@ -549,6 +608,24 @@ mod tests {
             parsed(&[b"IFNE", b"NX"]).unwrap().condition,
             Condition::IfNotEqual(b"NX")
         );
+    }
+
+    #[test]
+    fn digests_are_sixteen_hexadecimal_digits() {
+        assert_eq!(xxh3_64(b"Hello world"), 0xb6ac_b9d8_4a38_ff74);
+        assert_eq!(
+            parse_digest(b"B6ACb9d84a38ff74").ok(),
+            Some(0xb6ac_b9d8_4a38_ff74)
+        );
+        for wrong in [
+            &b""[..],
+            b"b6acb9d84a38ff7",
+            b"b6acb9d84a38ff744",
+            b"+6acb9d84a38ff74",
+            b"g6acb9d84a38ff74",
+        ] {
+            assert!(parse_digest(wrong).is_err(), "{wrong:?}");
+        }
     }
 
     #[test]

@@ -89,6 +89,60 @@ const TEMPLATES: &[&str] = &[
     "SUNIONSTORE {key} {key} {key}",
     "SDIFFSTORE {key} {key} {key}",
     "SINTERCARD 2 {key} {key} LIMIT {index}",
+    "LPUSH {key} {value} {field}",
+    "RPUSH {key} {integer} {value}",
+    "LPUSHX {key} {value}",
+    "RPUSHX {key} {field}",
+    "LPOP {key}",
+    "RPOP {key}",
+    "LPOP {key} {index}",
+    "LLEN {key}",
+    "LRANGE {key} {index} {index}",
+    "LINDEX {key} {index}",
+    "LSET {key} {index} {value}",
+    "LINSERT {key} {side_of} {field} {value}",
+    "LREM {key} {index} {field}",
+    "LTRIM {key} {index} {index}",
+    "LPOS {key} {field} RANK {index}",
+    "LPOS {key} {field} COUNT {index}",
+    "LMOVE {key} {key} {end} {end}",
+    "RPOPLPUSH {key} {key}",
+    "LMPOP 2 {key} {key} {end} COUNT {index}",
+    "ZADD {key} {zadd_options} {score} {field} {score} {field}",
+    "ZADD {key} {score} {field} {score} {value}",
+    "ZADD {key} {zadd_options} INCR {score} {field}",
+    "ZINCRBY {key} {score} {field}",
+    "ZREM {key} {field} {field}",
+    "ZCARD {key}",
+    "ZSCORE {key} {field}",
+    "ZMSCORE {key} {field} {field}",
+    "ZCOUNT {key} {bound} {bound}",
+    "ZLEXCOUNT {key} {lex_bound} {lex_bound}",
+    "ZRANGE {key} {index} {index} WITHSCORES",
+    "ZRANGE {key} {index} {index} REV",
+    "ZRANGE {key} {bound} {bound} BYSCORE LIMIT {index} {index}",
+    "ZRANGE {key} {lex_bound} {lex_bound} BYLEX",
+    "ZREVRANGEBYSCORE {key} {bound} {bound} WITHSCORES",
+    "ZRANGESTORE {key} {key} {index} {index}",
+    "ZREMRANGEBYRANK {key} {index} {index}",
+    "ZREMRANGEBYSCORE {key} {bound} {bound}",
+    "ZREMRANGEBYLEX {key} {lex_bound} {lex_bound}",
+    "ZPOPMIN {key}",
+    "ZPOPMAX {key} {index}",
+    "ZMPOP 1 {key} {extreme}",
+    "ZUNIONSTORE {key} 2 {key} {key} WEIGHTS {score} {score}",
+    "ZINTERSTORE {key} 2 {key} {key} AGGREGATE {extreme}",
+    "ZDIFFSTORE {key} 2 {key} {key}",
+    "ZUNION 2 {key} {key} WITHSCORES",
+    "ZINTERCARD 2 {key} {key}",
+    "XADD {key} {stream_id} {field} {value}",
+    "XADD {key} NOMKSTREAM MAXLEN {index} {stream_id} {field} {value} {field} {integer}",
+    "XLEN {key}",
+    "XRANGE {key} - + COUNT {index}",
+    "XREVRANGE {key} {stream_id} -",
+    "XDEL {key} {stream_id} {stream_id}",
+    "XTRIM {key} MAXLEN {index}",
+    "XREAD COUNT 3 STREAMS {key} {key} 0 {stream_id}",
     "BITOP {bit_operation} {key} {key} {key}",
     "BITOP NOT {key} {key}",
     "BITFIELD {key} {bitfield} {bitfield} {bitfield}",
@@ -384,6 +438,29 @@ impl Stream {
             "{index}" => {
                 let index = self.rng.i32(-12..20).to_string();
                 out.push(index.into_bytes());
+            }
+            "{end}" => out.push(self.pick(&["LEFT", "RIGHT", "left", "RIGHT", "UP"]).into()),
+            "{side_of}" => out.push(self.pick(&["BEFORE", "AFTER", "after", "BESIDE"]).into()),
+            "{extreme}" => out.push(self.pick(&["MIN", "MAX", "max", "SUM"]).into()),
+            "{score}" => {
+                let score = self.pick(&["1", "2", "-3", "0.5", "1e3", "inf", "-inf", "3", "4", "x", "nan"]);
+                out.push(score.into());
+            }
+            "{bound}" => {
+                let bound = self.pick(&["-inf", "+inf", "1", "(1", "2.5", "(3", "0", "1000", "(x"]);
+                out.push(bound.into());
+            }
+            "{lex_bound}" => {
+                let bound = self.pick(&["-", "+", "[a", "(a", "[f", "(07", "[1", "a"]);
+                out.push(bound.into());
+            }
+            "{zadd_options}" => {
+                self.maybe(&["NX", "XX", "GT", "LT", "CH"], out);
+                self.maybe(&["CH", "GT", "xx"], out);
+            }
+            "{stream_id}" => {
+                let id = format!("{}-{}", self.rng.u32(0..60), self.rng.u32(0..4));
+                out.push(id.into_bytes());
             }
             "{bit}" => out.push(self.pick(&["0", "1", "0", "1", "0", "1", "2"]).into()),
             "{unit}" => self.maybe(&["BYTE", "BIT", "bit", "BITS"], out),
