@@ -154,7 +154,10 @@ impl Keyspace {
         limits
             .max_value_len
             .store(settings.max_value_len.min(entry::MAX_LEN as u64), Relaxed);
-        limits.objects.store(Some(Arc::new(settings.objects)));
+        limits.objects.store(Some(Arc::new(object::Limits {
+            hash_seed: self.hash_seed,
+            ..settings.objects
+        })));
         self.flush
             .set_sizes(settings.journal_flush_size, settings.flush_dirty_size);
         self.note_policies(&self.ranges.load());
@@ -206,11 +209,9 @@ impl Keyspace {
     }
 
     /// The thresholds at which values change their encoding.
+    #[inline]
     pub fn object_limits(&self) -> object::Limits {
-        object::Limits {
-            hash_seed: self.hash_seed,
-            ..self.limits.objects.load().as_deref().copied().unwrap_or_default()
-        }
+        self.limits.objects.load().as_deref().copied().unwrap_or_default()
     }
 
     fn lock_all(&self) -> Vec<ShardGuard<'_>> {

@@ -126,7 +126,8 @@ pub struct Tx<'a> {
     /// Accesses are noted on the entries' clocks.
     touches: bool,
     may_wait: bool,
-    wait: Option<Wait>,
+    /// Aside, because it is rare: a transaction is handed on by value, and is dear to move when it is large.
+    wait: Option<Box<Wait>>,
     finished: bool,
 }
 
@@ -186,13 +187,13 @@ impl<'a> Tx<'a> {
     /// replies as if its time were over.
     pub fn wait(&mut self, wait: Wait) -> bool {
         if self.may_wait {
-            self.wait = Some(wait);
+            self.wait = Some(Box::new(wait));
         }
         self.may_wait
     }
 
     pub fn take_wait(&mut self) -> Option<Wait> {
-        self.wait.take()
+        self.wait.take().map(|wait| *wait)
     }
 
     /// Goes on in another logical database, whose keys were declared too (see `Keyspace::begin_two`).
@@ -666,6 +667,7 @@ impl<'a> Tx<'a> {
     }
 
     /// Appends the effects to the journal. Returns the offset that replies have to wait for; 0 for none.
+    #[inline]
     pub fn commit(mut self) -> u64 {
         self.finish()
     }
