@@ -31,6 +31,7 @@ pub mod observe;
 pub mod resp;
 pub mod server;
 pub mod store;
+mod tagged;
 
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;

@@ -20,8 +20,8 @@
 use super::reclaim::reclaim;
 pub use crate::object::codec::Value;
 use crate::object::{Object, size_class};
+use crate::tagged::TaggedPtr;
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error, realloc};
-use std::num::NonZeroU64;
 use std::ptr::NonNull;
 
 /// What stands under the key.
@@ -99,12 +99,15 @@ const _: () = assert!(
 /// The longest key or value an entry can hold.
 pub const MAX_LEN: usize = u32::MAX as usize;
 
-/// The bits of `Entry` that are the pointer; user addresses of 64-bit systems fit them.
-const ADDRESS: u64 = (1 << 48) - 1;
+/// A value on its way in: a string that its caller keeps, or an object that becomes the entry's.
+pub enum NewValue<'a> {
+    String(&'a [u8]),
+    Object(Object),
+}
 
-/// An owned resident entry: the address of its block, and above it 16 bits that its table keeps there.
+/// An owned resident entry: the address of its block, and 16 bits that its table keeps with it.
 pub struct Entry {
-    packed: NonZeroU64,
+    block: TaggedPtr,
 }
 
 // SAFETY: an Entry owns its block and nothing else refers to it; the block is plain bytes and perhaps an Object, which
@@ -115,14 +118,6 @@ unsafe impl Sync for Entry {}
 
 const fn assert_shareable<T: Send + Sync>() {}
 const _: () = assert_shareable::<Object>();
-
-fn pack(block: NonNull<Header>, fragment: u16) -> NonZeroU64 {
-    let address = block.as_ptr().expose_provenance() as u64;
-    assert!(address <= ADDRESS, "heap addresses fit 48 bits");
-    let packed = NonZeroU64::new(address | u64::from(fragment) << 48);
-    // proof: the address is not null.
-    packed.expect("a block's address is not null")
-}
 
 fn layout(len: usize) -> Layout {
     // proof: every length is below 16 + 8 + 32 + 2 * u32::MAX, far under isize::MAX.
@@ -136,10 +131,11 @@ impl Entry {
     }
 
     /// An entry of any value; the key, and a string's bytes, are at most `MAX_LEN` long.
-    pub fn with_value(db: u8, key: &[u8], value: Value, expiry: Option<i64>, clock: u32) -> Entry {
+    #[inline]
+    pub fn with_value(db: u8, key: &[u8], value: NewValue<'_>, expiry: Option<i64>, clock: u32) -> Entry {
         match value {
-            Value::String(bytes) => Entry::new(db, key, &bytes, expiry, clock),
-            Value::Object(object) => {
+            NewValue::String(bytes) => Entry::new(db, key, bytes, expiry, clock),
+            NewValue::Object(object) => {
                 let mut entry = Entry::new(db, key, b"", expiry, clock);
                 entry.assign_object(object, expiry);
                 entry
@@ -186,25 +182,23 @@ impl Entry {
             block
         };
         Entry {
-            packed: pack(block, 0),
+            block: TaggedPtr::new(block.cast(), 0),
         }
     }
 
     #[inline]
     fn block(&self) -> *mut Header {
-        std::ptr::with_exposed_provenance_mut((self.packed.get() & ADDRESS) as usize)
+        self.block.block().cast()
     }
 
     /// What the table noted of the key's hash.
     #[inline]
     pub fn fragment(&self) -> u16 {
-        (self.packed.get() >> 48) as u16
+        self.block.tag()
     }
 
     pub fn set_fragment(&mut self, fragment: u16) {
-        // proof: the block's address is not null.
-        let block = NonNull::new(self.block()).expect("an entry has a block");
-        self.packed = pack(block, fragment);
+        self.block.set_tag(fragment);
     }
 
     /// Where the block stands; for prefetching.
@@ -415,10 +409,10 @@ impl Entry {
             }
             if new_len != old_len {
                 base = realloc(base, layout(old_len), new_len);
-                let Some(block) = NonNull::new(base.cast::<Header>()) else {
+                let Some(block) = NonNull::new(base) else {
                     handle_alloc_error(layout(new_len))
                 };
-                self.packed = pack(block, self.fragment());
+                self.block = TaggedPtr::new(block, self.fragment());
             }
             if new_len >= old_len {
                 std::ptr::copy(base.add(old_at), base.add(new_at), kept);
@@ -468,10 +462,11 @@ impl Entry {
     }
 
     /// Replaces value and expiry.
-    pub fn assign_value(&mut self, value: Value, expiry: Option<i64>) {
+    #[inline]
+    pub fn assign_value(&mut self, value: NewValue<'_>, expiry: Option<i64>) {
         match value {
-            Value::String(bytes) => self.assign(&bytes, expiry),
-            Value::Object(object) => self.assign_object(object, expiry),
+            NewValue::String(bytes) => self.assign(bytes, expiry),
+            NewValue::Object(object) => self.assign_object(object, expiry),
         }
     }
 

@@ -46,7 +46,7 @@ use crate::store::block::BlockStore;
 use crate::store::rows::{Row, RowError};
 use arc_swap::{ArcSwap, ArcSwapOption, Guard};
 use clock::Tick;
-use entry::{FLUSHED, STORED, Value};
+use entry::{FLUSHED, NewValue, STORED};
 use range::{DBS, Inherited, Range, RangeMap};
 use shard::{KeyHasher, Shard, ShardGuard, ShardState};
 use std::sync::atomic::Ordering::Relaxed;
@@ -265,7 +265,7 @@ impl Keyspace {
             Err(_) => {
                 let value =
                     codec::decode_object(row.object, &self.object_limits()).map_err(RowError::Object)?;
-                Entry::with_value(db, key, Value::Object(value), row.expiry, clock)
+                Entry::with_value(db, key, NewValue::Object(value), row.expiry, clock)
             }
         };
         entry.store_set(STORED, true);

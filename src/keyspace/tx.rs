@@ -7,7 +7,7 @@
 //! * Expired keys and fields are never seen: a lookup that meets one deletes it, and that is an effect like any other.
 
 use super::effects::Effects;
-use super::entry::{self, Entry, Value};
+use super::entry::{self, Entry, NewValue, Value};
 use super::range::{DBS, Range, RangeMap};
 use super::shard::{ShardGuard, ShardState, stale_expiry};
 use super::table::Place;
@@ -358,6 +358,28 @@ impl<'a> Tx<'a> {
     /// Replaces the value of a key by a string. Effect: `SET`.
     #[inline]
     pub fn put(&mut self, key: &[u8], value: &[u8], expiry: Expiry) {
+        self.replace(key, NewValue::String(value), expiry);
+    }
+
+    /// Replaces the value of a key by one of any type. Effect: `SET`, or `RESTORE` with the serialized object.
+    pub fn put_value(&mut self, key: &[u8], value: Value, expiry: Expiry) {
+        match value {
+            Value::String(bytes) => self.put(key, &bytes, expiry),
+            Value::Object(object) => self.put_object(key, object, expiry),
+        }
+    }
+
+    /// Replaces the value of a key by an object; an empty one removes it. Effect: `RESTORE`, or `DEL`.
+    pub fn put_object(&mut self, key: &[u8], object: Object, expiry: Expiry) {
+        if object.is_empty() {
+            self.remove(key);
+        } else {
+            self.replace(key, NewValue::Object(object), expiry);
+        }
+    }
+
+    #[inline]
+    fn replace(&mut self, key: &[u8], value: NewValue<'_>, expiry: Expiry) {
         let spot = self.find(key);
         let old = self.at(spot).map(Entry::expiry);
         let range = self.map.find(key);
@@ -370,51 +392,8 @@ impl<'a> Tx<'a> {
             self.remove(key);
             return;
         }
-        let (keyspace, db) = (self.keyspace, self.db);
-        let state = &mut *self.guards[spot.guard].1;
-        let clock = clock::fresh(keyspace.tick(self.call.now_ms));
-        match spot.place.and_then(|place| state.table.at_mut(place)) {
-            Some(entry) => {
-                let (before, before_next) = (entry.size(), entry.next_expiry());
-                entry.assign(value, at);
-                entry.set_clock(clock);
-                let stale = reindex(entry, before_next);
-                keyspace.count_bytes(range, before, entry.size());
-                state.stale_expiries.note(spot.hash, stale);
-                settle(keyspace, state, spot.hash, spot.place, range);
-            }
-            None => {
-                let entry = Entry::new(db, key, value, at, clock);
-                keyspace.count_bytes(range, 0, entry.size());
-                insert(keyspace, state, spot.hash, entry, range);
-            }
-        }
-        count_change(range, db, old, Some(at));
         if range.is_durable() && self.call.replay.is_none() {
-            record_put(self.effects, self.call.db, key, value, at);
-        }
-    }
-
-    /// Replaces the value of a key by one of any type. Effect: `SET`, or `RESTORE` with the serialized object.
-    pub fn put_value(&mut self, key: &[u8], value: Value, expiry: Expiry) {
-        let object = match value {
-            Value::String(bytes) => return self.put(key, &bytes, expiry),
-            Value::Object(object) => object,
-        };
-        let spot = self.find(key);
-        let old = self.at(spot).map(Entry::expiry);
-        let range = self.map.find(key);
-        let at = match expiry {
-            Expiry::At(at) => Some(at),
-            Expiry::Keep => old.unwrap_or_else(|| default_expiry(range, &self.call)),
-            Expiry::Clear => default_expiry(range, &self.call),
-        };
-        if object.is_empty() || at.is_some_and(|at| at <= self.call.now_ms) && self.call.replay.is_none() {
-            self.remove(key);
-            return;
-        }
-        if range.is_durable() && self.call.replay.is_none() {
-            record_restore(self.effects, self.call.db, key, &object, at);
+            record_value(self.effects, self.call.db, key, &value, at);
         }
         let (keyspace, db) = (self.keyspace, self.db);
         let state = &mut *self.guards[spot.guard].1;
@@ -422,7 +401,7 @@ impl<'a> Tx<'a> {
         match spot.place.and_then(|place| state.table.at_mut(place)) {
             Some(entry) => {
                 let (before, before_next) = (entry.size(), entry.next_expiry());
-                entry.assign_object(object, at);
+                entry.assign_value(value, at);
                 entry.set_clock(clock);
                 let stale = reindex(entry, before_next);
                 keyspace.count_bytes(range, before, entry.size());
@@ -430,17 +409,12 @@ impl<'a> Tx<'a> {
                 settle(keyspace, state, spot.hash, spot.place, range);
             }
             None => {
-                let entry = Entry::with_value(db, key, Value::Object(object), at, clock);
+                let entry = Entry::with_value(db, key, value, at, clock);
                 keyspace.count_bytes(range, 0, entry.size());
                 insert(keyspace, state, spot.hash, entry, range);
             }
         }
         count_change(range, db, old, Some(at));
-    }
-
-    /// As `put_value`, for an object.
-    pub fn put_object(&mut self, key: &[u8], object: Object, expiry: Expiry) {
-        self.put_value(key, Value::Object(object), expiry);
     }
 
     /// Takes a value out of the keyspace, with its expiry and its origin flags. Effect: `DEL`.
@@ -766,21 +740,19 @@ fn insert(keyspace: &Keyspace, state: &mut ShardState, hash: u64, mut entry: Ent
     state.insert(hash, entry);
 }
 
-fn record_put(effects: &mut Effects, db: u8, key: &[u8], value: &[u8], at: Option<i64>) {
-    match at {
-        None => effects.push(db, &[b"SET", key, value]),
-        Some(at) => {
-            let mut digits = itoa::Buffer::new();
+fn record_value(effects: &mut Effects, db: u8, key: &[u8], value: &NewValue<'_>, at: Option<i64>) {
+    let mut digits = itoa::Buffer::new();
+    match (value, at) {
+        (NewValue::String(value), None) => effects.push(db, &[b"SET", key, value]),
+        (NewValue::String(value), Some(at)) => {
             effects.push(db, &[b"SET", key, value, b"PXAT", digits.format(at).as_bytes()]);
         }
+        (NewValue::Object(object), at) => {
+            let payload = codec::dump(codec::ValueRef::Object(object), codec::Form::ROW);
+            let at = digits.format(at.unwrap_or(0)).as_bytes();
+            effects.push(db, &[b"RESTORE", key, at, &payload, b"REPLACE", b"ABSTTL"]);
+        }
     }
-}
-
-fn record_restore(effects: &mut Effects, db: u8, key: &[u8], object: &Object, at: Option<i64>) {
-    let payload = codec::dump(codec::ValueRef::Object(object), codec::Form::ROW);
-    let mut digits = itoa::Buffer::new();
-    let at = digits.format(at.unwrap_or(0)).as_bytes();
-    effects.push(db, &[b"RESTORE", key, at, &payload, b"REPLACE", b"ABSTTL"]);
 }
 
 /// After an expiry changed: the index's item still stands for the entry only if it comes no later than the new next

@@ -1,6 +1,6 @@
 //! Handing pending entries over to another consumer: XCLAIM, XAUTOCLAIM.
 
-use super::groups::record_group;
+use super::groups::{consumer_of, record_group};
 use super::{no_group, parse_id, parse_start, write_entry, write_id};
 use crate::command::args::Args;
 use crate::command::error::Error;
@@ -108,14 +108,9 @@ impl<'a> Claim<'a> {
         done.flatten().ok_or_else(|| no_group(self.key, self.group, ""))?
     }
 
-    /// The consumer that claims; one that is new is made, whether there is something for it or not.
-    fn consumer_of(&self, group: &mut GroupMut<'_>, change: &mut Change<'_>) -> ConsumerNumber {
-        let (number, is_new) = group.create_consumer(self.consumer, self.now_ms);
-        if is_new {
-            change.command(&[b"XGROUP", b"CREATECONSUMER", self.key, self.group, self.consumer]);
-        }
-        group.note(number, self.now_ms, false);
-        number
+    /// The consumer that claims.
+    fn claimer(&self, group: &mut GroupMut<'_>, change: &mut Change<'_>) -> ConsumerNumber {
+        consumer_of([self.key, self.group, self.consumer], group, self.now_ms, change)
     }
 
     /// Hands an entry over and writes it into the reply.
@@ -244,7 +239,7 @@ fn claim_ids(
         group.last_id = options.last_id;
         record_group(change, (claim.key, claim.group), group);
     }
-    let consumer = claim.consumer_of(group, change);
+    let consumer = claim.claimer(group, change);
     let array = reply.defer_array();
     let mut count = 0;
     for id in &options.ids {
@@ -322,7 +317,7 @@ fn claim_from(
     change: &mut Change<'_>,
     reply: &mut Reply,
 ) {
-    let consumer = claim.consumer_of(group, change);
+    let consumer = claim.claimer(group, change);
     let (found, cursor) = candidates(claim, (start, count), log, group);
     reply.array(3);
     write_id(cursor, reply);

@@ -8,7 +8,7 @@ use crate::command::spec::{Handler, KeySpec, Outcome, Spec, acl, flag::*, key};
 use crate::keyspace::{Absent, Change, Tx};
 use crate::net::session::Session;
 use crate::object::Stream;
-use crate::object::stream::{Group, GroupMut, IdText, StreamId};
+use crate::object::stream::{ConsumerNumber, Group, GroupMut, IdText, StreamId};
 use crate::resp::Reply;
 use smallvec::SmallVec;
 
@@ -272,6 +272,21 @@ fn delete_consumer(args: &Args<'_>, tx: &mut Tx<'_>, reply: &mut Reply) -> Outco
     })?;
     reply.int(pending.unwrap_or(0) as i64);
     Ok(())
+}
+
+/// The consumer of that name; one that is new is made, whether there is something for it or not.
+pub(super) fn consumer_of(
+    [key, name, consumer]: [&[u8]; 3],
+    group: &mut GroupMut<'_>,
+    now_ms: i64,
+    change: &mut Change<'_>,
+) -> ConsumerNumber {
+    let (number, is_new) = group.create_consumer(consumer, now_ms);
+    if is_new {
+        change.command(&[b"XGROUP", b"CREATECONSUMER", key, name, consumer]);
+    }
+    group.note(number, now_ms, false);
+    number
 }
 
 /// Effect: `XGROUP SETID` to how far a group has read.

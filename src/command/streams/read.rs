@@ -5,7 +5,7 @@
 //! is pending from now on and XGROUP SETID for how far the group has read.
 
 use super::claim::Claimed;
-use super::groups::record_group;
+use super::groups::{consumer_of, record_group};
 use super::{limit, no_group, parse_id, write_entries, write_entry, write_id};
 use crate::command::args::Args;
 use crate::command::blocked;
@@ -299,7 +299,7 @@ fn xreadgroup(args: &Args<'_>, tx: &mut Tx<'_>, reply: &mut Reply) -> Outcome {
             let Some(mut group) = groups.get_mut(reading.group) else {
                 return;
             };
-            let number = reading.consumer_of(&mut group, change);
+            let number = consumer_of([key, reading.group, consumer], &mut group, now_ms, change);
             match source {
                 Source::New => reading.deliver(log, &mut group, number, change, &mut answer),
                 Source::After(id) => {
@@ -335,16 +335,6 @@ fn source(key: &[u8], group: &[u8], id: &[u8], tx: &mut Tx<'_>) -> Result<Source
 }
 
 impl Reading<'_> {
-    /// The consumer that reads; one that is new is made, whether there is something for it or not.
-    fn consumer_of(&self, group: &mut GroupMut<'_>, change: &mut Change<'_>) -> ConsumerNumber {
-        let (number, is_new) = group.create_consumer(self.consumer, self.now_ms);
-        if is_new {
-            change.command(&[b"XGROUP", b"CREATECONSUMER", self.key, self.group, self.consumer]);
-        }
-        group.note(number, self.now_ms, false);
-        number
-    }
-
     /// Gives the consumer what no other was given yet.
     fn deliver(
         &self,

@@ -11,7 +11,7 @@
 
 use super::DictItem;
 use crate::object::size_class;
-use std::num::NonZeroU64;
+use crate::tagged::TaggedPtr;
 
 /// Two bits: lengths of 1, 2 or 4 bytes are 0, 1, 2.
 const WIDTH: u8 = 3;
@@ -19,13 +19,8 @@ const VALUE: u8 = 1 << 2;
 const EXPIRES: u8 = 1 << 3;
 const EXPIRY: usize = size_of::<i64>();
 
-/// The bits that are the pointer; user addresses of 64-bit systems fit them.
-const ADDRESS: u64 = (1 << 48) - 1;
-
-/// An owned block; in the 16 bits above its address the tag of its table.
-pub struct Field {
-    packed: NonZeroU64,
-}
+/// An owned block, and with its address the tag of its table.
+pub struct Field(TaggedPtr);
 
 // SAFETY: a Field owns its block and nothing else refers to it; the block is plain bytes.
 unsafe impl Send for Field {}
@@ -85,20 +80,12 @@ impl Field {
         block.extend(expiry.iter().flat_map(|at| at.to_le_bytes()));
         block.extend_from_slice(key);
         block.extend_from_slice(value.unwrap_or_default());
-        Field::own(block.into_boxed_slice())
-    }
-
-    fn own(block: Box<[u8]>) -> Field {
-        let address = Box::into_raw(block).cast::<u8>().expose_provenance() as u64;
-        assert!(address <= ADDRESS, "heap addresses fit 48 bits");
-        // proof: a box's address is not null.
-        let packed = NonZeroU64::new(address).expect("a block's address is not null");
-        Field { packed }
+        Field(TaggedPtr::from_box(block.into_boxed_slice()))
     }
 
     #[inline]
     fn base(&self) -> *mut u8 {
-        std::ptr::with_exposed_provenance_mut((self.packed.get() & ADDRESS) as usize)
+        self.0.block()
     }
 
     #[inline]
@@ -207,13 +194,11 @@ impl DictItem for Field {
 
     #[inline]
     fn tag(&self) -> u16 {
-        (self.packed.get() >> 48) as u16
+        self.0.tag()
     }
 
     fn set_tag(&mut self, tag: u16) {
-        let packed = self.packed.get() & ADDRESS | u64::from(tag) << 48;
-        // proof: the address below the tag is not null.
-        self.packed = NonZeroU64::new(packed).expect("a block's address is not null");
+        self.0.set_tag(tag);
     }
 
     fn heap_bytes(&self) -> usize {
@@ -223,7 +208,7 @@ impl DictItem for Field {
 
 impl Clone for Field {
     fn clone(&self) -> Field {
-        let mut copy = Field::own(self.slice(0, self.parts().end).into());
+        let mut copy = Field(TaggedPtr::from_box(self.slice(0, self.parts().end).into()));
         copy.set_tag(self.tag());
         copy
     }

@@ -14,19 +14,15 @@ use super::{Cut, Update};
 use crate::object::dict::{Dict, DictItem};
 use crate::object::ordered::{Member, Ordered, Slot};
 use crate::object::size_class;
-use std::num::NonZeroU64;
+use crate::tagged::TaggedPtr;
 use std::ops::Range;
 
-/// The bits of a pointer; user addresses of 64-bit systems fit them.
-const ADDRESS: u64 = (1 << 48) - 1;
 const SCORE: usize = size_of::<f64>();
 /// The length byte that says that four bytes of length follow.
 const LONG: u8 = 0xff;
 
-/// An owned element; in the 16 bits above its address the tag of its table.
-struct Scored {
-    packed: NonZeroU64,
-}
+/// An owned element, and with its address the tag of its table.
+struct Scored(TaggedPtr);
 
 /// An element's block, seen from the tree of the table that owns it.
 #[derive(Clone, Copy)]
@@ -73,18 +69,12 @@ impl Scored {
             block.push(member.len() as u8);
         }
         block.extend_from_slice(member);
-        let address = Box::into_raw(block.into_boxed_slice())
-            .cast::<u8>()
-            .expose_provenance() as u64;
-        assert!(address <= ADDRESS, "heap addresses fit 48 bits");
-        // proof: a box's address is not null.
-        let packed = NonZeroU64::new(address).expect("a block's address is not null");
-        Scored { packed }
+        Scored(TaggedPtr::from_box(block.into_boxed_slice()))
     }
 
     #[inline]
     fn block(&self) -> *mut u8 {
-        std::ptr::with_exposed_provenance_mut((self.packed.get() & ADDRESS) as usize)
+        self.0.block()
     }
 
     #[inline]
@@ -130,13 +120,11 @@ impl DictItem for Scored {
 
     #[inline]
     fn tag(&self) -> u16 {
-        (self.packed.get() >> 48) as u16
+        self.0.tag()
     }
 
     fn set_tag(&mut self, tag: u16) {
-        let packed = self.packed.get() & ADDRESS | u64::from(tag) << 48;
-        // proof: the address is not null.
-        self.packed = NonZeroU64::new(packed).expect("a block's address is not null");
+        self.0.set_tag(tag);
     }
 
     fn heap_bytes(&self) -> usize {
