@@ -28,10 +28,10 @@ pub mod keyspace;
 pub mod net;
 pub mod object;
 pub mod observe;
+mod pointer;
 pub mod resp;
 pub mod server;
 pub mod store;
-mod tagged;
 
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;

@@ -64,13 +64,14 @@ impl Executor {
         self.clock = Instant::now();
     }
 
-    /// Starts bringing in what the requests of a batch will need of memory: the first key of each.
+    /// Starts bringing in what the requests of a batch will need of memory: the first key of each, and an
+    /// element of its value.
     pub fn prefetch(&mut self, batch: &Batch, input: &[u8], session: &Session) {
         if batch.len() < PREFETCH_FROM {
             return;
         }
         let finder = &mut self.finder;
-        let keys = (0..batch.len()).filter_map(|i| table::first_key(&batch.request(i, input), finder));
+        let keys = (0..batch.len()).filter_map(|i| table::aim(&batch.request(i, input), finder));
         self.server.keyspace.prefetch(session.db, keys, &mut self.hashes);
     }
 
@@ -134,12 +135,19 @@ impl Executor {
         }
         match spec.handler {
             Handler::Data(handler) => {
-                let places = spec.key_positions(args);
-                let keys: SmallVec<[&[u8]; 4]> = places.iter().map(|at| args.all()[*at]).collect();
+                let several: SmallVec<[&[u8]; 4]>;
+                let keys = match spec.only_key(args) {
+                    Some(key) => std::slice::from_ref(key),
+                    None => {
+                        let places = spec.key_positions(args);
+                        several = places.iter().map(|at| args.all()[*at]).collect();
+                        &several
+                    }
+                };
                 let call = Call {
                     db: session.db,
                     now_ms: self.now_ms,
-                    keys: &keys,
+                    keys,
                     received: args.all(),
                     replay: None,
                 };

@@ -286,6 +286,13 @@ impl Spec {
         }
     }
 
+    /// The key of a request of a command that has just one, at a fixed place.
+    #[inline]
+    pub fn only_key<'a>(&self, args: &Args<'a>) -> Option<&'a &'a [u8]> {
+        let at = self.only_key;
+        (at > 0).then(|| args.all().get(at)).flatten()
+    }
+
     /// Argument positions of the keys of a request. It may be too short or have syntax errors: then what looks like
     /// keys is found.
     #[inline]

@@ -20,7 +20,7 @@
 use super::reclaim::reclaim;
 pub use crate::object::codec::Value;
 use crate::object::{Object, size_class};
-use crate::tagged::TaggedPtr;
+use crate::pointer::TaggedPtr;
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error, realloc};
 use std::ptr::NonNull;
 
