@@ -9,7 +9,7 @@
 //! object     native values and their codec │ journal  the record of effects │ store  rows in RocksDB
 //! ```
 //!
-//! Beside them: `resp` (bytes to requests, replies to bytes; no I/O), `config`, `observe` (what the operator sees),
+//! Beside them: `resp` (bytes to requests, replies to bytes; no I/O), `pointer` (addresses), `config`, `observe` (what the operator sees),
 //! and `server`, which puts them together.
 //!
 //! The life of a command: `net::connection` reads bytes; `resp::parser` finds requests in them; `command::execute`

@@ -27,11 +27,15 @@ const LAYERS: &[(&str, &[&str])] = &[
             "server", "command", "keyspace", "config", "resp", SESSION, CLIENTS,
         ],
     ),
-    ("keyspace", &["object", "journal", "store", "config", "resp"]),
+    (
+        "keyspace",
+        &["object", "journal", "store", "config", "resp", "pointer"],
+    ),
     ("store", &["object", "journal", "config"]),
     ("journal", &["config"]),
-    ("object", &["resp::number"]),
+    ("object", &["resp::number", "pointer"]),
     ("resp", &[]),
+    ("pointer", &[]),
     ("config", &[]),
 ];
 

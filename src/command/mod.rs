@@ -52,6 +52,7 @@ pub mod sort;
 pub mod sorted_sets;
 pub mod streams;
 pub mod strings;
+pub mod transactions;
 
 pub use args::Args;
 pub use context::Context;

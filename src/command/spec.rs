@@ -24,6 +24,8 @@ pub enum Handler {
     Session(fn(&Args<'_>, &mut Session, &mut Reply) -> Outcome),
     /// The session and the whole server. May wait for a disk.
     Admin(fn(&Args<'_>, &mut Context<'_>) -> Outcome),
+    /// Runs the commands of the connection that were queued.
+    Exec,
     /// Only subcommands.
     Container,
 }
@@ -95,6 +97,7 @@ pub mod acl {
     pub const HYPERLOGLOG: u32 = 1 << 16;
     pub const GEO: u32 = 1 << 17;
     pub const STREAM: u32 = 1 << 18;
+    pub const TRANSACTION: u32 = 1 << 19;
 
     /// In the order in which Redis lists them.
     pub const NAMES: &[(u32, &str)] = &[
@@ -117,6 +120,7 @@ pub mod acl {
         (BLOCKING, "@blocking"),
         (DANGEROUS, "@dangerous"),
         (CONNECTION, "@connection"),
+        (TRANSACTION, "@transaction"),
     ];
 
     /// What a command flag implies.

@@ -18,6 +18,7 @@ static FAMILIES: &[&[Spec]] = &[
     super::config::COMMANDS,
     super::connection::COMMANDS,
     super::databases::COMMANDS,
+    super::transactions::COMMANDS,
     super::debug::COMMANDS,
     super::dump::COMMANDS,
     super::expiry::COMMANDS,

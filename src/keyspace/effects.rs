@@ -14,6 +14,8 @@ pub struct Effects {
     buf: Vec<u8>,
     count: usize,
     db: u8,
+    /// Kept back until the last command of a group has run.
+    grouped: bool,
 }
 
 impl Default for Effects {
@@ -22,6 +24,7 @@ impl Default for Effects {
             buf: MULTI.to_vec(),
             count: 0,
             db: 0,
+            grouped: false,
         }
     }
 }
@@ -44,6 +47,22 @@ fn push_command(buf: &mut Vec<u8>, words: &[&[u8]]) {
 impl Effects {
     pub fn is_empty(&self) -> bool {
         self.count == 0
+    }
+
+    /// Says whether the commands that follow are a group: their effects stay here until it is committed.
+    pub fn set_grouped(&mut self, grouped: bool) {
+        self.grouped = grouped;
+    }
+
+    #[inline]
+    pub fn is_grouped(&self) -> bool {
+        self.grouped
+    }
+
+    /// True when there is something for the journal now.
+    #[inline]
+    pub fn is_due(&self) -> bool {
+        self.count > 0 && !self.grouped
     }
 
     /// Adds a change in a logical database.
@@ -75,8 +94,7 @@ impl Effects {
 
     pub fn clear(&mut self) {
         if self.buf.capacity() > KEEP_CAPACITY {
-            *self = Effects::default();
-            return;
+            self.buf = MULTI.to_vec();
         }
         self.buf.truncate(MULTI.len());
         (self.count, self.db) = (0, 0);

@@ -24,7 +24,7 @@
 use super::entry::{DIRTY, Entry, FLUSH_PARITY, FLUSHED, STALE_EXPIRY, STORED, STORED_EXPIRES, STORED_INDEX};
 use super::range::DBS;
 use super::shard::ShardState;
-use super::{Keyspace, StoreError};
+use super::{Keyspace, StoreError, held};
 use crate::journal::crash_point;
 use crate::object::codec;
 use crate::store::flush::{Batch, Meta, RangeMeta, wipe};
@@ -154,6 +154,10 @@ impl FlushState {
 
     /// Flushes everything that is dirty now; returns when it is in the store, or with why it cannot be.
     pub fn run_and_wait(&self) -> Result<(), StoreError> {
+        if held::is_active() {
+            // The flush would wait for the shards that this thread holds.
+            return Err(StoreError::new("this cannot be done within a transaction"));
+        }
         let mut requests = self.requests.lock();
         requests.asked += 1;
         let mine = requests.asked;

@@ -9,20 +9,29 @@ use super::effects::Effects;
 use super::range::{Range, RangeMap};
 use super::shard::ShardGuard;
 use super::tx::{Call, Tx};
-use super::{Keyspace, StoreError};
+use super::{Keyspace, StoreError, held};
 use crate::store::block::Cached;
 use crate::store::rows::Row;
 use smallvec::SmallVec;
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-type Guards<'k> = SmallVec<[(usize, ShardGuard<'k>); 1]>;
+pub(super) type Guards<'k> = SmallVec<[(usize, ShardGuard<'k>); 1]>;
+
+/// The shards of some keys, locked, under the map that is in force.
+pub(super) struct Locked<'k> {
+    pub guards: Guards<'k>,
+    pub map: arc_swap::Guard<Arc<RangeMap>>,
+    /// Physical database and hash of the first key.
+    first: (u8, u64),
+}
 
 /// A key of a transaction: physical database, hash, bytes.
 type Place<'a> = (u8, u64, &'a [u8]);
 
 /// Keys found to be absent from the store, with the epoch of their shard before the look.
-type KnownAbsent = HashSet<(u64, u32)>;
+pub(super) type KnownAbsent = HashSet<(u64, u32)>;
 
 impl Keyspace {
     /// Locks the keys of `call`; all of them are then resident or known to be absent.
@@ -63,47 +72,77 @@ impl Keyspace {
         second: Option<u8>,
         effects: &'k mut Effects,
     ) -> Result<Tx<'k>, StoreError> {
+        let databases = [Some(call.db), second];
+        let named: SmallVec<[(u8, &[u8]); 2]> = databases
+            .iter()
+            .flatten()
+            .flat_map(|db| call.keys.iter().map(|key| (*db, *key)))
+            .collect();
+        let (locked, _) = self.lock_resident(&named, false, call.replay.is_some(), call.now_ms)?;
+        let (db, hash) = locked.first;
+        // Without keys there is no first one to have told its database.
+        let db = if named.is_empty() {
+            self.physical(call.db)
+        } else {
+            db
+        };
+        Ok(Tx::new(
+            self,
+            locked.map,
+            locked.guards,
+            call,
+            (db, hash),
+            effects,
+        ))
+    }
+
+    /// Locks the shards of keys, given with their logical databases, or every shard; the keys are resident then, or
+    /// known to be absent.
+    pub(super) fn lock_resident<'k>(
+        &'k self,
+        named: &[(u8, &[u8])],
+        all: bool,
+        replay: bool,
+        now_ms: i64,
+    ) -> Result<(Locked<'k>, KnownAbsent), StoreError> {
         let mut absent = KnownAbsent::new();
         loop {
             // Read under no lock: if SWAPDB comes in between, the places are computed again below.
-            let databases: SmallVec<[u8; 2]> = [Some(call.db), second]
+            let places: SmallVec<[Place<'_>; 2]> = named
                 .iter()
-                .flatten()
-                .map(|db| self.physical(*db))
+                .map(|(db, key)| {
+                    let db = self.physical(*db);
+                    (db, self.hasher.hash(db, key), *key)
+                })
                 .collect();
-            let place = |db: &u8| {
-                call.keys
-                    .iter()
-                    .map(|key| (*db, self.hasher.hash(*db, key), *key))
-                    .collect::<SmallVec<[Place<'k>; 2]>>()
+            let guards = if all {
+                self.lock_all().into_iter().enumerate().collect()
+            } else {
+                self.lock_places(&places)
             };
-            let places: SmallVec<[Place<'k>; 2]> = databases.iter().flat_map(place).collect();
-            let guards = self.lock_places(&places);
-            let unmoved = [Some(call.db), second]
+            let unmoved = named
                 .iter()
-                .flatten()
-                .zip(&databases)
-                .all(|(db, at)| self.physical(*db) == *at);
+                .zip(&places)
+                .all(|((db, _), place)| self.physical(*db) == place.0);
             if !unmoved {
                 continue;
             }
             let map = self.ranges.load();
-            let may_be_cold =
-                |place: &&Place<'k>| self.may_be_cold(&guards, &map, place, &absent, call.replay.is_some());
-            let cold: SmallVec<[Place<'k>; 1]> = places.iter().filter(may_be_cold).copied().collect();
+            let may_be_cold = |place: &&Place<'_>| self.may_be_cold(&guards, &map, place, &absent, replay);
+            let cold: SmallVec<[Place<'_>; 1]> = places.iter().filter(may_be_cold).copied().collect();
             if cold.is_empty() {
-                let first = places.first().map_or(0, |place| place.1);
-                return Ok(Tx::new(self, map, guards, call, (databases[0], first), effects));
+                let first = places.first().map_or((0, 0), |place| (place.0, place.1));
+                return Ok((Locked { guards, map, first }, absent));
             }
             drop(guards);
             if self.is_over_limit() {
                 // What is loaded takes the place of what was used longer ago. If nothing can go now, the next write
                 // sees to it.
-                self.make_room(call.now_ms);
+                self.make_room(now_ms);
             }
             // All of them before the locks are taken again: a command of many cold keys loads each once.
             for place in cold {
-                self.load(place, call.now_ms, &mut absent)?;
+                self.load(place, now_ms, &mut absent)?;
             }
         }
     }
@@ -141,7 +180,9 @@ impl Keyspace {
             return false;
         };
         let state = &guards[at].1;
-        state.find(hash, db, key).is_none() && !absent.contains(&(hash, state.epoch))
+        state.find(hash, db, key).is_none()
+            && !absent.contains(&(hash, state.epoch))
+            && !held::knows_absent(hash, state.epoch)
     }
 
     /// Looks a key up in the store and makes it resident, or notes that it is absent.

@@ -6,6 +6,7 @@
 //! | `entry`, `clock`, `table`, `shard` | one key; its access clock; a hash table of them; a locked slice of the resident keys |
 //! | `range`, `ranges` | a range and the map of ranges; creating, altering, dropping them |
 //! | `tx`, `effects` | reading and changing keys under their locks; what is recorded of it |
+//! | `held` | several transactions as one |
 //! | `load`, `prefetch` | opening a `Tx`: locking shards, bringing cold keys in; starting cache misses early |
 //! | `expire`, `evict` | removing what is due; making room |
 //! | `scan`, `whole` | iteration; commands on whole databases |
@@ -21,6 +22,7 @@ pub mod entry;
 pub mod evict;
 pub mod expire;
 pub mod flush;
+pub mod held;
 pub mod import;
 pub mod load;
 pub mod prefetch;

@@ -12,10 +12,13 @@
 
 use super::entry::{self, Entry};
 use super::expire::ExpiryIndex;
+use super::held;
 use super::snapshot::{self, Snapshot};
 use super::table::Table;
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use std::hash::{BuildHasher, Hasher};
+use std::marker::PhantomData;
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
 /// Hashes (database, key) with a seed of this process.
@@ -53,7 +56,50 @@ pub struct Shard {
     state: Mutex<ShardState>,
 }
 
-pub type ShardGuard<'a> = MutexGuard<'a, ShardState>;
+/// The right to a shard's state: its lock, or the loan of a lock that a group of this thread holds (`held`).
+pub struct ShardGuard<'a> {
+    shard: &'a Shard,
+    lent: bool,
+    /// Locks and loans belong to the thread that took them.
+    not_send: PhantomData<*const ()>,
+}
+
+impl ShardGuard<'_> {
+    pub(super) fn address(&self) -> *const Shard {
+        self.shard
+    }
+}
+
+impl Deref for ShardGuard<'_> {
+    type Target = ShardState;
+
+    #[inline]
+    fn deref(&self) -> &ShardState {
+        // SAFETY: this guard holds the shard's lock, or has the only loan of it from a group, which does not look at the
+        // state while it is lent; so nobody else has a reference to the state.
+        unsafe { &*self.shard.state.data_ptr() }
+    }
+}
+
+impl DerefMut for ShardGuard<'_> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut ShardState {
+        // SAFETY: as `deref`, and `&mut self` makes the access exclusive.
+        unsafe { &mut *self.shard.state.data_ptr() }
+    }
+}
+
+impl Drop for ShardGuard<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        if self.lent {
+            held::give_back(self.shard);
+        } else {
+            // SAFETY: a guard that was not lent took the lock when it was made, on this thread, and is its only owner.
+            unsafe { self.shard.state.force_unlock() };
+        }
+    }
+}
 
 pub struct ShardState {
     pub(super) table: Table,
@@ -135,11 +181,32 @@ impl Shard {
 
     #[inline]
     pub fn lock(&self) -> ShardGuard<'_> {
-        let mut state = self.state.lock();
-        if state.stale_expiries.0.is_some() {
-            snapshot::pay(&mut state);
+        let lent = match self.state.try_lock() {
+            Some(guard) => {
+                std::mem::forget(guard);
+                false
+            }
+            None => self.lock_taken(),
+        };
+        let mut guard = ShardGuard {
+            shard: self,
+            lent,
+            not_send: PhantomData,
+        };
+        if guard.stale_expiries.0.is_some() {
+            snapshot::pay(&mut guard);
         }
-        state
+        guard
+    }
+
+    /// True when it is this thread's group that holds the lock, and lends it.
+    #[cold]
+    fn lock_taken(&self) -> bool {
+        let lent = held::borrow(self);
+        if !lent {
+            std::mem::forget(self.state.lock());
+        }
+        lent
     }
 }
 

@@ -656,7 +656,7 @@ impl<'a> Tx<'a> {
                 .iter_mut()
                 .for_each(|(_, state)| state.last_offset = state.last_offset.max(end));
         }
-        if !self.effects.is_empty()
+        if self.effects.is_due()
             && let Some(journal) = self.keyspace.journal()
         {
             let end = journal.append(self.effects.finish());

@@ -12,6 +12,8 @@ impl Keyspace {
     pub fn flush_db(&self, db: Option<u8>, effects: &mut Effects) -> (i64, u64) {
         let guards = self.lock_all();
         let physical: Vec<u8> = db.map_or((0..DBS as u8).collect(), |db| vec![self.physical(db)]);
+        // What a group did before is a record of its own: a row is told from what was flushed by its offset.
+        self.append(effects);
         match db {
             Some(db) => effects.push(db, &[b"FLUSHDB"]),
             None => effects.push(0, &[b"FLUSHALL"]),
@@ -33,7 +35,7 @@ impl Keyspace {
     fn append(&self, effects: &mut Effects) -> u64 {
         let durable = self.ranges.load().iter().any(|range| range.is_durable());
         let end = match self.journal() {
-            Some(journal) if durable => journal.append(effects.finish()),
+            Some(journal) if durable && !effects.is_empty() => journal.append(effects.finish()),
             _ => 0,
         };
         effects.clear();
@@ -85,6 +87,7 @@ impl Keyspace {
     /// Exchanges two logical databases. Returns the journal offset behind the effect.
     pub fn swap_db(&self, a: u8, b: u8, effects: &mut Effects) -> u64 {
         let mut guards = self.lock_all();
+        self.append(effects);
         self.exchange(a, b);
         let (mut first, mut second) = (itoa::Buffer::new(), itoa::Buffer::new());
         effects.push(

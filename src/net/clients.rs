@@ -22,7 +22,12 @@ pub mod client_flag {
     pub const UNIX_SOCKET: u32 = 1 << 3;
     /// Waits for a key.
     pub const BLOCKED: u32 = 1 << 4;
+    /// Between MULTI and EXEC.
+    pub const MULTI: u32 = 1 << 5;
 }
+
+/// In place of the number of queued commands, when no transaction has begun.
+pub const NOT_QUEUING: i64 = -1;
 
 /// Pushed bytes that a client may leave unread before it is closed.
 const INBOX_MOST: usize = 64 << 20;
@@ -46,6 +51,8 @@ pub struct Client {
     /// 2 or 3.
     pub protocol: AtomicU8,
     pub flags: AtomicU32,
+    /// Commands queued since MULTI.
+    pub queued: AtomicI64,
     pub last_active_ms: AtomicI64,
     /// Bytes received and not yet run; replies not yet written.
     pub query_bytes: AtomicUsize,
@@ -169,6 +176,7 @@ impl Clients {
             } else {
                 0
             }),
+            queued: AtomicI64::new(NOT_QUEUING),
             last_active_ms: AtomicI64::new(now_ms),
             query_bytes: AtomicUsize::new(0),
             output_bytes: AtomicUsize::new(0),

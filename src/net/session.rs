@@ -1,8 +1,11 @@
 //! What a connection is to the commands it sends: its database, whether it has authenticated, how it wants replies.
 
-use super::clients::{Client, client_flag};
+use super::clients::{Client, NOT_QUEUING, client_flag};
 use crate::command::blocked::Waiter;
 use crate::command::table::Command;
+use crate::command::transactions::Transaction;
+use crate::command::{Args, Error};
+use crate::config::Config;
 use crate::resp::Reply;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -31,6 +34,8 @@ pub struct Session {
     pub hold: Option<i64>,
     /// The command just run waits for a key.
     pub blocked: Option<Arc<Waiter>>,
+    /// Between MULTI and EXEC: the commands so far.
+    pub transaction: Option<Box<Transaction>>,
     /// `CLIENT NO-TOUCH`: reads leave the access clocks of keys as they are.
     pub no_touch: bool,
     pub last_command: Option<&'static Command>,
@@ -46,6 +51,7 @@ impl Session {
             closing: false,
             hold: None,
             blocked: None,
+            transaction: None,
             no_touch: false,
             last_command: None,
         }
@@ -56,12 +62,41 @@ impl Session {
         self.client.db.store(db, Relaxed);
     }
 
+    /// Commands are queued from now on.
+    pub fn enter_transaction(&mut self) {
+        self.transaction = Some(Box::default());
+        self.client.queued.store(0, Relaxed);
+        self.client.set(client_flag::MULTI, true);
+    }
+
+    /// Adds a command to the transaction that has begun.
+    pub fn queue(
+        &mut self,
+        command: &'static Command,
+        args: &Args<'_>,
+        config: &Config,
+    ) -> Result<(), Error> {
+        if let Some(transaction) = &mut self.transaction {
+            transaction.add(command, args, config)?;
+            self.client.queued.store(transaction.len() as i64, Relaxed);
+        }
+        Ok(())
+    }
+
+    /// Commands are run at once again.
+    pub fn leave_transaction(&mut self) -> Option<Box<Transaction>> {
+        self.client.queued.store(NOT_QUEUING, Relaxed);
+        self.client.set(client_flag::MULTI, false);
+        self.transaction.take()
+    }
+
     /// As a new connection, but for what the client has said of its library.
     pub fn reset(&mut self, authenticated: bool) {
         self.select(0);
         self.authenticated = authenticated;
         self.reply_mode = ReplyMode::On;
         self.no_touch = false;
+        self.leave_transaction();
         for flag in [client_flag::MONITOR, client_flag::NO_EVICT, client_flag::NO_TOUCH] {
             self.client.set(flag, false);
         }

@@ -1,0 +1,142 @@
+//! Transactions of several connections at once: nobody sees a part of one, and none is lost.
+
+mod common;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use common::{Conn, Server, Value};
+use fastrand::Rng;
+
+const ACCOUNTS: usize = 40;
+const START: i64 = 1000;
+const MOVERS: usize = 4;
+const TIME: Duration = Duration::from_secs(3);
+
+/// Half of the accounts are in a memory range, half in the durable one.
+fn account(number: usize) -> String {
+    match number % 2 {
+        0 => format!("cache:{number}"),
+        _ => format!("account:{number}"),
+    }
+}
+
+fn call(conn: &mut Conn, words: &[&str]) -> Value {
+    Value::parse(&conn.call(words))
+}
+
+fn number(value: &Value) -> i64 {
+    match value {
+        Value::Bulk(_, text) | Value::Line(b':', text) => {
+            String::from_utf8_lossy(text).parse().expect("an integer")
+        }
+        other => panic!("{other:?} is no number"),
+    }
+}
+
+/// Moves an amount from one account to another, and notes in a third place that it did.
+fn transfer(conn: &mut Conn, rng: &mut Rng, mover: usize) {
+    let (from, to) = (account(rng.usize(..ACCOUNTS)), account(rng.usize(..ACCOUNTS)));
+    let amount = rng.i64(1..50).to_string();
+    call(conn, &["MULTI"]);
+    call(conn, &["DECRBY", &from, &amount]);
+    call(conn, &["INCRBY", &to, &amount]);
+    call(conn, &["INCR", &format!("moved:{mover}")]);
+    call(conn, &["INCR", "moved"]);
+    match call(conn, &["EXEC"]) {
+        Value::List(_, replies) => assert_eq!(replies.len(), 4),
+        other => panic!("EXEC answered {other:?}"),
+    }
+}
+
+fn sum(values: &[Value]) -> i64 {
+    values.iter().map(number).sum()
+}
+
+/// All accounts by one MGET, and again by single GETs of a transaction; the counts by another.
+fn look(conn: &mut Conn, names: &[String]) {
+    let mget: Vec<&str> = std::iter::once("MGET")
+        .chain(names.iter().map(String::as_str))
+        .collect();
+    let Value::List(_, values) = call(conn, &mget) else {
+        panic!("MGET answers an array")
+    };
+    assert_eq!(sum(&values), START * ACCOUNTS as i64, "MGET");
+    call(conn, &["MULTI"]);
+    for name in names {
+        call(conn, &["GET", name]);
+    }
+    let Value::List(_, values) = call(conn, &["EXEC"]) else {
+        panic!("EXEC answers an array")
+    };
+    assert_eq!(sum(&values), START * ACCOUNTS as i64, "GETs in a transaction");
+    let counters: Vec<String> = (0..MOVERS).map(|mover| format!("moved:{mover}")).collect();
+    call(conn, &["MULTI"]);
+    // A command that may reach for any key: every shard is held.
+    call(conn, &["DBSIZE"]);
+    for name in counters.iter().map(String::as_str).chain(["moved"]) {
+        call(conn, &["GET", name]);
+    }
+    let Value::List(_, values) = call(conn, &["EXEC"]) else {
+        panic!("EXEC answers an array")
+    };
+    let counts: Vec<i64> = values[1..].iter().map(number).collect();
+    assert_eq!(counts[..MOVERS].iter().sum::<i64>(), counts[MOVERS], "{counts:?}");
+}
+
+#[test]
+fn nobody_sees_a_part_of_a_transaction() {
+    let server = Server::terrace(&["--range", "cache", "cache:*", "memory"]);
+    let names: Vec<String> = (0..ACCOUNTS).map(account).collect();
+    let mut setup = server.connect();
+    for name in &names {
+        call(&mut setup, &["SET", name, &START.to_string()]);
+    }
+    for name in (0..MOVERS)
+        .map(|mover| format!("moved:{mover}"))
+        .chain(["moved".to_string()])
+    {
+        call(&mut setup, &["SET", &name, "0"]);
+    }
+    let stopping = AtomicBool::new(false);
+    let (stopping, names, server) = (&stopping, &names, &server);
+    std::thread::scope(|scope| {
+        let movers: Vec<_> = (0..MOVERS)
+            .map(|mover| {
+                scope.spawn(move || {
+                    let (mut conn, mut rng) = (server.connect(), Rng::with_seed(mover as u64));
+                    let mut done = 0;
+                    while !stopping.load(Ordering::Relaxed) {
+                        transfer(&mut conn, &mut rng, mover);
+                        done += 1;
+                    }
+                    done
+                })
+            })
+            .collect();
+        // Eviction of clean entries and flushes go on underneath.
+        scope.spawn(move || {
+            let mut conn = server.connect();
+            while !stopping.load(Ordering::Relaxed) {
+                call(&mut conn, &["BGSAVE"]);
+                std::thread::sleep(Duration::from_millis(50));
+            }
+        });
+        let started = Instant::now();
+        let mut conn = server.connect();
+        while started.elapsed() < TIME {
+            look(&mut conn, names);
+        }
+        stopping.store(true, Ordering::Relaxed);
+        let done: i64 = movers
+            .into_iter()
+            .map(|mover| mover.join().expect("a mover ends"))
+            .sum();
+        let moved = number(&call(&mut conn, &["GET", "moved"]));
+        assert!(
+            done > 0 && moved == done,
+            "{moved} of {done} transactions were counted"
+        );
+        look(&mut conn, names);
+    });
+}
