@@ -68,7 +68,7 @@ fn check(dir: &Path, repair: bool) -> Result<(), String> {
         BlockStore::open_to_read(&dir.join("store"), CACHE).map_err(|error| format!("store: {error}"))?;
     let mut ticker = Ticker::new();
     store
-        .verify(|done, total| ticker.tick("store", done, total))
+        .verify_with(|done, total| ticker.tick("store", done, total))
         .map_err(|error| format!("store damaged: {error}"))?;
     let meta = store.meta().map_err(|error| format!("store: {error}"))?;
     let mark = meta.as_ref().map_or(0, |meta| meta.mark);

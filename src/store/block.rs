@@ -198,9 +198,14 @@ impl BlockStore {
         read("rocksdb.block-cache-usage") + read("rocksdb.estimate-table-readers-mem")
     }
 
-    /// Reads every block of every file and checks its checksum. `report` hears now and then how many rows of how many
-    /// have been read; rows that newer files replace are among the latter only.
-    pub fn verify(&self, mut report: impl FnMut(u64, u64)) -> Result<(), StoreError> {
+    /// Reads every block of every file and checks its checksum.
+    pub fn verify(&self) -> Result<(), StoreError> {
+        self.verify_with(|_, _| {})
+    }
+
+    /// As `verify`. `report` hears now and then how many rows of how many have been read; rows that newer files replace
+    /// are among the latter only.
+    pub fn verify_with(&self, mut report: impl FnMut(u64, u64)) -> Result<(), StoreError> {
         let total = self.db.live_files()?.iter().map(|file| file.num_entries).sum();
         let mut read = ReadOptions::default();
         read.set_verify_checksums(true);
