@@ -9,8 +9,8 @@
 //! object     native values and their codec │ journal  the record of effects │ store  rows in RocksDB
 //! ```
 //!
-//! Beside them: `resp` (bytes to requests, replies to bytes; no I/O), `pointer` (addresses), `config`, `observe` (what the operator sees),
-//! and `server`, which puts them together.
+//! Beside them: `resp` (bytes to requests, replies to bytes; no I/O), `pointer` (addresses), `config`, `observe` (what
+//! the operator sees), `backup` (and the subcommands `check` and `import`), and `server`, which puts them together.
 //!
 //! The life of a command: `net::connection` reads bytes; `resp::parser` finds requests in them; `command::execute`
 //! looks up the row and asks `keyspace::load` for a transaction: the shards of its keys locked, cold keys brought in;
@@ -19,6 +19,7 @@
 //! the replies of the whole batch at once. In the background `keyspace::flush` turns dirty entries into rows of the
 //! `store`.
 
+pub mod backup;
 pub mod check;
 pub mod command;
 pub mod config;

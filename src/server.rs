@@ -1,12 +1,13 @@
 //! The server: what all connections share, put together from the layers, and its background work.
 
+use crate::backup::{self, BackupError};
 use crate::command::blocked::Blocked;
 use crate::command::replay::Replayer;
 use crate::command::table::Command;
 use crate::command::{Args, Error};
 use crate::config::{Config, DEFAULT_RANGE, Tier};
 use crate::import;
-use crate::journal::{self, ReadSummary};
+use crate::journal::{self, ReadSummary, Retention};
 use crate::keyspace::import::{ImportError, Imported, Report};
 use crate::keyspace::range::{Inherited, RangeMap};
 use crate::keyspace::snapshot::{self, Saved};
@@ -41,6 +42,9 @@ pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// How long the cron deletes expired keys before it sleeps for a millisecond: shorter than what a scheduler gives one of
 /// two threads that want the same core, so that a connection on it waits no longer for this than for anything else.
 const EXPIRE_BUDGET: Duration = Duration::from_millis(2);
+
+/// How often segments whose time is over are looked for: a server without writes does not flush.
+const TRIM_EVERY: Duration = Duration::from_secs(10);
 
 /// Unix milliseconds.
 pub fn unix_ms() -> i64 {
@@ -157,6 +161,7 @@ pub struct Server {
     /// Clients that wait for keys.
     pub blocked: Blocked,
     pub active_expire: AtomicBool,
+    pub backups: Arc<backup::state::Backups>,
     pub started: Instant,
     pub started_ms: i64,
     pub run_id: String,
@@ -231,6 +236,7 @@ impl Server {
     pub fn open(config: Config, config_file: Option<PathBuf>) -> Result<Arc<Server>, StartError> {
         let started = Instant::now();
         let lock = lock_folder(&config.dir)?;
+        backup::restore::refuse_unfinished(&config.dir).map_err(StartError::new)?;
         snapshot::remove_left_over(&config.dir).map_err(StartError::new)?;
         let first = import::prepare(&config.dir, &config.dbfilename).map_err(StartError::new)?;
         let store = BlockStore::open(&config.dir.join("store"), config.store_block_cache as usize)
@@ -277,6 +283,7 @@ impl Server {
             pause: Pause::default(),
             blocked: Blocked::default(),
             active_expire: AtomicBool::new(true),
+            backups: Arc::default(),
             started,
             started_ms: unix_ms(),
             run_id: (0..40)
@@ -324,6 +331,12 @@ impl Server {
         if self.keyspace.ranges().inherited != inherited(&config) {
             self.keyspace.inherit(inherited(&config));
         }
+        if let Some(journal) = self.keyspace.journal() {
+            journal.set_retention(Retention {
+                time_ms: config.journal_retention_seconds.saturating_mul(1_000),
+                size: config.journal_retention_size,
+            });
+        }
         let slow = [
             u64::try_from(config.slowlog_log_slower_than_us).map_or(u64::MAX, |us| us.saturating_mul(1_000)),
             match config.latency_monitor_threshold_ms {
@@ -370,6 +383,7 @@ impl Server {
     fn cron(&self) {
         let mut effects = Effects::default();
         let mut last = Instant::now();
+        let mut trimmed = Instant::now();
         let mut rates = Rates::default();
         let shutdown = self.shutdown.subscribe();
         while !*shutdown.borrow() {
@@ -392,6 +406,10 @@ impl Server {
                     .peak_memory
                     .fetch_max(crate::observe::memory::allocated(), Relaxed);
                 self.clients.close_idle(self.config.load().timeout, now_ms);
+            }
+            if trimmed.elapsed() >= TRIM_EVERY {
+                trimmed = Instant::now();
+                self.keyspace.trim_journal();
             }
             std::thread::sleep(Duration::from_millis(if busy { 1 } else { 100 }));
         }
@@ -420,6 +438,11 @@ impl Server {
         Ok(imported)
     }
 
+    /// Begins a backup into a folder, in the background.
+    pub fn start_backup(&self, dir: &Path) -> Result<(), BackupError> {
+        self.backups.start(self.keyspace.clone(), dir, VERSION)
+    }
+
     /// Asks the server to end.
     pub fn stop(&self) {
         self.shutdown.send_replace(true);
@@ -428,6 +451,7 @@ impl Server {
     /// The end: no connection is served any more. Flushes, syncs, and leaves a state that starts at once.
     pub fn close(&self) -> Result<(), Error> {
         self.keyspace.snapshots.stop();
+        self.backups.stop();
         let closed = self.keyspace.close();
         for thread in self.threads.lock().drain(..) {
             let _ = thread.join();

@@ -9,7 +9,11 @@ use std::path::{Path, PathBuf};
 /// Who may name whom: `crate::<right>` may occur in files of the layer on the left, and nothing else may. A layer
 /// may always name itself. `net::session` stands for that module alone, where `net` would stand for all of it.
 const LAYERS: &[(&str, &[&str])] = &[
-    ("check", &["server", "store", "object", "journal", "config"]),
+    ("backup", &["server", "keyspace", "store", "journal", "config"]),
+    (
+        "check",
+        &["server", "backup", "store", "object", "journal", "config"],
+    ),
     ("import", &["server", "keyspace", "config"]),
     (
         "net",

@@ -268,6 +268,28 @@ pub fn persistence(server: &Server, text: &mut Text) {
             "aof_delayed_fsync",
         ]);
     }
+    backups(server, text);
+}
+
+/// Redis has none of these.
+fn backups(server: &Server, text: &mut Text) {
+    let status = server.backups.status();
+    text.field("backup_in_progress", u8::from(status.state == "running"));
+    if status.state == "running" {
+        text.field("backup_current_percent", status.percent);
+        text.field("backup_current_bytes", status.bytes);
+        text.field("backup_current_bytes_total", status.bytes_total);
+    }
+    let failed = status.state == "failed";
+    text.field("backup_last_status", if failed { "err" } else { "ok" });
+    text.field("backup_last_time", status.last_success_ms / 1_000);
+    text.field(
+        "backup_last_duration_ms",
+        status.took_ms.map_or(-1, |ms| ms as i64),
+    );
+    text.field("backup_last_offset", status.offset);
+    text.field("backups_made", server.backups.made.load(Relaxed));
+    text.field("backups_failed", server.backups.failed.load(Relaxed));
 }
 
 /// Unix seconds of the last flush or snapshot, or of the start when there has been none.

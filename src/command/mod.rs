@@ -16,6 +16,7 @@ pub mod syntax;
 pub mod table;
 
 pub mod admin;
+pub mod backup;
 pub mod bitfield;
 pub mod bitmaps;
 pub mod blocked;

@@ -12,6 +12,7 @@ use std::sync::atomic::Ordering::Relaxed;
 /// Every family. A new file of commands is added here and nowhere else.
 static FAMILIES: &[&[Spec]] = &[
     super::admin::COMMANDS,
+    super::backup::COMMANDS,
     super::bitfield::COMMANDS,
     super::bitmaps::COMMANDS,
     super::client::COMMANDS,

@@ -13,6 +13,7 @@ pub mod file;
 pub mod range_spec;
 pub mod rewrite;
 pub mod syntax;
+pub mod tools;
 mod values;
 
 #[cfg(test)]
@@ -100,6 +101,9 @@ pub struct Config {
     pub journal_segment_size: u64,
     pub journal_flush_size: u64,
     pub journal_ring_size: u64,
+    /// 0 is no bound, here and below; with neither nothing is kept.
+    pub journal_retention_seconds: u64,
+    pub journal_retention_size: u64,
     pub store_block_cache: u64,
     pub flush_dirty_size: u64,
     /// A power of two.
@@ -184,6 +188,8 @@ impl Default for Config {
             journal_segment_size: 64 * MB,
             journal_flush_size: 512 * MB,
             journal_ring_size: 32 * MB,
+            journal_retention_seconds: 0,
+            journal_retention_size: 0,
             store_block_cache: 64 * MB,
             flush_dirty_size: 256 * MB,
             shards: 4096,

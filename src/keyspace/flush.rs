@@ -118,6 +118,17 @@ impl FlushState {
         self.stored.lock()
     }
 
+    /// As `stored`, which waits for a running flush; none when `give_up` says so first.
+    pub(super) fn stored_unless(&self, give_up: impl Fn() -> bool) -> Option<MutexGuard<'_, Stored>> {
+        loop {
+            match self.stored.try_lock_for(POLL) {
+                None if give_up() => return None,
+                None => {}
+                stored => return stored,
+            }
+        }
+    }
+
     pub(super) fn failure(&self) -> Option<Arc<str>> {
         if self.failed.load(Relaxed) {
             self.failure.lock().clone()
@@ -458,6 +469,8 @@ impl Keyspace {
                 (counts.0[*db as usize], counts.1[*db as usize]) = (0, 0);
             }
         }
+        // The store is then without rows that effects below took away: it is the state at no offset before them.
+        stored.newest = stored.newest.max(end);
         let meta = self.meta(stored);
         self.until_done(|| {
             self.synced_to(end)

@@ -10,12 +10,13 @@
 //! | `load`, `prefetch` | opening a `Tx`: locking shards, bringing cold keys in; starting cache misses early |
 //! | `expire`, `evict` | removing what is due; making room |
 //! | `scan`, `whole` | iteration; commands on whole databases |
-//! | `snapshot`, `import` | all keys into an RDB file; keys from one |
+//! | `snapshot`, `import`, `backup` | all keys into an RDB file; keys from one; what a backup is made of |
 //! | `flush`, `recover` | dirty entries into the store; the state after a start |
 //!
 //! Lock order: the ranges' change lock, then the flush lock, then shards by ascending index. Nothing waits for a disk
 //! while it holds a shard.
 
+pub mod backup;
 pub mod clock;
 pub mod effects;
 pub mod entry;

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::{Directive, choice, kept, kinds, memory, one, yes_no};
+use super::{Directive, choice, int, kept, kinds, memory, one, yes_no};
 use crate::config::Config;
 use crate::config::range_spec::RangeSpec;
 use crate::config::values::{self, FsyncPolicy, Wrong};
@@ -74,6 +74,21 @@ pub(super) static ROWS: &[Directive] = &[
         MAX_LONG,
         "Bytes of journal after which changed entries are flushed, which bounds the replay \
          after a crash."
+    ),
+    int!(
+        "journal-retention-time",
+        journal_retention_seconds,
+        0,
+        i64::MAX / 1_000,
+        "Seconds for which the journal is kept although the store holds it, for `terrace restore`; 0 is no bound. \
+         Without both directives nothing is kept, with both what satisfies both."
+    ),
+    memory!(
+        "journal-retention-size",
+        journal_retention_size,
+        0,
+        MAX_LONG,
+        "Bytes of journal that are kept although the store holds them; 0 is no bound."
     ),
     memory!(
         "flush-dirty-size",
