@@ -9,7 +9,7 @@
 //! object     native values and their codec │ journal  the record of effects │ store  rows in RocksDB
 //! ```
 //!
-//! Beside them: `resp` (bytes to requests, replies to bytes; no I/O), `config`, `observe` (what the operator sees),
+//! Beside them: `pubsub` (who hears what), `resp` (bytes to requests, replies to bytes; no I/O), `config`, `observe` (what the operator sees),
 //! and `server`, which puts them together.
 //!
 //! The life of a command: `net::connection` reads bytes; `resp::parser` finds requests in them; `command::execute`
@@ -28,6 +28,7 @@ pub mod keyspace;
 pub mod net;
 pub mod object;
 pub mod observe;
+pub mod pubsub;
 pub mod resp;
 pub mod server;
 pub mod store;

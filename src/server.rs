@@ -20,6 +20,7 @@ use crate::observe::latency::Latency;
 use crate::observe::logger;
 use crate::observe::monitor::Monitors;
 use crate::observe::slowlog::SlowLog;
+use crate::pubsub::PubSub;
 use crate::store::StoreError;
 use crate::store::block::BlockStore;
 use arc_swap::ArcSwap;
@@ -73,6 +74,8 @@ pub struct Totals {
     pub net_in: AtomicU64,
     pub net_out: AtomicU64,
     pub commands: AtomicU64,
+    /// Clients closed because they left too much unread.
+    pub output_limit_closed: AtomicU64,
     /// Commands, bytes read and bytes written per second, measured by the cron.
     pub ops_per_second: AtomicU64,
     pub net_in_per_second: AtomicU64,
@@ -154,6 +157,7 @@ pub struct Server {
     pub latency: Mutex<Latency>,
     pub monitors: Monitors,
     pub pause: Pause,
+    pub pubsub: Arc<PubSub>,
     /// Clients that wait for keys.
     pub blocked: Blocked,
     pub active_expire: AtomicBool,
@@ -275,6 +279,7 @@ impl Server {
             latency: Mutex::default(),
             monitors: Monitors::default(),
             pause: Pause::default(),
+            pubsub: Arc::default(),
             blocked: Blocked::default(),
             active_expire: AtomicBool::new(true),
             started,
@@ -333,6 +338,9 @@ impl Server {
         ];
         self.slow_nanos
             .store(slow.into_iter().min().unwrap_or(u64::MAX), Relaxed);
+        self.pubsub
+            .delivery
+            .set_limit(config.client_output_buffer_limit.pubsub);
         self.slowlog.lock().set_max_len(config.slowlog_max_len);
         logger::set_level(config.loglevel);
     }

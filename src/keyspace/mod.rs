@@ -8,6 +8,7 @@
 //! | `tx`, `effects` | reading and changing keys under their locks; what is recorded of it |
 //! | `load`, `prefetch` | opening a `Tx`: locking shards, bringing cold keys in; starting cache misses early |
 //! | `expire`, `evict` | removing what is due; making room |
+//! | `records`, `subscribers` | who has subscribed to which key; a set of client numbers |
 //! | `scan`, `whole` | iteration; commands on whole databases |
 //! | `snapshot`, `import` | all keys into an RDB file; keys from one |
 //! | `flush`, `recover` | dirty entries into the store; the state after a start |
@@ -27,10 +28,12 @@ pub mod prefetch;
 pub mod range;
 pub mod ranges;
 pub mod reclaim;
+pub mod records;
 pub mod recover;
 pub mod scan;
 pub mod shard;
 pub mod snapshot;
+pub mod subscribers;
 pub mod table;
 pub mod tx;
 pub mod whole;
@@ -108,6 +111,7 @@ pub struct Keyspace {
     expire_next: AtomicUsize,
     recovery: recover::RecoveryState,
     positions: scan::Positions,
+    pub record_counts: records::RecordCounts,
     /// Held while the set of ranges changes.
     change: parking_lot::Mutex<()>,
 }
@@ -134,6 +138,7 @@ impl Keyspace {
             expire_next: AtomicUsize::new(0),
             recovery: recover::RecoveryState::default(),
             positions: scan::Positions::default(),
+            record_counts: records::RecordCounts::default(),
             change: parking_lot::Mutex::new(()),
         };
         keyspace.apply_settings(settings);

@@ -635,6 +635,12 @@ impl<'a> Tx<'a> {
         true
     }
 
+    /// Bytes of what is kept of the key's subscribers, whether it has a value or not.
+    pub fn subscriber_bytes(&self, key: &[u8]) -> usize {
+        let (hash, guard) = self.locate(key);
+        self.guards[guard].1.records.bytes_at(hash, self.db, key)
+    }
+
     /// The thresholds of encodings.
     pub fn limits(&self) -> Limits {
         self.keyspace.object_limits()

@@ -86,6 +86,7 @@ impl Keyspace {
     pub fn swap_db(&self, a: u8, b: u8, effects: &mut Effects) -> u64 {
         let mut guards = self.lock_all();
         self.exchange(a, b);
+        self.exchange_watches(&mut guards, (self.physical(a), self.physical(b)));
         let (mut first, mut second) = (itoa::Buffer::new(), itoa::Buffer::new());
         effects.push(
             0,
