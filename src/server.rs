@@ -211,6 +211,7 @@ fn inherited(config: &Config) -> Inherited {
     Inherited {
         fsync: config.appendfsync,
         eviction: config.maxmemory_policy,
+        notify: config.notify_keyspace_events,
     }
 }
 
@@ -294,6 +295,7 @@ impl Server {
             config_change: Mutex::default(),
             _lock: lock,
         });
+        server.keyspace.set_listener(server.pubsub.clone());
         server.apply_config();
         server.start_threads()?;
         if let Some(file) = first {

@@ -543,7 +543,7 @@ fn who_does_not_read_is_closed_and_counted() {
     other.words("SUBSCRIBE d");
     let message = "x".repeat(1 << 20);
     until(|| d.call(&["PUBLISH", "c", &message]) == b":0\r\n");
-    assert_eq!(info(&mut d, "client_output_buffer_limit_disconnections"), 1);
+    until(|| info(&mut d, "client_output_buffer_limit_disconnections") == 1);
     assert_eq!(d.integer("PUBLISH d x"), 1);
     assert!(show(&other.read_frame().expect("a message")).contains("message"));
 }
@@ -561,5 +561,5 @@ fn the_soft_limit_has_its_time() {
     let started = Instant::now();
     until(|| d.call(&["PUBLISH", "c", "x"]) == b":0\r\n");
     assert!(started.elapsed() > Duration::from_millis(500));
-    assert_eq!(info(&mut d, "client_output_buffer_limit_disconnections"), 1);
+    until(|| info(&mut d, "client_output_buffer_limit_disconnections") == 1);
 }

@@ -9,6 +9,7 @@
 //! | `load`, `prefetch` | opening a `Tx`: locking shards, bringing cold keys in; starting cache misses early |
 //! | `expire`, `evict` | removing what is due; making room |
 //! | `records`, `subscribers` | who has subscribed to which key; a set of client numbers |
+//! | `events` | what a change is called, and who is told |
 //! | `scan`, `whole` | iteration; commands on whole databases |
 //! | `snapshot`, `import` | all keys into an RDB file; keys from one |
 //! | `flush`, `recover` | dirty entries into the store; the state after a start |
@@ -19,6 +20,7 @@
 pub mod clock;
 pub mod effects;
 pub mod entry;
+pub mod events;
 pub mod evict;
 pub mod expire;
 pub mod flush;
@@ -111,6 +113,7 @@ pub struct Keyspace {
     expire_next: AtomicUsize,
     recovery: recover::RecoveryState,
     positions: scan::Positions,
+    listener: OnceLock<Arc<dyn events::Listener>>,
     pub record_counts: records::RecordCounts,
     /// Held while the set of ranges changes.
     change: parking_lot::Mutex<()>,
@@ -138,6 +141,7 @@ impl Keyspace {
             expire_next: AtomicUsize::new(0),
             recovery: recover::RecoveryState::default(),
             positions: scan::Positions::default(),
+            listener: OnceLock::new(),
             record_counts: records::RecordCounts::default(),
             change: parking_lot::Mutex::new(()),
         };

@@ -24,6 +24,9 @@ use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 /// Bytes read at once; a longer request makes the buffer grow.
 const READ_BYTES: usize = 16 << 10;
+/// The same, and what is kept for replies, of a client that has subscribed to something.
+const LISTENER_BYTES: usize = 512;
+const LISTENER_REPLY_BYTES: usize = 2 << 10;
 /// Room lent to a request that announces a large argument, before its bytes are there.
 const LEND_MOST: usize = 1 << 20;
 /// Replies are written when they have grown to this, although requests are left.
@@ -144,12 +147,18 @@ impl Connection {
 
     /// Waits for bytes, or for somebody who wants something of this client.
     async fn next_event(&mut self) -> Event {
+        let read_bytes = if self.session.subscriptions.is_some() {
+            self.shrink_buffers();
+            LISTENER_BYTES
+        } else {
+            READ_BYTES
+        };
         let wanted = self
             .parser
             .bytes_wanted(self.input.len())
-            .clamp(READ_BYTES / 4, LEND_MOST);
+            .clamp(read_bytes / 4, LEND_MOST);
         if self.input.capacity() - self.input.len() < wanted {
-            self.input.reserve(wanted.max(READ_BYTES));
+            self.input.reserve(wanted.max(read_bytes));
         }
         let (client, socket, input) = (&self.client, &mut self.socket, &mut self.input);
         let mut read = pin!(socket.read_buf(input));
@@ -171,6 +180,17 @@ impl Connection {
         .await;
         self.signalled = matches!(event, Event::Signal);
         event
+    }
+
+    /// Subscribers are many, and mostly wait: their buffers are no larger than that needs.
+    fn shrink_buffers(&mut self) {
+        if self.input.is_empty() && self.input.capacity() > LISTENER_BYTES {
+            self.input = BytesMut::with_capacity(LISTENER_BYTES);
+        }
+        self.parser.shrink();
+        if self.reply.is_empty() && self.reply.capacity() > LISTENER_REPLY_BYTES {
+            self.reply = Reply::new(self.reply.protocol());
+        }
     }
 
     async fn on_signal(&mut self) -> Result<(), End> {

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `channel` | which key a channel's name stands for |
 //! | `message` | what is sent, encoded once for each protocol |
+//! | `notify` | what is told of changes of keys |
 //! | `subscriptions` | what one client has subscribed to |
 //! | `delivery` | from the numbers of clients to their inboxes |
 //!
@@ -21,6 +22,7 @@
 pub mod channel;
 pub mod delivery;
 pub mod message;
+mod notify;
 pub mod subscriptions;
 
 use crate::command::glob;

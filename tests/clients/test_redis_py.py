@@ -158,8 +158,10 @@ class Basics:
             self.assertEqual(sorted(r.pubsub_channels()), ["news", "sport"])
             self.assertEqual(dict(r.pubsub_numsub("news", "x")), {"news": 1, "x": 0})
             self.assertEqual(r.pubsub_numpat(), 1)
-            heard.ping()
-            self.assertEqual(heard.get_message(timeout=5)["type"], "pong")
+            if self.protocol == 2:
+                # In RESP3 the answer is an ordinary reply, which get_message cannot tell from a message.
+                heard.ping()
+                self.assertEqual(heard.get_message(timeout=5)["type"], "pong")
             heard.unsubscribe()
             heard.punsubscribe()
             kinds = sorted(heard.get_message(timeout=5)["type"] for _ in range(3))
