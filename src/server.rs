@@ -21,6 +21,7 @@ use crate::observe::latency::Latency;
 use crate::observe::logger;
 use crate::observe::monitor::Monitors;
 use crate::observe::slowlog::SlowLog;
+use crate::pubsub::PubSub;
 use crate::store::StoreError;
 use crate::store::block::BlockStore;
 use arc_swap::ArcSwap;
@@ -77,6 +78,8 @@ pub struct Totals {
     pub net_in: AtomicU64,
     pub net_out: AtomicU64,
     pub commands: AtomicU64,
+    /// Clients closed because they left too much unread.
+    pub output_limit_closed: AtomicU64,
     /// Commands, bytes read and bytes written per second, measured by the cron.
     pub ops_per_second: AtomicU64,
     pub net_in_per_second: AtomicU64,
@@ -158,6 +161,7 @@ pub struct Server {
     pub latency: Mutex<Latency>,
     pub monitors: Monitors,
     pub pause: Pause,
+    pub pubsub: Arc<PubSub>,
     /// Clients that wait for keys.
     pub blocked: Blocked,
     pub active_expire: AtomicBool,
@@ -212,6 +216,7 @@ fn inherited(config: &Config) -> Inherited {
     Inherited {
         fsync: config.appendfsync,
         eviction: config.maxmemory_policy,
+        notify: config.notify_keyspace_events,
     }
 }
 
@@ -281,6 +286,7 @@ impl Server {
             latency: Mutex::default(),
             monitors: Monitors::default(),
             pause: Pause::default(),
+            pubsub: Arc::default(),
             blocked: Blocked::default(),
             active_expire: AtomicBool::new(true),
             backups: Arc::default(),
@@ -296,6 +302,7 @@ impl Server {
             config_change: Mutex::default(),
             _lock: lock,
         });
+        server.keyspace.set_listener(server.pubsub.clone());
         server.apply_config();
         server.start_threads()?;
         if let Some(file) = first {
@@ -346,6 +353,9 @@ impl Server {
         ];
         self.slow_nanos
             .store(slow.into_iter().min().unwrap_or(u64::MAX), Relaxed);
+        self.pubsub
+            .delivery
+            .set_limit(config.client_output_buffer_limit.pubsub);
         self.slowlog.lock().set_max_len(config.slowlog_max_len);
         logger::set_level(config.loglevel);
     }

@@ -17,7 +17,7 @@ use tempfile::TempDir;
 use terrace::command::replay::Replayer;
 use terrace::command::spec::Handler;
 use terrace::command::{Args, Error, table};
-use terrace::config::{Bounds, EvictionPolicy, FsyncPolicy, RangeSpec};
+use terrace::config::{Bounds, EvictionPolicy, FsyncPolicy, KeyspaceEvents, RangeSpec};
 use terrace::journal::{self, Journal, ReadError, record};
 use terrace::keyspace::evict::Room;
 use terrace::keyspace::range::{DBS, Inherited, RangeMap};
@@ -68,6 +68,7 @@ fn settings(maxmemory: u64, eviction: EvictionPolicy) -> Settings {
         inherited: Inherited {
             fsync: FsyncPolicy::EverySec,
             eviction,
+            notify: KeyspaceEvents::default(),
         },
     }
 }
@@ -1147,7 +1148,7 @@ proptest! {
                 specs.push(spec);
             }
         }
-        let inherited = Inherited { fsync: FsyncPolicy::No, eviction: EvictionPolicy::NoEviction };
+        let inherited = Inherited { fsync: FsyncPolicy::No, eviction: EvictionPolicy::NoEviction, notify: KeyspaceEvents::default() };
         let map = RangeMap::new(&specs, inherited, None);
         for key in &keys {
             let found = map.find(key).spec.name.clone();

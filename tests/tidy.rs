@@ -17,12 +17,15 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("import", &["server", "keyspace", "config"]),
     (
         "net",
-        &["server", "command", "observe", "keyspace", "config", "resp"],
+        &[
+            "server", "command", "observe", "pubsub", "keyspace", "config", "resp",
+        ],
     ),
     (
         "command",
         &[
-            "server", "observe", "keyspace", "object", "journal", "store", "config", "resp", SESSION, CLIENTS,
+            "server", "observe", "pubsub", "keyspace", "object", "journal", "store", "config", "resp",
+            SESSION, CLIENTS,
         ],
     ),
     (
@@ -31,6 +34,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "server", "command", "keyspace", "config", "resp", SESSION, CLIENTS,
         ],
     ),
+    ("pubsub", &["keyspace", "config", "resp", GLOB, CLIENTS]),
     (
         "keyspace",
         &["object", "journal", "store", "config", "resp", "pointer"],
@@ -46,6 +50,8 @@ const LAYERS: &[(&str, &[&str])] = &[
 /// What session and admin commands see of a connection.
 const SESSION: &str = "net::session";
 const CLIENTS: &str = "net::clients";
+/// A pattern fits a name, or does not: nothing of a command.
+const GLOB: &str = "command::glob";
 
 /// The files that put the layers together; they may name all of them. `server` is the state that admin commands and
 /// listeners share; what lies below `command` never sees it.

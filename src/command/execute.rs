@@ -43,6 +43,19 @@ pub struct Executor {
     finder: Finder,
 }
 
+/// What a subscriber that speaks the older protocol may send.
+const LISTENING: [&str; 9] = [
+    "ping",
+    "subscribe",
+    "unsubscribe",
+    "psubscribe",
+    "punsubscribe",
+    "ssubscribe",
+    "sunsubscribe",
+    "quit",
+    "reset",
+];
+
 /// Requests in a batch from which on prefetching pays.
 const PREFETCH_FROM: usize = 3;
 
@@ -94,6 +107,7 @@ impl Executor {
         if self.server.pause.holds(writes, self.now_ms) {
             return After::Paused;
         }
+        session.replied_pushes = false;
         let outcome = self.run(spec, args, session, reply);
         if session.blocked.is_some() {
             reply.truncate(start);
@@ -141,6 +155,9 @@ impl Executor {
         }
         if !session.authenticated && !spec.has(flag::NO_AUTH) {
             return Err(Error::NoAuth);
+        }
+        if session.only_listens() && !LISTENING.contains(&spec.name) {
+            return Err(Error::OnlyListens(spec.full_name.clone()));
         }
         Ok(())
     }

@@ -44,6 +44,7 @@ pub mod lolwut;
 pub mod memory;
 pub mod monitor;
 pub mod object;
+pub mod pubsub;
 pub mod ranges;
 pub mod scan;
 pub mod set_algebra;

@@ -32,6 +32,7 @@ static FAMILIES: &[&[Spec]] = &[
     super::keys::COMMANDS,
     super::lcs::COMMANDS,
     super::object::COMMANDS,
+    super::pubsub::COMMANDS,
     super::ranges::COMMANDS,
     super::scan::COMMANDS,
     super::set_algebra::COMMANDS,

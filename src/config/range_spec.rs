@@ -16,7 +16,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::values::{EvictionPolicy, FsyncPolicy, Tier, int, memory};
+use super::values::{EvictionPolicy, FsyncPolicy, KeyspaceEvents, Tier, int, memory};
 
 /// The range that covers whatever no other range does.
 pub const DEFAULT_RANGE: &str = "default";
@@ -52,6 +52,8 @@ pub struct RangeOptions {
     pub appendfsync: Option<FsyncPolicy>,
     /// Seconds that a key lives when it is written without an expiry; 0 is for ever.
     pub default_ttl: Option<u64>,
+    /// Which events of its keys are told, as in `notify-keyspace-events`.
+    pub notify: Option<KeyspaceEvents>,
 }
 
 impl RangeSpec {
@@ -225,6 +227,7 @@ impl RangeOptions {
             b"maxmemory-policy" => self.maxmemory_policy = Some(EvictionPolicy::read(value).map_err(named)?),
             b"appendfsync" => self.appendfsync = Some(FsyncPolicy::read(value).map_err(named)?),
             b"default-ttl" => self.default_ttl = Some(int(value, 0, i64::from(u32::MAX)).map_err(named)?),
+            b"notify" => self.notify = Some(KeyspaceEvents::read(value).map_err(named)?),
             _ => return Err(format!("unknown range option '{}'", name.escape_ascii())),
         }
         Ok(())
@@ -243,6 +246,7 @@ impl RangeOptions {
             self.default_ttl
                 .map(|seconds| ("default-ttl", seconds.to_string())),
         );
+        entries.extend(self.notify.map(|events| ("notify", events.to_string())));
         entries
     }
 }

@@ -3,6 +3,8 @@
 //! The payload stands by itself: a command on a database other than 0 is framed by `SELECT` there and back, more than
 //! one effect by `MULTI` and `EXEC`. So payloads in a row are what a replica can be sent.
 
+use super::events::Noted;
+
 const MULTI: &[u8] = b"*1\r\n$5\r\nMULTI\r\n";
 const EXEC: &[u8] = b"*1\r\n$4\r\nEXEC\r\n";
 /// A buffer that grew beyond this is given back after its use.
@@ -16,6 +18,8 @@ pub struct Effects {
     db: u8,
     /// Kept back until the last command of a group has run.
     grouped: bool,
+    /// What is to be told then; `Noted::guard` is the shard.
+    heard: Vec<Noted>,
 }
 
 impl Default for Effects {
@@ -25,6 +29,7 @@ impl Default for Effects {
             count: 0,
             db: 0,
             grouped: false,
+            heard: Vec::new(),
         }
     }
 }
@@ -52,6 +57,15 @@ impl Effects {
     /// Says whether the commands that follow are a group: their effects stay here until it is committed.
     pub fn set_grouped(&mut self, grouped: bool) {
         self.grouped = grouped;
+    }
+
+    /// Keeps an event of a group until it is committed.
+    pub(super) fn keep(&mut self, noted: Noted) {
+        self.heard.push(noted);
+    }
+
+    pub(super) fn take_heard(&mut self) -> Vec<Noted> {
+        std::mem::take(&mut self.heard)
     }
 
     #[inline]

@@ -12,6 +12,7 @@
 
 use super::effects::Effects;
 use super::entry::{self, Entry};
+use super::events::Event;
 use super::load::may_wait;
 use super::range::Range;
 use super::shard::{ShardState, stale_expiry};
@@ -197,6 +198,7 @@ impl Keyspace {
             let range = map.find(key);
             if self.remove_entry(state, hash, *db, key, range) {
                 range.counters.expired.fetch_add(1, Relaxed);
+                self.tell_now(state, hash, *db, key, Event::Expired);
                 if range.is_durable() {
                     effects.push(self.logical(*db), &[b"DEL", key]);
                 }
@@ -237,8 +239,10 @@ impl Keyspace {
                 .collect();
             effects.push(self.logical(db), &words);
         }
+        self.tell_now(state, hash, db, &key, Event::HExpired);
         if is_empty {
             self.remove_entry(state, hash, db, &key, range);
+            self.tell_now(state, hash, db, &key, Event::Del);
         } else {
             settle(self, state, hash, Some(place), range);
         }

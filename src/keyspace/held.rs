@@ -12,9 +12,11 @@
 //! Guarantees: a group locks all its shards at once, in ascending order, and a command of it locks no others (one that
 //! might is run in a group of all shards); a shard is lent to one guard at a time.
 
-use super::load::KnownAbsent;
-use super::shard::{Shard, ShardGuard};
+use super::events::Noted;
+use super::load::{Guards, KnownAbsent};
+use super::shard::Shard;
 use super::{Effects, Keyspace, StoreError};
+use crate::journal::Journal;
 use std::cell::RefCell;
 
 #[derive(Default)]
@@ -66,7 +68,7 @@ pub(super) fn knows_absent(hash: u64, epoch: u32) -> bool {
 pub struct Group<'k> {
     keyspace: &'k Keyspace,
     /// Not looked into while the group is active: commands are lent them.
-    guards: Vec<ShardGuard<'k>>,
+    guards: Guards<'k>,
     gated: bool,
 }
 
@@ -76,9 +78,9 @@ impl Keyspace {
         let (locked, absent) = self.lock_resident(keys, all, false, now_ms)?;
         let gated =
             locked.map.any_gated() && (all || keys.iter().any(|(_, key)| locked.map.find(key).is_gated()));
-        let guards: Vec<ShardGuard<'_>> = locked.guards.into_iter().map(|(_, guard)| guard).collect();
+        let guards = locked.guards;
         // Shards are in one slice, so this is the order of their addresses, too.
-        let shards = guards.iter().map(|guard| (guard.address(), false)).collect();
+        let shards = guards.iter().map(|(_, guard)| (guard.address(), false)).collect();
         HELD.set(Some(Held { shards, absent }));
         Ok(Group {
             keyspace: self,
@@ -89,22 +91,38 @@ impl Keyspace {
 }
 
 impl Group<'_> {
-    /// Appends what the commands changed as one record. Returns the offset that replies have to wait for; 0 for none.
+    /// Appends what the commands changed as one record, and tells of it. Returns the offset that replies have to wait
+    /// for; 0 for none.
     pub fn commit(mut self, effects: &mut Effects) -> u64 {
         HELD.set(None);
-        let Some(journal) = self.keyspace.journal() else {
-            effects.clear();
-            return 0;
-        };
-        if !effects.is_empty() {
-            let end = journal.append(effects.finish());
-            effects.clear();
-            self.guards.iter_mut().for_each(|state| state.last_offset = end);
+        let journal = self.keyspace.journal();
+        let mut end = 0;
+        if let Some(journal) = journal.filter(|_| !effects.is_empty()) {
+            end = journal.append(effects.finish());
+            self.guards
+                .iter_mut()
+                .for_each(|(_, state)| state.last_offset = end);
         }
-        let newest = self.guards.iter().map(|state| state.last_offset).max();
+        effects.clear();
+        self.tell(&effects.take_heard(), end);
+        let newest = self.guards.iter().map(|(_, state)| state.last_offset).max();
+        let synced = journal.map_or(u64::MAX, Journal::synced);
         newest
-            .filter(|newest| self.gated && *newest > journal.synced())
+            .filter(|newest| self.gated && *newest > synced)
             .unwrap_or(0)
+    }
+
+    fn tell(&mut self, heard: &[Noted], offset: u64) {
+        let map = self.keyspace.ranges();
+        for noted in heard {
+            let notify = map.find(&noted.key).policy.notify;
+            let at = self
+                .guards
+                .binary_search_by_key(&noted.guard, |(shard, _)| *shard);
+            // proof: the event is of a key whose shard was lent by this group.
+            let at = at.expect("the shard is held");
+            self.keyspace.tell(&mut self.guards[at].1, noted, notify, offset);
+        }
     }
 }
 

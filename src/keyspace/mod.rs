@@ -9,6 +9,8 @@
 //! | `held` | several transactions as one |
 //! | `load`, `prefetch` | opening a `Tx`: locking shards, bringing cold keys in; starting cache misses early |
 //! | `expire`, `evict` | removing what is due; making room |
+//! | `records`, `subscribers` | who has subscribed to which key; a set of client numbers |
+//! | `events` | what a change is called, and who is told |
 //! | `scan`, `whole` | iteration; commands on whole databases |
 //! | `snapshot`, `import`, `backup` | all keys into an RDB file; keys from one; what a backup is made of |
 //! | `flush`, `recover` | dirty entries into the store; the state after a start |
@@ -20,6 +22,7 @@ pub mod backup;
 pub mod clock;
 pub mod effects;
 pub mod entry;
+pub mod events;
 pub mod evict;
 pub mod expire;
 pub mod flush;
@@ -30,10 +33,12 @@ pub mod prefetch;
 pub mod range;
 pub mod ranges;
 pub mod reclaim;
+pub mod records;
 pub mod recover;
 pub mod scan;
 pub mod shard;
 pub mod snapshot;
+pub mod subscribers;
 pub mod table;
 pub mod tx;
 pub mod whole;
@@ -111,6 +116,8 @@ pub struct Keyspace {
     expire_next: AtomicUsize,
     recovery: recover::RecoveryState,
     positions: scan::Positions,
+    listener: OnceLock<Arc<dyn events::Listener>>,
+    pub record_counts: records::RecordCounts,
     /// Held while the set of ranges changes.
     change: parking_lot::Mutex<()>,
 }
@@ -137,6 +144,8 @@ impl Keyspace {
             expire_next: AtomicUsize::new(0),
             recovery: recover::RecoveryState::default(),
             positions: scan::Positions::default(),
+            listener: OnceLock::new(),
+            record_counts: records::RecordCounts::default(),
             change: parking_lot::Mutex::new(()),
         };
         keyspace.apply_settings(settings);

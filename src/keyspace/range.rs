@@ -4,7 +4,7 @@
 //! never changes: `RANGE CREATE`, `ALTER` and `DROP` build another and exchange it while every shard is locked, so
 //! who holds a shard sees one map. The counters of a range are shared between the maps it is in.
 
-use crate::config::{Bounds, EvictionPolicy, FsyncPolicy, RangeSpec, Tier};
+use crate::config::{Bounds, EvictionPolicy, FsyncPolicy, KeyspaceEvents, RangeSpec, Tier};
 use crossbeam_utils::CachePadded;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
@@ -48,6 +48,8 @@ pub struct Policy {
     pub fsync: FsyncPolicy,
     /// Milliseconds given to keys written without an expiry; 0 is none.
     pub default_ttl_ms: i64,
+    /// The events of its keys that are told to whoever listens.
+    pub notify: KeyspaceEvents,
 }
 
 pub struct Range {
@@ -61,6 +63,12 @@ impl Range {
         self.spec.tier == Tier::Durable
     }
 
+    /// Changes of its keys are told to whoever listens.
+    #[inline]
+    pub fn notifies(&self) -> bool {
+        !self.policy.notify.is_empty()
+    }
+
     /// Replies about this range's keys wait for the disk.
     pub fn is_gated(&self) -> bool {
         self.is_durable() && self.policy.fsync == FsyncPolicy::Always
@@ -72,6 +80,7 @@ impl Range {
 pub struct Inherited {
     pub fsync: FsyncPolicy,
     pub eviction: EvictionPolicy,
+    pub notify: KeyspaceEvents,
 }
 
 pub struct RangeMap {
@@ -103,6 +112,7 @@ impl RangeMap {
                     eviction: spec.options.maxmemory_policy.unwrap_or(inherited.eviction),
                     fsync: spec.options.appendfsync.unwrap_or(inherited.fsync),
                     default_ttl_ms: spec.options.default_ttl.unwrap_or(0) as i64 * 1000,
+                    notify: spec.options.notify.unwrap_or(inherited.notify),
                 };
                 Arc::new(Range {
                     spec,
@@ -255,6 +265,7 @@ mod tests {
         let inherited = Inherited {
             fsync: FsyncPolicy::EverySec,
             eviction: EvictionPolicy::NoEviction,
+            notify: KeyspaceEvents::default(),
         };
         RangeMap::new(&specs, inherited, None)
     }

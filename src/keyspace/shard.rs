@@ -13,6 +13,7 @@
 use super::entry::{self, Entry};
 use super::expire::ExpiryIndex;
 use super::held;
+use super::records::Records;
 use super::snapshot::{self, Snapshot};
 use super::table::Table;
 use parking_lot::Mutex;
@@ -110,6 +111,8 @@ pub struct ShardState {
     /// Hash and old expiry of entries whose row in the store's expiry index has to go with the next flush; and a
     /// snapshot that has to have the entries first.
     pub stale_expiries: StaleExpiries,
+    /// Who has subscribed to keys of this shard.
+    pub(super) records: Records,
     pub epoch: u32,
     pub expiries: ExpiryIndex,
     /// What `table_bytes` was when the keyspace last counted it.
@@ -172,6 +175,7 @@ impl Shard {
                 last_offset: 0,
                 dirty: Vec::new(),
                 stale_expiries: StaleExpiries::default(),
+                records: Records::default(),
                 epoch: 0,
                 expiries: ExpiryIndex::default(),
                 counted_bytes: 0,
@@ -224,7 +228,11 @@ impl ShardState {
     }
 
     /// Adds an entry whose key is not in the table.
-    pub fn insert(&mut self, hash: u64, entry: Entry) -> &mut Entry {
+    pub fn insert(&mut self, hash: u64, mut entry: Entry) -> &mut Entry {
+        if !self.records.is_empty() {
+            let watched = self.records.is_watched(hash, entry.db(), entry.key());
+            entry.set(entry::WATCHED, watched);
+        }
         self.table.insert(hash, entry)
     }
 
@@ -279,6 +287,7 @@ impl ShardState {
             + self.expiries.bytes()
             + self.dirty.capacity() * size_of::<u64>()
             + self.stale_expiries.bytes()
+            + self.records.bytes()
     }
 
     /// Takes every entry for which `wanted` holds out of the table.

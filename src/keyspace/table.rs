@@ -46,7 +46,7 @@ pub struct Place {
 
 #[derive(Default)]
 pub struct Table {
-    buckets: Vec<Bucket>,
+    buckets: Box<[Bucket]>,
     len: usize,
 }
 
@@ -266,7 +266,7 @@ impl Table {
 
     /// Bytes of the buckets.
     pub fn bytes(&self) -> usize {
-        self.buckets.capacity() * size_of::<Bucket>()
+        self.buckets.len() * size_of::<Bucket>()
     }
 
     /// The address of the home bucket of a hash; none in an empty table.

@@ -8,6 +8,7 @@
 
 use super::effects::Effects;
 use super::entry::{self, Entry, NewValue, Value};
+use super::events::{Event, News, Noted};
 use super::range::{DBS, Range, RangeMap};
 use super::shard::{ShardGuard, ShardState, stale_expiry};
 use super::table::Place;
@@ -65,6 +66,11 @@ pub struct Change<'c> {
     effects: Option<&'c mut Effects>,
     is_new: bool,
     made: bool,
+    /// The event that the change is, if the command does not say so, and one that follows it.
+    called: Option<Event>,
+    also: Option<Event>,
+    /// Whether the event is told, if that is not just whether something changed.
+    told: Option<bool>,
 }
 
 impl Change<'_> {
@@ -84,6 +90,21 @@ impl Change<'_> {
         if let Some(effects) = &mut self.effects {
             effects.push(self.db, words);
         }
+    }
+
+    /// The event is told although nothing changed, or is not although something did: where Redis has it so.
+    pub fn told(&mut self, told: bool) {
+        self.told = Some(told);
+    }
+
+    /// The change is this event, whatever the command is called.
+    pub fn called(&mut self, event: Event) {
+        self.called = Some(event);
+    }
+
+    /// The change is this event too, beside the one that the command is called by.
+    pub fn also(&mut self, event: Event) {
+        self.also = Some(event);
     }
 
     /// False where nobody reads the effects: what is dear to put together need not be, `command(&[])` will do.
@@ -113,6 +134,12 @@ struct Spot {
     place: Option<Place>,
 }
 
+/// What has happened and is to be told.
+#[derive(Default)]
+struct Heard {
+    events: Vec<Noted>,
+}
+
 pub struct Tx<'a> {
     keyspace: &'a Keyspace,
     map: Guard<Arc<RangeMap>>,
@@ -126,6 +153,10 @@ pub struct Tx<'a> {
     /// Accesses are noted on the entries' clocks.
     touches: bool,
     may_wait: bool,
+    /// What the changes from now on are called, where the command does not say so.
+    event: Option<Event>,
+    /// What is to be told at the end, if anybody wants to know.
+    heard: Option<Box<Heard>>,
     /// Aside, because it is rare: a transaction is handed on by value, and is dear to move when it is large.
     wait: Option<Box<Wait>>,
     finished: bool,
@@ -150,6 +181,8 @@ impl<'a> Tx<'a> {
             effects,
             touches: true,
             may_wait: false,
+            event: None,
+            heard: None,
             wait: None,
             finished: false,
         }
@@ -258,7 +291,7 @@ impl<'a> Tx<'a> {
         let (db, now_ms) = (self.db, self.call.now_ms);
         if self.at(spot).is_some_and(|entry| entry.is_expired(now_ms)) {
             self.map.find(key).counters.expired.fetch_add(1, Relaxed);
-            self.remove(key);
+            self.remove(key, &[Event::Expired]);
         } else if let Some(place) = spot.place {
             let state = &mut *self.guards[spot.guard].1;
             let range = self.map.find(key);
@@ -288,12 +321,12 @@ impl<'a> Tx<'a> {
     pub fn lookup(&mut self, key: &[u8]) -> Option<&Entry> {
         let spot = self.find(key);
         let counters = &self.map.find(key).counters;
-        let table = &mut self.guards[spot.guard].1.table;
-        let found = spot.place.and_then(|place| table.at_mut(place));
-        let Some(entry) = found.filter(|entry| !entry.is_absent()) else {
+        if self.at(spot).is_none() {
             counters.misses.fetch_add(1, Relaxed);
+            self.miss(key);
             return None;
-        };
+        }
+        let entry = self.guards[spot.guard].1.table.at_mut(spot.place?)?;
         counters.hits.fetch_add(1, Relaxed);
         if self.touches {
             clock::touch(entry, self.keyspace.tick(self.call.now_ms));
@@ -305,14 +338,13 @@ impl<'a> Tx<'a> {
     pub fn glance(&mut self, key: &[u8]) -> Option<&Entry> {
         let spot = self.find(key);
         let counters = &self.map.find(key).counters;
-        let found = self.at(spot);
-        let counter = if found.is_some() {
-            &counters.hits
-        } else {
-            &counters.misses
-        };
+        let found = self.at(spot).is_some();
+        let counter = if found { &counters.hits } else { &counters.misses };
         counter.fetch_add(1, Relaxed);
-        found
+        if !found {
+            self.miss(key);
+        }
+        self.at(spot)
     }
 
     /// Reads a key without leaving a trace: the old value of a write.
@@ -372,7 +404,7 @@ impl<'a> Tx<'a> {
     /// Replaces the value of a key by an object; an empty one removes it. Effect: `RESTORE`, or `DEL`.
     pub fn put_object(&mut self, key: &[u8], object: Object, expiry: Expiry) {
         if object.is_empty() {
-            self.remove(key);
+            self.remove(key, &[Event::Del]);
         } else {
             self.replace(key, NewValue::Object(object), expiry);
         }
@@ -389,7 +421,7 @@ impl<'a> Tx<'a> {
             Expiry::Clear => default_expiry(range, &self.call),
         };
         if at.is_some_and(|at| at <= self.call.now_ms) && self.call.replay.is_none() {
-            self.remove(key);
+            self.remove(key, &[Event::Del]);
             return;
         }
         if range.is_durable() && self.call.replay.is_none() {
@@ -398,23 +430,29 @@ impl<'a> Tx<'a> {
         let (keyspace, db) = (self.keyspace, self.db);
         let state = &mut *self.guards[spot.guard].1;
         let clock = clock::fresh(keyspace.tick(self.call.now_ms));
-        match spot.place.and_then(|place| state.table.at_mut(place)) {
+        let watched = match spot.place.and_then(|place| state.table.at_mut(place)) {
             Some(entry) => {
                 let (before, before_next) = (entry.size(), entry.next_expiry());
                 entry.assign_value(value, at);
                 entry.set_clock(clock);
                 let stale = reindex(entry, before_next);
                 keyspace.count_bytes(range, before, entry.size());
+                let watched = entry.has(entry::WATCHED);
                 state.stale_expiries.note(spot.hash, stale);
                 settle(keyspace, state, spot.hash, spot.place, range);
+                watched
             }
             None => {
                 let entry = Entry::with_value(db, key, value, at, clock);
                 keyspace.count_bytes(range, 0, entry.size());
-                insert(keyspace, state, spot.hash, entry, range);
+                insert(keyspace, state, spot.hash, entry, range)
             }
-        }
+        };
         count_change(range, db, old, Some(at));
+        if self.is_heard(watched, range) {
+            let expires = matches!(expiry, Expiry::At(_));
+            self.note_write(key, old.is_none(), (None, expires.then_some(Event::Expire)));
+        }
     }
 
     /// Takes a value out of the keyspace, with its expiry and its origin flags. Effect: `DEL`.
@@ -429,7 +467,7 @@ impl<'a> Tx<'a> {
         let value = entry.take_value();
         self.keyspace
             .count_bytes(self.map.find(key), before, entry.size());
-        self.remove(key);
+        self.remove(key, Event::of_removal(self.call.received));
         Some((value, expiry, origin))
     }
 
@@ -487,8 +525,12 @@ impl<'a> Tx<'a> {
             result
         });
         // A new one that stayed as it was is not in the table.
-        if is_empty && self.peek(key).is_some() {
+        if is_empty && let Some(entry) = self.peek(key) {
+            let watched = entry.has(entry::WATCHED);
             self.forget(key);
+            if self.is_heard(watched, self.map.find(key)) {
+                self.note(key, Event::Del);
+            }
         }
         Ok(Some(result))
     }
@@ -509,6 +551,9 @@ impl<'a> Tx<'a> {
             effects: journaled.then_some(&mut *self.effects),
             is_new: false,
             made: false,
+            called: None,
+            also: None,
+            told: None,
         };
         let (keyspace, tick) = (self.keyspace, self.keyspace.tick(self.call.now_ms));
         let state = &mut *self.guards[spot.guard].1;
@@ -516,7 +561,10 @@ impl<'a> Tx<'a> {
         if let Some(entry) = found.filter(|entry| !entry.is_absent()) {
             let (before, before_next) = (entry.size(), entry.next_expiry());
             let result = change(entry, &mut noted);
-            if noted.made {
+            let (made, told) = (noted.made, noted.told.unwrap_or(noted.made));
+            let events = (noted.called, noted.also);
+            let watched = told && entry.has(entry::WATCHED);
+            if made {
                 if self.touches {
                     clock::touch(entry, tick);
                 }
@@ -526,6 +574,9 @@ impl<'a> Tx<'a> {
                     state.stale_expiries.note(spot.hash, stale);
                 }
                 settle(keyspace, state, spot.hash, spot.place, range);
+            }
+            if told && self.is_heard(watched, range) {
+                self.note_write(key, false, events);
             }
             return result;
         }
@@ -539,18 +590,24 @@ impl<'a> Tx<'a> {
         if let Some(at) = expiry {
             noted.command(&[b"PEXPIREAT", key, itoa::Buffer::new().format(at).as_bytes()]);
         }
+        let events = (noted.called, noted.also);
         count_change(range, self.db, None, Some(expiry));
-        match spot.place.and_then(|place| state.table.at_mut(place)) {
+        let watched = match spot.place.and_then(|place| state.table.at_mut(place)) {
             Some(tombstone) => {
                 let before = tombstone.size();
                 tombstone.revive(entry);
                 keyspace.count_bytes(range, before, tombstone.size());
+                let watched = tombstone.has(entry::WATCHED);
                 settle(keyspace, state, spot.hash, spot.place, range);
+                watched
             }
             None => {
                 keyspace.count_bytes(range, 0, entry.size());
-                insert(keyspace, state, spot.hash, entry, range);
+                insert(keyspace, state, spot.hash, entry, range)
             }
+        };
+        if self.is_heard(watched, range) {
+            self.note_write(key, true, events);
         }
         result
     }
@@ -577,12 +634,18 @@ impl<'a> Tx<'a> {
 
     /// Deletes a key; false when there was none. Effect: `DEL`.
     pub fn delete(&mut self, key: &[u8]) -> bool {
-        self.exists(key) && self.remove(key)
+        self.exists(key) && self.remove(key, Event::of_removal(self.call.received))
     }
 
     /// Deletes the entry of a key, expired or not.
-    fn remove(&mut self, key: &[u8]) -> bool {
+    fn remove(&mut self, key: &[u8], events: &[Event]) -> bool {
+        let (hash, guard) = self.locate(key);
+        let found = self.guards[guard].1.find(hash, self.db, key);
+        let watched = found.is_some_and(|entry| entry.has(entry::WATCHED));
         let removed = self.forget(key);
+        if removed && self.is_heard(watched, self.map.find(key)) {
+            events.iter().for_each(|event| self.note(key, *event));
+        }
         let range = self.map.find(key);
         if removed && range.is_durable() && self.call.replay.is_none() {
             self.effects.push(self.call.db, &[b"DEL", key]);
@@ -609,13 +672,15 @@ impl<'a> Tx<'a> {
             return false;
         }
         if at.is_some_and(|at| at <= self.call.now_ms) && self.call.replay.is_none() {
-            return self.remove(key);
+            return self.remove(key, &[Event::Del]);
         }
         let range = self.map.find(key);
+        let mut watched = false;
         let state = &mut *self.guards[spot.guard].1;
         if let Some(entry) = spot.place.and_then(|place| state.table.at_mut(place)) {
             let (before, before_next) = (entry.size(), entry.next_expiry());
             entry.set_expiry(at);
+            watched = entry.has(entry::WATCHED);
             let stale = reindex(entry, before_next);
             self.keyspace.count_bytes(range, before, entry.size());
             state.stale_expiries.note(spot.hash, stale);
@@ -632,7 +697,23 @@ impl<'a> Tx<'a> {
                 None => self.effects.push(self.call.db, &[b"PERSIST", key]),
             }
         }
+        if self.is_heard(watched, range) {
+            self.note(
+                key,
+                if at.is_some() {
+                    Event::Expire
+                } else {
+                    Event::Persist
+                },
+            );
+        }
         true
+    }
+
+    /// Bytes of what is kept of the key's subscribers, whether it has a value or not.
+    pub fn subscriber_bytes(&self, key: &[u8]) -> usize {
+        let (hash, guard) = self.locate(key);
+        self.guards[guard].1.records.bytes_at(hash, self.db, key)
     }
 
     /// The thresholds of encodings.
@@ -656,16 +737,110 @@ impl<'a> Tx<'a> {
                 .iter_mut()
                 .for_each(|(_, state)| state.last_offset = state.last_offset.max(end));
         }
+        let mut end = 0;
         if self.effects.is_due()
             && let Some(journal) = self.keyspace.journal()
         {
-            let end = journal.append(self.effects.finish());
+            end = journal.append(self.effects.finish());
             for (_, state) in &mut self.guards {
                 state.last_offset = end;
             }
             self.effects.clear();
         }
+        if let Some(heard) = self.heard.take() {
+            self.tell(heard.events, end);
+        }
         self.gate()
+    }
+
+    /// From now on changes are called this, whatever the command is.
+    pub fn event(&mut self, event: Event) {
+        self.event = Some(event);
+    }
+
+    /// Whether anybody wants to know what happens to a key of this range: what every change asks.
+    #[inline]
+    fn is_heard(&self, watched: bool, range: &Range) -> bool {
+        (watched || range.notifies() && self.keyspace.is_listened_to()) && self.call.replay.is_none()
+    }
+
+    /// Notes that a value was written.
+    #[cold]
+    fn note_write(&mut self, key: &[u8], is_new: bool, (called, also): (Option<Event>, Option<Event>)) {
+        let event = called.or(self.event).or_else(|| Event::of(self.call.received));
+        if is_new || event.is_some_and(Event::makes_anew) {
+            let before = self.events();
+            self.note(key, Event::New);
+            // In its new place a key is new before it has left the old one.
+            let leaves = |noted: &Noted| matches!(noted.event, Event::RenameFrom | Event::MoveFrom);
+            if before > 0
+                && self
+                    .heard
+                    .as_ref()
+                    .is_some_and(|heard| leaves(&heard.events[before - 1]))
+            {
+                self.told_first(before, before - 1);
+            }
+        }
+        // What came with an expiry from elsewhere was not given one.
+        let also = also.filter(|also| *also != Event::Expire || event == Some(Event::Set));
+        let also = also.filter(|also| event != Some(*also));
+        event
+            .into_iter()
+            .chain(also)
+            .for_each(|event| self.note(key, event));
+    }
+
+    /// The one place where an event is noted.
+    #[cold]
+    fn note(&mut self, key: &[u8], event: Event) {
+        let (hash, guard) = self.locate(key);
+        self.heard.get_or_insert_default().events.push(Noted {
+            event,
+            guard,
+            hash,
+            db: (self.call.db, self.db),
+            key: key.into(),
+            news: News::None,
+        });
+    }
+
+    /// A key was looked for and is not there.
+    #[inline]
+    fn miss(&mut self, key: &[u8]) {
+        let range = self.map.find(key);
+        let is_told = || range.policy.notify.has(b'm') && !Event::looks_only(self.call.received);
+        if range.notifies() && is_told() && self.is_heard(false, range) {
+            self.note(key, Event::KeyMiss);
+        }
+    }
+
+    /// How many events there are so far, for `told_first`.
+    pub fn events(&self) -> usize {
+        self.heard.as_ref().map_or(0, |heard| heard.events.len())
+    }
+
+    /// The events from number `from` on are told before those from number `to` on, which came first.
+    pub fn told_first(&mut self, from: usize, to: usize) {
+        if let Some(heard) = &mut self.heard {
+            heard.events[to..].rotate_left(from - to);
+        }
+    }
+
+    #[cold]
+    fn tell(&mut self, heard: Vec<Noted>, offset: u64) {
+        if self.effects.is_grouped() {
+            for mut noted in heard {
+                noted.guard = self.guards[noted.guard].0;
+                self.effects.keep(noted);
+            }
+            return;
+        }
+        for noted in &heard {
+            let notify = self.map.find(&noted.key).policy.notify;
+            let state = &mut self.guards[noted.guard].1;
+            self.keyspace.tell(state, noted, notify, offset);
+        }
     }
 
     /// The newest offset that these shards have seen, where a range among the keys waits for the disk.
@@ -725,9 +900,9 @@ pub(super) fn settle(
     }
 }
 
-/// Adds an entry whose key is not in the table, settled.
+/// Adds an entry whose key is not in the table, settled. True when the key is watched.
 #[inline]
-fn insert(keyspace: &Keyspace, state: &mut ShardState, hash: u64, mut entry: Entry, range: &Range) {
+fn insert(keyspace: &Keyspace, state: &mut ShardState, hash: u64, mut entry: Entry, range: &Range) -> bool {
     if let Some(at) = entry.next_expiry() {
         entry.set(entry::INDEXED, true);
         state.expiries.add(at, hash);
@@ -737,7 +912,7 @@ fn insert(keyspace: &Keyspace, state: &mut ShardState, hash: u64, mut entry: Ent
         keyspace.flush.note_dirty(entry.size());
         state.dirty.push(hash);
     }
-    state.insert(hash, entry);
+    state.insert(hash, entry).has(entry::WATCHED)
 }
 
 fn record_value(effects: &mut Effects, db: u8, key: &[u8], value: &NewValue<'_>, at: Option<i64>) {

@@ -89,6 +89,7 @@ impl Keyspace {
         let mut guards = self.lock_all();
         self.append(effects);
         self.exchange(a, b);
+        self.exchange_watches(&mut guards, (self.physical(a), self.physical(b)));
         let (mut first, mut second) = (itoa::Buffer::new(), itoa::Buffer::new());
         effects.push(
             0,

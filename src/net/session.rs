@@ -6,6 +6,7 @@ use crate::command::table::Command;
 use crate::command::transactions::Transaction;
 use crate::command::{Args, Error};
 use crate::config::Config;
+use crate::pubsub::subscriptions::Subscriptions;
 use crate::resp::Reply;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -38,6 +39,10 @@ pub struct Session {
     pub transaction: Option<Box<Transaction>>,
     /// `CLIENT NO-TOUCH`: reads leave the access clocks of keys as they are.
     pub no_touch: bool,
+    /// None while the client has subscribed to nothing.
+    pub subscriptions: Option<Box<Subscriptions>>,
+    /// What the command just run has replied are pushes, which `CLIENT REPLY` does not keep back.
+    pub replied_pushes: bool,
     pub last_command: Option<&'static Command>,
 }
 
@@ -53,6 +58,8 @@ impl Session {
             blocked: None,
             transaction: None,
             no_touch: false,
+            subscriptions: None,
+            replied_pushes: false,
             last_command: None,
         }
     }
@@ -103,13 +110,34 @@ impl Session {
         self.client.names.lock().name.clear();
     }
 
+    /// Shows to others what is subscribed to.
+    pub fn note_subscriptions(&mut self) {
+        self.replied_pushes = true;
+        let own = self.subscriptions.as_deref();
+        let counts = own.map_or([0; 3], |own| {
+            [own.channels(), own.patterns(), own.shard_channels()]
+        });
+        self.client.set(client_flag::PUBSUB, counts != [0; 3]);
+        for (shown, count) in self.client.subscribed.iter().zip(counts) {
+            shown.store(count as u32, Relaxed);
+        }
+    }
+
+    /// A subscriber that speaks the older protocol cannot tell messages from replies, so it may do little else.
+    #[inline]
+    pub fn only_listens(&self) -> bool {
+        self.subscriptions.is_some() && self.client.protocol.load(Relaxed) == 2
+    }
+
     /// Takes back the reply of a command that the client does not want to see; it begins at `start`.
     #[inline]
     pub fn settle_reply(&mut self, reply: &mut Reply, start: usize) {
         if self.reply_mode == ReplyMode::On {
             return;
         }
-        reply.truncate(start);
+        if !std::mem::take(&mut self.replied_pushes) {
+            reply.truncate(start);
+        }
         self.reply_mode = match self.reply_mode {
             ReplyMode::SkipNext => ReplyMode::Skip,
             ReplyMode::Skip => ReplyMode::On,
