@@ -1,10 +1,11 @@
 //! What has settled: rows in RocksDB. Nothing outside this folder names RocksDB.
 //!
 //! `rows` says what a row is, `block` is the store behind durable ranges, `flush` makes sorted files of rows and
-//! hands them over.
+//! hands them over; `plain` is the store behind memory ranges.
 
 pub mod block;
 pub mod flush;
+pub mod plain;
 pub mod rows;
 
 use std::fmt;
