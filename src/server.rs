@@ -11,7 +11,7 @@ use crate::journal::{self, ReadSummary, Retention};
 use crate::keyspace::import::{ImportError, Imported, Report};
 use crate::keyspace::range::{Inherited, RangeMap};
 use crate::keyspace::snapshot::{self, Saved};
-use crate::keyspace::{Effects, Keyspace, Settings};
+use crate::keyspace::{Effects, Keyspace, Settings, warm};
 use crate::net::clients::Clients;
 use crate::net::session::Session;
 use crate::object;
@@ -24,6 +24,7 @@ use crate::observe::slowlog::SlowLog;
 use crate::pubsub::PubSub;
 use crate::store::StoreError;
 use crate::store::block::BlockStore;
+use crate::store::plain::PlainStore;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use std::fmt;
@@ -186,6 +187,7 @@ fn settings(config: &Config) -> Settings {
         lfu_decay_minutes: config.lfu_decay_time_minutes,
         journal_flush_size: config.journal_flush_size,
         flush_dirty_size: config.flush_dirty_size,
+        seal_after: config.seal_after_seconds,
         max_value_len: config.proto_max_bulk_len,
         objects: object_limits(config),
         inherited: inherited(config),
@@ -267,13 +269,18 @@ impl Server {
             ring_size: config.journal_ring_size as usize,
             sync_every_second: map.wants_sync_every_second(),
         };
-        let keyspace = Arc::new(Keyspace::new(store, map, &settings, fastrand::u64(..)));
+        let (plain, warm) = open_plain(&config.memory_dir)?;
+        // What is sealed is found by its hash.
+        let seed = warm.as_deref().and_then(warm::hash_seed);
+        let seed = seed.unwrap_or_else(|| fastrand::u64(..));
+        let keyspace = Arc::new(Keyspace::with_plain(store, plain, map, &settings, seed));
         let mut replayer = Replayer::new(unix_ms());
         let recovered = keyspace
             .recover(meta, &config.dir.join("journal"), options, |keyspace, records| {
                 replayer.apply(keyspace, records)
             })
             .map_err(StartError::new)?;
+        warm_up(&keyspace, &warm.unwrap_or_default())?;
         report_recovery(&recovered, started.elapsed());
         let server = Arc::new(Server {
             keyspace,
@@ -323,7 +330,11 @@ impl Server {
         let cron = std::thread::Builder::new()
             .name("cron".into())
             .spawn(move || server.cron());
-        let threads = [flush, cron]
+        let keyspace = self.keyspace.clone();
+        let seal = std::thread::Builder::new()
+            .name("seal".into())
+            .spawn(move || keyspace.seal_loop());
+        let threads = [flush, cron, seal]
             .into_iter()
             .collect::<Result<Vec<_>, _>>()
             .map_err(StartError::new)?;
@@ -468,6 +479,28 @@ impl Server {
         }
         Ok(closed?)
     }
+}
+
+/// The store behind memory ranges, and what an orderly end has left of it.
+fn open_plain(folder: &str) -> Result<(PlainStore, Option<Vec<u8>>), StartError> {
+    match folder {
+        "" => Ok((PlainStore::on_heap(), None)),
+        folder => PlainStore::in_folder(Path::new(folder)).map_err(StartError::new),
+    }
+}
+
+/// Goes on with the sealed keys of the last run.
+fn warm_up(keyspace: &Keyspace, state: &[u8]) -> Result<(), StartError> {
+    let began = Instant::now();
+    let taken = keyspace.warm_up(state).map_err(StartError::new)?;
+    if taken {
+        let (keys, _) = keyspace.count_sealed();
+        let seconds = began.elapsed().as_secs_f64();
+        log::info!("memory-dir: {keys} keys are warm after {seconds:.3} seconds");
+    } else if !state.is_empty() {
+        log::warn!("memory-dir: ranges or shards have changed, or files are missing: the cache starts empty");
+    }
+    Ok(())
 }
 
 fn report_recovery(recovered: &ReadSummary, took: Duration) {

@@ -105,6 +105,10 @@ pub struct Config {
     pub journal_retention_seconds: u64,
     pub journal_retention_size: u64,
     pub store_block_cache: u64,
+    /// Empty: what is sealed is on the heap.
+    pub memory_dir: String,
+    /// 0: never.
+    pub seal_after_seconds: u32,
     pub flush_dirty_size: u64,
     /// A power of two.
     pub shards: usize,
@@ -191,6 +195,8 @@ impl Default for Config {
             journal_retention_seconds: 0,
             journal_retention_size: 0,
             store_block_cache: 64 * MB,
+            memory_dir: String::new(),
+            seal_after_seconds: 300,
             flush_dirty_size: 256 * MB,
             shards: 4096,
             save: vec![(3600, 1), (300, 100), (60, 10_000)],

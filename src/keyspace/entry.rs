@@ -75,6 +75,8 @@ pub const FLUSHED: u8 = 1 << 4;
 pub const STALE_EXPIRY: u8 = 1 << 5;
 /// The store's expiry index has a row for that row: it expires, or a part of its value does.
 pub const STORED_INDEX: u8 = 1 << 6;
+/// A row is being written of this entry of a memory range, and the entry has not changed since.
+pub const SEALING: u8 = 1 << 7;
 
 #[repr(C)]
 struct Header {

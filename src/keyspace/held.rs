@@ -13,7 +13,7 @@
 //! might is run in a group of all shards); a shard is lent to one guard at a time.
 
 use super::events::Noted;
-use super::load::{Guards, KnownAbsent};
+use super::load::{Guards, KnownAbsent, Reach};
 use super::shard::Shard;
 use super::{Effects, Keyspace, StoreError};
 use crate::journal::Journal;
@@ -75,13 +75,17 @@ pub struct Group<'k> {
 impl Keyspace {
     /// Locks the shards of keys of logical databases, or every shard, until the group is committed or dropped.
     pub fn hold(&self, keys: &[(u8, &[u8])], all: bool, now_ms: i64) -> Result<Group<'_>, StoreError> {
-        let (locked, absent) = self.lock_resident(keys, all, false, now_ms)?;
+        let reach = if all { Reach::Every } else { Reach::Group };
+        let (locked, known) = self.lock_resident(keys, reach, false, now_ms)?;
         let gated =
             locked.map.any_gated() && (all || keys.iter().any(|(_, key)| locked.map.find(key).is_gated()));
         let guards = locked.guards;
         // Shards are in one slice, so this is the order of their addresses, too.
         let shards = guards.iter().map(|(_, guard)| (guard.address(), false)).collect();
-        HELD.set(Some(Held { shards, absent }));
+        HELD.set(Some(Held {
+            shards,
+            absent: known.absent,
+        }));
         Ok(Group {
             keyspace: self,
             guards,

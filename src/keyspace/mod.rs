@@ -14,8 +14,10 @@
 //! | `scan`, `whole` | iteration; commands on whole databases |
 //! | `snapshot`, `import`, `backup` | all keys into an RDB file; keys from one; what a backup is made of |
 //! | `flush`, `recover` | dirty entries into the store; the state after a start |
+//! | `seal`, `sealed` | cold entries of memory ranges into the plain store and back; what a shard knows of them |
+//! | `generations`, `warm` | what goes from the plain store; what is left to the next start |
 //!
-//! Lock order: the ranges' change lock, then the flush lock, then shards by ascending index. Nothing waits for a disk
+//! Lock order: the ranges' change lock, then the flush lock, then the sealer's, then shards by ascending index. Nothing waits for a disk
 //! while it holds a shard.
 
 pub mod backup;
@@ -26,6 +28,7 @@ pub mod events;
 pub mod evict;
 pub mod expire;
 pub mod flush;
+pub mod generations;
 pub mod held;
 pub mod import;
 pub mod load;
@@ -36,11 +39,14 @@ pub mod reclaim;
 pub mod records;
 pub mod recover;
 pub mod scan;
+pub mod seal;
+pub mod sealed;
 pub mod shard;
 pub mod snapshot;
 pub mod subscribers;
 pub mod table;
 pub mod tx;
+pub mod warm;
 pub mod whole;
 
 pub use effects::Effects;
@@ -51,6 +57,7 @@ use crate::journal::Journal;
 use crate::object::{self, codec};
 use crate::store::StoreError;
 use crate::store::block::BlockStore;
+use crate::store::plain::PlainStore;
 use crate::store::rows::{Row, RowError};
 use arc_swap::{ArcSwap, ArcSwapOption, Guard};
 use clock::Tick;
@@ -73,6 +80,8 @@ pub struct Settings {
     /// Bytes of journal, and of dirty entries, after which a flush starts.
     pub journal_flush_size: u64,
     pub flush_dirty_size: u64,
+    /// Seconds without use after which an entry of a memory range is sealed; 0 is never.
+    pub seal_after: u32,
     /// Bytes of a string.
     pub max_value_len: u64,
     /// Thresholds of encodings.
@@ -108,6 +117,8 @@ pub struct Keyspace {
     entry_bytes: AtomicI64,
     table_bytes: AtomicI64,
     store: Arc<BlockStore>,
+    plain: PlainStore,
+    pub sealing: seal::SealState,
     journal: OnceLock<Journal>,
     pub flush: flush::FlushState,
     pub snapshots: snapshot::SnapshotState,
@@ -125,6 +136,17 @@ pub struct Keyspace {
 impl Keyspace {
     /// An empty keyspace over a store; `recover` fills it and opens the journal.
     pub fn new(store: BlockStore, map: RangeMap, settings: &Settings, hash_seed: u64) -> Keyspace {
+        Keyspace::with_plain(store, PlainStore::on_heap(), map, settings, hash_seed)
+    }
+
+    /// As `new`, with the store behind memory ranges.
+    pub fn with_plain(
+        store: BlockStore,
+        plain: PlainStore,
+        map: RangeMap,
+        settings: &Settings,
+        hash_seed: u64,
+    ) -> Keyspace {
         let shards = settings.shards.clamp(1, 1 << 16).next_power_of_two();
         let keyspace = Keyspace {
             shards: (0..shards).map(|_| Shard::new()).collect(),
@@ -137,6 +159,8 @@ impl Keyspace {
             entry_bytes: AtomicI64::new(0),
             table_bytes: AtomicI64::new(0),
             store: Arc::new(store),
+            plain,
+            sealing: seal::SealState::default(),
             journal: OnceLock::new(),
             flush: flush::FlushState::default(),
             snapshots: snapshot::SnapshotState::default(),
@@ -172,6 +196,7 @@ impl Keyspace {
         })));
         self.flush
             .set_sizes(settings.journal_flush_size, settings.flush_dirty_size);
+        self.sealing.set_after(settings.seal_after);
         self.note_policies(&self.ranges.load());
     }
 
@@ -202,7 +227,7 @@ impl Keyspace {
 
     #[inline]
     fn shard_of(&self, hash: u64) -> usize {
-        (hash >> 32) as usize & (self.shards.len() - 1)
+        shard::shard_of(hash, self.shards.len())
     }
 
     /// This moment for access clocks.
@@ -239,9 +264,10 @@ impl Keyspace {
         }
     }
 
-    /// Bytes that entries and tables use: what `maxmemory` is held against.
+    /// Bytes that entries, tables and the plain store use: what `maxmemory` is held against.
     pub fn memory_bytes(&self) -> u64 {
-        (self.entry_bytes.load(Relaxed) + self.table_bytes.load(Relaxed)).max(0) as u64
+        let resident = self.entry_bytes.load(Relaxed) + self.table_bytes.load(Relaxed);
+        resident.max(0) as u64 + self.plain.memory_bytes()
     }
 
     /// Deletes an entry, live or expired. In a durable range whose store may hold a row of the key, a tombstone stays
@@ -314,10 +340,13 @@ impl Keyspace {
 
     /// Ends flushing, flushes what is dirty, and closes the journal: the next start replays nothing.
     pub fn close(&self) -> Result<(), StoreError> {
+        self.sealing.stop();
+        let sealed = self.close_plain();
         let flushed = self.flush.stop();
         let closed = self.journal().is_none_or(Journal::close);
         self.store.close();
         flushed?;
+        sealed?;
         if closed {
             Ok(())
         } else {

@@ -19,7 +19,7 @@ pub struct RangeCounters {
     pub keys: [AtomicI64; DBS],
     /// Those of them that have an expiry.
     pub expires: [AtomicI64; DBS],
-    /// Keys that are only in the store.
+    /// Keys that are only in a store.
     pub cold: AtomicI64,
     /// Bytes of resident entries.
     pub bytes: AtomicI64,
@@ -31,6 +31,10 @@ pub struct RangeCounters {
     pub dropped: AtomicU64,
     /// Cold keys that became resident.
     pub loaded: AtomicU64,
+    /// Entries of a memory range that moved into the plain store.
+    pub sealed: AtomicU64,
+    /// Bytes of the rows there that count.
+    pub sealed_bytes: AtomicI64,
 }
 
 impl RangeCounters {

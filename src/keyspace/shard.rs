@@ -7,13 +7,14 @@
 //!   from here may carry it: every effect up to it is in the row, every later one will have a higher offset;
 //! * the next expiry of an entry is that of its row in the store (or of the one that a running flush writes), or the row's
 //!   is in `stale_expiries`: so the store's expiry index is kept exact without reading it;
-//! * `epoch` moves whenever a key leaves the table while the store may hold it, so that who looked into the store
-//!   without the lock can tell whether what it saw is still true.
+//! * `epoch` moves whenever a key leaves the table while a store may hold it, and whenever a row of the plain store
+//!   begins to count or ends, so that who looked into a store without the lock can tell whether what it saw is true.
 
 use super::entry::{self, Entry};
 use super::expire::ExpiryIndex;
 use super::held;
 use super::records::Records;
+use super::sealed::{SealedShard, Slot, fragment};
 use super::snapshot::{self, Snapshot};
 use super::table::Table;
 use parking_lot::Mutex;
@@ -24,8 +25,8 @@ use std::sync::Arc;
 
 /// Hashes (database, key) with a seed of this process.
 ///
-/// Shard, table bucket and table tag come from different bits: the table uses the highest 16, the shard
-/// those from bit 32, `SCAN` orders a shard by the lowest 32.
+/// Shard and table come from different bits: the table uses the highest 16, the directory of sealed keys the highest 18,
+/// the shard those from bit 32. `SCAN` orders a shard by the highest 18 and the lowest 14.
 #[derive(Clone)]
 pub struct KeyHasher {
     seed: foldhash::fast::FixedState,
@@ -49,6 +50,12 @@ impl KeyHasher {
     pub fn of(&self, entry: &Entry) -> u64 {
         self.hash(entry.db(), entry.key())
     }
+}
+
+/// The shard of a hash; `shards` is a power of two.
+#[inline]
+pub fn shard_of(hash: u64, shards: usize) -> usize {
+    (hash >> 32) as usize & (shards - 1)
 }
 
 /// A shard: its own cache line for the lock, so that neighbours do not disturb each other.
@@ -114,9 +121,11 @@ pub struct ShardState {
     /// Who has subscribed to keys of this shard.
     pub(super) records: Records,
     pub epoch: u32,
-    pub expiries: ExpiryIndex,
     /// What `table_bytes` was when the keyspace last counted it.
-    pub counted_bytes: usize,
+    pub counted_bytes: u32,
+    pub expiries: ExpiryIndex,
+    /// None while no key is sealed.
+    pub(super) sealed: Option<Box<SealedShard>>,
 }
 
 // A shard is two cache lines, which are fetched together.
@@ -130,7 +139,7 @@ pub struct StaleExpiries(Option<Box<StaleList>>);
 struct StaleList {
     items: Vec<(u64, i64)>,
     /// A snapshot that has to have the shard's entries before anything happens to them.
-    owed: Option<Arc<Snapshot>>,
+    owed: Option<(Arc<Snapshot>, usize)>,
 }
 
 impl StaleExpiries {
@@ -146,13 +155,13 @@ impl StaleExpiries {
         self.0.take().map_or(Vec::new(), |list| list.items)
     }
 
-    /// Before anything else happens in the shard, this snapshot has to have its entries.
-    pub(super) fn owe(&mut self, snapshot: Arc<Snapshot>) {
-        self.0.get_or_insert_default().owed = Some(snapshot);
+    /// Before anything else happens in the shard of this number, this snapshot has to have its entries.
+    pub(super) fn owe(&mut self, snapshot: Arc<Snapshot>, shard: usize) {
+        self.0.get_or_insert_default().owed = Some((snapshot, shard));
     }
 
-    /// Takes out the snapshot that is waiting.
-    pub(super) fn take_owed(&mut self) -> Option<Arc<Snapshot>> {
+    /// Takes out the snapshot that is waiting, and the number of the shard.
+    pub(super) fn take_owed(&mut self) -> Option<(Arc<Snapshot>, usize)> {
         let owed = self.0.as_mut()?.owed.take();
         if self.0.as_ref().is_some_and(|list| list.items.is_empty()) {
             self.0 = None;
@@ -177,8 +186,9 @@ impl Shard {
                 stale_expiries: StaleExpiries::default(),
                 records: Records::default(),
                 epoch: 0,
-                expiries: ExpiryIndex::default(),
                 counted_bytes: 0,
+                expiries: ExpiryIndex::default(),
+                sealed: None,
             }),
         }
     }
@@ -273,6 +283,20 @@ impl ShardState {
         self.table.iter()
     }
 
+    /// The rows that count and that may be of a sealed key with this hash.
+    pub(super) fn sealed_slots(&self, hash: u64) -> Vec<Slot> {
+        let Some(sealed) = &self.sealed else {
+            return Vec::new();
+        };
+        let like = sealed.directory.like(fragment(hash));
+        like.filter(|slot| slot.live).collect()
+    }
+
+    pub(super) fn has_sealed(&self, hash: u64) -> bool {
+        let sealed = self.sealed.as_ref();
+        sealed.is_some_and(|sealed| sealed.directory.like(fragment(hash)).any(|slot| slot.live))
+    }
+
     pub fn len(&self) -> usize {
         self.table.len()
     }
@@ -281,9 +305,10 @@ impl ShardState {
         self.table.is_empty()
     }
 
-    /// Bytes of the table itself, the expiry index and the lists for the flush.
+    /// Bytes of the table itself, the expiry index, the lists for the flush and the directory of sealed keys.
     pub fn table_bytes(&self) -> usize {
         self.table.bytes()
+            + self.sealed.as_ref().map_or(0, |sealed| sealed.bytes())
             + self.expiries.bytes()
             + self.dirty.capacity() * size_of::<u64>()
             + self.stale_expiries.bytes()

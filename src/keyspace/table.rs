@@ -220,6 +220,16 @@ impl Table {
         }
     }
 
+    /// How many buckets there are.
+    pub fn buckets(&self) -> usize {
+        self.buckets.len()
+    }
+
+    /// The entries in a bucket.
+    pub fn bucket(&self, at: usize) -> impl Iterator<Item = &Entry> {
+        self.buckets[at].slots.iter().flatten()
+    }
+
     pub fn iter(&self) -> impl Iterator<Item = &Entry> {
         self.buckets.iter().flat_map(|bucket| &bucket.slots).flatten()
     }

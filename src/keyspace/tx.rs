@@ -1,7 +1,8 @@
 //! A transaction: the locked shards of its keys, and the only way in which handlers read and change entries.
 //!
 //! Guarantees:
-//! * While a `Tx` lives, its keys are resident or known to be absent; nothing here waits for a disk.
+//! * While a `Tx` lives, its keys are resident, guests, or known to be absent; nothing here waits for a disk. A guest is
+//!   the copy of a sealed key: it serves reads, and is made resident before it is changed.
 //! * Every change updates counts and bytes, puts the entry among the dirty ones and records its effect, exactly once.
 //! * The effects are appended to the journal before the shards are unlocked, also when a handler panics.
 //! * Expired keys and fields are never seen: a lookup that meets one deletes it, and that is an effect like any other.
@@ -9,6 +10,7 @@
 use super::effects::Effects;
 use super::entry::{self, Entry, NewValue, Value};
 use super::events::{Event, News, Noted};
+use super::load::Guests;
 use super::range::{DBS, Range, RangeMap};
 use super::shard::{ShardGuard, ShardState, stale_expiry};
 use super::table::Place;
@@ -150,6 +152,8 @@ pub struct Tx<'a> {
     /// Hash of the first key, which is nearly always the one asked for.
     first_hash: u64,
     effects: &'a mut Effects,
+    /// Keys that are sealed, and were read for this transaction.
+    pub(super) guests: Guests,
     /// Accesses are noted on the entries' clocks.
     touches: bool,
     may_wait: bool,
@@ -179,6 +183,7 @@ impl<'a> Tx<'a> {
             db,
             first_hash,
             effects,
+            guests: Guests::new(),
             touches: true,
             may_wait: false,
             event: None,
@@ -268,6 +273,8 @@ impl<'a> Tx<'a> {
     #[inline]
     fn find(&mut self, key: &[u8]) -> Spot {
         let (hash, guard) = self.locate(key);
+        // Only in a transaction that has read sealed keys.
+        self.admit(key);
         let (db, state) = (self.db, &self.guards[guard].1);
         let place = state
             .table
@@ -283,6 +290,27 @@ impl<'a> Tx<'a> {
             return self.expire(key, spot);
         }
         spot
+    }
+
+    /// Where a key stands among the guests.
+    #[inline]
+    fn guest(&self, key: &[u8]) -> Option<usize> {
+        if self.guests.is_empty() {
+            return None;
+        }
+        let (hash, _) = self.locate(key);
+        self.guests
+            .iter()
+            .position(|guest| guest.hash == hash && guest.entry.db() == self.db && guest.entry.key() == key)
+    }
+
+    /// Makes a key resident that is a guest.
+    #[inline]
+    fn admit(&mut self, key: &[u8]) {
+        let Some(at) = self.guest(key) else { return };
+        let guest = self.guests.swap_remove(at);
+        let (_, guard) = self.locate(key);
+        self.keyspace.unseal(&mut self.guards[guard].1, guest);
     }
 
     /// Deletes a key that has expired, or those fields that have.
@@ -319,6 +347,10 @@ impl<'a> Tx<'a> {
     /// Reads a key: counts a hit or a miss, and remembers the access for eviction.
     #[inline]
     pub fn lookup(&mut self, key: &[u8]) -> Option<&Entry> {
+        if let Some(at) = self.guest(key) {
+            self.map.find(key).counters.hits.fetch_add(1, Relaxed);
+            return Some(&self.guests[at].entry);
+        }
         let spot = self.find(key);
         let counters = &self.map.find(key).counters;
         if self.at(spot).is_none() {
@@ -336,6 +368,10 @@ impl<'a> Tx<'a> {
 
     /// Reads a key without using it: counts a hit or a miss, but eviction does not see the access.
     pub fn glance(&mut self, key: &[u8]) -> Option<&Entry> {
+        if let Some(at) = self.guest(key) {
+            self.map.find(key).counters.hits.fetch_add(1, Relaxed);
+            return Some(&self.guests[at].entry);
+        }
         let spot = self.find(key);
         let counters = &self.map.find(key).counters;
         let found = self.at(spot).is_some();
@@ -349,6 +385,9 @@ impl<'a> Tx<'a> {
 
     /// Reads a key without leaving a trace: the old value of a write.
     pub fn peek(&mut self, key: &[u8]) -> Option<&Entry> {
+        if let Some(at) = self.guest(key) {
+            return Some(&self.guests[at].entry);
+        }
         let spot = self.find(key);
         self.at(spot)
     }
@@ -363,8 +402,15 @@ impl<'a> Tx<'a> {
             self.lookup(key);
         }
         // Nothing moves any more: whatever had expired went with its lookup, and it is the same moment still.
-        let spots: SmallVec<[Spot; 4]> = keys.iter().map(|key| self.find(key)).collect();
-        spots.into_iter().map(|spot| self.at(spot)).collect()
+        let spots: SmallVec<[Result<usize, Spot>; 4]> = keys
+            .iter()
+            .map(|key| self.guest(key).ok_or_else(|| self.find(key)))
+            .collect();
+        let entry = |at: Result<usize, Spot>| match at {
+            Ok(guest) => Some(&self.guests[guest].entry),
+            Err(spot) => self.at(spot),
+        };
+        spots.into_iter().map(entry).collect()
     }
 
     /// Reads several values of type `T`, as `lookup_all`.
@@ -655,6 +701,7 @@ impl<'a> Tx<'a> {
 
     /// Deletes the entry of a key without an effect of its own: what was recorded before leads to it.
     fn forget(&mut self, key: &[u8]) -> bool {
+        self.admit(key);
         let (hash, guard) = self.locate(key);
         let range = self.map.find(key);
         self.keyspace
@@ -875,7 +922,8 @@ fn default_expiry(range: &Range, call: &Call<'_>) -> Option<i64> {
     (ttl > 0 && call.replay.is_none()).then(|| call.now_ms.saturating_add(ttl))
 }
 
-/// After a change: the entry's expiry is in the index, and an entry of a durable range among the dirty ones.
+/// After a change: the entry's expiry is in the index, an entry of a durable range among the dirty ones, and one of a
+/// memory range no longer about to be sealed.
 #[inline]
 pub(super) fn settle(
     keyspace: &Keyspace,
@@ -893,7 +941,10 @@ pub(super) fn settle(
         entry.set(entry::INDEXED, true);
         state.expiries.add(at, hash);
     }
-    if range.is_durable() && !entry.store_has(entry::DIRTY) {
+    if !range.is_durable() {
+        // A row that is being written is not of this entry any more.
+        entry.store_set(entry::SEALING, false);
+    } else if !entry.store_has(entry::DIRTY) {
         entry.store_set(entry::DIRTY, true);
         keyspace.flush.note_dirty(entry.size());
         state.dirty.push(hash);

@@ -44,6 +44,7 @@ impl Keyspace {
 
     fn clear(&self, mut guards: Vec<super::ShardGuard<'_>>, physical: &[u8], end: u64) -> (i64, Vec<Entry>) {
         let map = self.ranges.load();
+        self.clear_sealed(&mut guards, physical);
         let mut garbage = Vec::new();
         for state in &mut guards {
             garbage.append(&mut state.extract(|entry| physical.contains(&entry.db())));

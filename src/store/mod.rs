@@ -1,11 +1,12 @@
 //! What has settled: rows in RocksDB. Nothing outside this folder names RocksDB.
 //!
 //! `rows` says what a row is, `block` is the store behind durable ranges, `flush` makes sorted files of rows and
-//! hands them over; `checkpoint` is the store's files at one moment.
+//! hands them over; `checkpoint` is the store's files at one moment; `plain` is the store behind memory ranges.
 
 pub mod block;
 pub mod checkpoint;
 pub mod flush;
+pub mod plain;
 pub mod rows;
 
 use std::fmt;
