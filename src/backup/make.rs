@@ -11,12 +11,14 @@ use super::manifest::{FileEntry, Manifest, Moment, Source};
 use super::pieces::{self, Copy, Progress, Summing};
 use super::{BackupError, on};
 use crate::config::RangeSpec;
+use crate::journal::record::RecordHeader;
 use crate::journal::{self, Segment, SegmentReader, crash_point};
 use crate::keyspace::backup::Frozen;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Instant;
 
 /// A generation that was made.
 #[derive(Debug, Clone)]
@@ -79,14 +81,16 @@ impl Making<'_> {
         let newest_row = frozen.meta.as_ref().map_or(0, |meta| meta.newest.max(mark));
         let store = store_files(frozen.store.path())?;
         let since = self.target.previous.as_ref().map(|(_, last)| last.newest.offset);
-        let (sealed, live) = segments(&frozen.journal, mark, since, frozen.end)?;
-        let total: u64 = store.iter().chain(&sealed).map(|file| file.length).sum();
-        self.progress.bytes_total.store(total, Relaxed);
-        for wanted in store.iter().chain(&sealed) {
+        let journal = segments(&frozen.journal, mark, since, frozen.end)?;
+        let (sealed, live) = (&journal.sealed, &journal.live);
+        let total: u64 = store.iter().chain(sealed).map(|file| file.length).sum();
+        let live_most = fs::metadata(&live.path).map_or(0, |found| found.len());
+        self.progress.bytes_total.store(total + live_most, Relaxed);
+        for wanted in store.iter().chain(sealed) {
             crash_point("backup-before-file");
             self.take(wanted)?;
         }
-        self.take_live(&live, frozen.end)?;
+        self.take_live(live, journal.from, frozen.end)?;
         let oldest = Moment {
             offset: newest_row,
             unix_ms: time_of(&self.dir.join("journal"), newest_row)?.unwrap_or(frozen.end_ms),
@@ -153,30 +157,34 @@ impl Making<'_> {
         Ok(())
     }
 
-    /// Copies the segment that may still be written to, up to offset `end`.
-    fn take_live(&mut self, segment: &Segment, end: u64) -> Result<(), BackupError> {
+    /// Copies the segment that may still be written to, up to offset `end`. What is before `from` is left out, but for
+    /// the record that ends there: by it a restore knows that two journals are of one history.
+    fn take_live(&mut self, segment: &Segment, from: u64, end: u64) -> Result<(), BackupError> {
         let mut reader = SegmentReader::open(&segment.path)?;
-        let path = segment_path(segment);
+        let mut header = reader.header();
+        let mut next = next_below(&mut reader, header.first_offset, end)?;
+        while let Some(record) = next.filter(|record| record.end() < from) {
+            (header.first_offset, header.created_ms) = (record.end(), record.unix_ms);
+            next = next_below(&mut reader, record.end(), end)?;
+        }
+        let path = format!("journal/{}", journal::file_name(header.first_offset));
         let to = self.dir.join(&path);
         let mut copy = Copy::create(&to, self.progress)?;
         let mut summing = Summing::default();
-        let mut piece = reader.header().encode().to_vec();
+        let mut piece = header.encode().to_vec();
         loop {
-            let began = std::time::Instant::now();
-            let more = loop {
-                match reader.next_record()? {
-                    Some(header) if header.offset < end => piece.extend_from_slice(reader.bytes()),
-                    _ => break false,
-                }
-                if piece.len() >= pieces::PIECE {
-                    break true;
-                }
-            };
+            let began = Instant::now();
+            while piece.len() < pieces::PIECE
+                && let Some(record) = next
+            {
+                piece.extend_from_slice(reader.bytes());
+                next = next_below(&mut reader, record.end(), end)?;
+            }
             summing.add(&piece);
             copy.write(&piece)?;
             self.progress.passed(piece.len(), began.elapsed())?;
             piece.clear();
-            if !more {
+            if next.is_none() {
                 break;
             }
         }
@@ -198,6 +206,19 @@ impl Making<'_> {
         sync_folder(&self.target.dir)?;
         Ok(path)
     }
+}
+
+/// The next record of a segment that was read up to `reached`. What is at `end` or behind it may be half written.
+fn next_below(
+    reader: &mut SegmentReader,
+    reached: u64,
+    end: u64,
+) -> Result<Option<RecordHeader>, BackupError> {
+    if reached >= end {
+        return Ok(None);
+    }
+    let record = reader.next_record()?;
+    Ok(record.filter(|record| record.offset < end))
 }
 
 /// Names on another filesystem, or on one that knows one name per file only.
@@ -234,14 +255,19 @@ fn segment_path(segment: &Segment) -> String {
     format!("journal/{}", name.to_string_lossy())
 }
 
-/// The segments of a backup: those that will not change any more, and the last one, which may. They reach back to
-/// offset `since`, so that nothing is missing between two backups, if the journal still does; else to the mark.
-fn segments(
-    dir: &Path,
-    mark: u64,
-    since: Option<u64>,
-    end: u64,
-) -> Result<(Vec<Wanted>, Segment), BackupError> {
+/// The segments of a backup.
+struct Journal {
+    /// What is before this offset is not needed.
+    from: u64,
+    /// Those that will not change any more.
+    sealed: Vec<Wanted>,
+    /// The last one, which may.
+    live: Segment,
+}
+
+/// The segments reach back to offset `since`, so that nothing is missing between two backups, if the journal still does;
+/// else to the mark.
+fn segments(dir: &Path, mark: u64, since: Option<u64>, end: u64) -> Result<Journal, BackupError> {
     let mut segments = journal::list(dir).map_err(on(dir))?;
     // At least one: an empty journal has one that begins at its end.
     segments.retain(|segment| segment.first_offset <= end);
@@ -250,10 +276,9 @@ fn segments(
             .iter()
             .rposition(|segment| segment.first_offset <= offset)
     };
-    let start = since
-        .filter(|since| *since < mark)
-        .and_then(holding)
-        .or_else(|| holding(mark));
+    let since = since.filter(|since| *since < mark && holding(*since).is_some());
+    let from = since.unwrap_or(mark);
+    let start = holding(from);
     let wanted = start.map(|start| segments.split_off(start)).unwrap_or_default();
     let Some((live, sealed)) = wanted.split_last() else {
         let why = format!("{}: no segment holds offset {mark}", dir.display());
@@ -267,7 +292,11 @@ fn segments(
             length,
         })
     });
-    Ok((sealed.collect::<Result<_, BackupError>>()?, live.clone()))
+    Ok(Journal {
+        from,
+        sealed: sealed.collect::<Result<_, BackupError>>()?,
+        live: live.clone(),
+    })
 }
 
 /// When the last effect below `offset` was written down; none when nothing in the journal says so.

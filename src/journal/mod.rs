@@ -21,7 +21,8 @@ mod writer;
 pub use reader::SegmentReader;
 pub use retention::{Hold, Retention};
 pub use segment::{
-    EMPTY, ReadError, ReadSummary, Record, Segment, create, inspect, list, read, settle, sync_folder,
+    EMPTY, ReadError, ReadSummary, Record, Segment, create, file_name, inspect, list, read, settle,
+    sync_folder,
 };
 
 use parking_lot::{Condvar, Mutex};

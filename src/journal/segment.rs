@@ -98,7 +98,7 @@ pub fn create(
     let made = write_new(&unfinished, first_offset, created_ms, records).and_then(|file| {
         super::crash_point("segment-before-rename");
         // A crash here is fine: the next start removes the file, and everything in it is in another segment too.
-        fs::rename(&unfinished, dir.join(format!("journal-{first_offset:020}.log")))?;
+        fs::rename(&unfinished, dir.join(file_name(first_offset)))?;
         Ok(file)
     });
     if made.is_err() {
@@ -155,6 +155,11 @@ pub fn settle(dir: &Path, end: u64) -> io::Result<()> {
     let created_ms = SegmentHeader::decode(&bytes).map_or(0, |header| header.created_ms);
     create(dir, newest.first_offset, created_ms, &[records])?;
     sync_folder(dir)
+}
+
+/// The name of the segment that begins at an offset.
+pub fn file_name(first_offset: u64) -> String {
+    format!("journal-{first_offset:020}.log")
 }
 
 /// The segments in `dir`, by offset.

@@ -36,8 +36,16 @@ impl BlockStore {
     pub fn checkpoint(&self) -> Result<Checkpoint, StoreError> {
         remove_left_over(self.path())?;
         let path = self.path().join(NAMES[0]);
-        rocksdb::checkpoint::Checkpoint::new(self.db())?.create_checkpoint(&path)?;
-        Ok(Checkpoint { path })
+        let made = rocksdb::checkpoint::Checkpoint::new(self.db())
+            .and_then(|checkpoint| checkpoint.create_checkpoint(&path));
+        match made {
+            Ok(()) => Ok(Checkpoint { path }),
+            Err(error) => {
+                // On a full disk half of it may be there.
+                let _ = remove_left_over(self.path());
+                Err(error.into())
+            }
+        }
     }
 }
 
