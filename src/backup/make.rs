@@ -171,19 +171,19 @@ impl Making<'_> {
         let to = self.dir.join(&path);
         let mut copy = Copy::create(&to, self.progress)?;
         let mut summing = Summing::default();
-        let mut piece = header.encode().to_vec();
+        let mut chunk = header.encode().to_vec();
         loop {
             let began = Instant::now();
-            while piece.len() < pieces::PIECE
+            while chunk.len() < pieces::CHUNK
                 && let Some(record) = next
             {
-                piece.extend_from_slice(reader.bytes());
+                chunk.extend_from_slice(reader.bytes());
                 next = next_below(&mut reader, record.end(), end)?;
             }
-            summing.add(&piece);
-            copy.write(&piece)?;
-            self.progress.passed(piece.len(), began.elapsed())?;
-            piece.clear();
+            summing.add(&chunk);
+            copy.write(&chunk)?;
+            self.progress.passed(chunk.len(), began.elapsed())?;
+            chunk.clear();
             if next.is_none() {
                 break;
             }

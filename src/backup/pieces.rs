@@ -3,20 +3,22 @@
 
 use super::{BackupError, on};
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::path::Path;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::{Duration, Instant};
 
-/// Bytes read at once, and covered by one checksum.
+/// Bytes covered by one checksum.
 pub const PIECE: usize = 1 << 20;
+/// Bytes read or written at once: some fifty microseconds of a core, which is what a command may have to wait for it.
+pub const CHUNK: usize = 128 << 10;
 /// Bytes written before they are synced: a sync of much at once would hold up those of the journal.
 const SYNC_EVERY: u64 = 8 << 20;
-/// After a piece, at least this long nothing is read or written.
-const REST_LEAST: Duration = Duration::from_millis(1);
-/// And this many times as long as the piece took.
-const REST_SHARE: u32 = 2;
+/// After a chunk, at least this long nothing is read or written.
+const REST_LEAST: Duration = Duration::from_micros(200);
+/// And this many times as long as the chunk took.
+const REST_SHARE: u32 = 4;
 
 /// What goes on: how far it is, and whether to go on.
 #[derive(Default)]
@@ -26,7 +28,7 @@ pub struct Progress {
     /// Written, where the rest are second names of what is there.
     pub written: AtomicU64,
     pub stop: AtomicBool,
-    /// Rests between pieces: somebody else is at work on this machine.
+    /// Rests between chunks: somebody else is at work on this machine.
     pub polite: bool,
 }
 
@@ -51,7 +53,7 @@ impl Progress {
         }
     }
 
-    /// A piece was read, and perhaps written, in so long.
+    /// A chunk was read, and perhaps written, in so long.
     pub fn passed(&self, bytes: usize, took: Duration) -> Result<(), BackupError> {
         self.bytes.fetch_add(bytes as u64, Relaxed);
         if self.polite {
@@ -70,65 +72,65 @@ pub struct Sums {
     pub pieces: Vec<u32>,
 }
 
-impl Sums {
-    /// Adds the next `PIECE` bytes, or the last fewer ones.
-    fn add(&mut self, piece: &[u8]) {
-        let checksum = crc32c::crc32c(piece);
-        self.checksum = crc32c::crc32c_combine(self.checksum, checksum, piece.len());
-        self.length += piece.len() as u64;
-        self.pieces.push(checksum);
-    }
-}
-
-/// Sums what is written to it in whatever portions.
+/// Sums what is given to it in whatever portions.
 #[derive(Default)]
 pub struct Summing {
     sums: Sums,
-    piece: Vec<u8>,
+    /// Of the piece that is not full yet.
+    checksum: u32,
+    filled: usize,
 }
 
 impl Summing {
     pub fn add(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
-            let (part, rest) = bytes.split_at(bytes.len().min(PIECE - self.piece.len()));
-            self.piece.extend_from_slice(part);
-            if self.piece.len() == PIECE {
-                self.sums.add(&self.piece);
-                self.piece.clear();
+            let (part, rest) = bytes.split_at(bytes.len().min(PIECE - self.filled));
+            self.checksum = crc32c::crc32c_append(self.checksum, part);
+            self.filled += part.len();
+            if self.filled == PIECE {
+                self.end_piece();
             }
             bytes = rest;
         }
     }
 
+    fn end_piece(&mut self) {
+        let (sums, filled) = (&mut self.sums, std::mem::take(&mut self.filled));
+        let checksum = std::mem::take(&mut self.checksum);
+        sums.checksum = crc32c::crc32c_combine(sums.checksum, checksum, filled);
+        sums.length += filled as u64;
+        sums.pieces.push(checksum);
+    }
+
     pub fn finish(mut self) -> Sums {
-        if !self.piece.is_empty() {
-            self.sums.add(&self.piece);
+        if self.filled > 0 {
+            self.end_piece();
         }
         self.sums
     }
 }
 
-/// Reads a file and hands over each piece.
+/// Reads a file and hands over each chunk.
 pub fn read(
     path: &Path,
     progress: &Progress,
     mut sink: impl FnMut(&[u8]) -> Result<(), BackupError>,
 ) -> Result<Sums, BackupError> {
-    let file = File::open(path).map_err(on(path))?;
-    let (mut sums, mut piece) = (Sums::default(), Vec::with_capacity(PIECE));
+    let mut file = File::open(path).map_err(on(path))?;
+    let (mut summing, mut chunk) = (Summing::default(), vec![0; CHUNK]);
     loop {
         let began = Instant::now();
-        piece.clear();
-        (&file)
-            .take(PIECE as u64)
-            .read_to_end(&mut piece)
-            .map_err(on(path))?;
-        if piece.is_empty() {
-            return Ok(sums);
+        let count = match file.read(&mut chunk) {
+            Ok(count) => count,
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            Err(error) => return Err(BackupError::Io(path.to_path_buf(), error)),
+        };
+        if count == 0 {
+            return Ok(summing.finish());
         }
-        sums.add(&piece);
-        sink(&piece)?;
-        progress.passed(piece.len(), began.elapsed())?;
+        summing.add(&chunk[..count]);
+        sink(&chunk[..count])?;
+        progress.passed(count, began.elapsed())?;
     }
 }
 
@@ -173,7 +175,7 @@ impl<'a> Copy<'a> {
 /// Copies a file; the sums are of what was read.
 pub fn copy(from: &Path, to: &Path, progress: &Progress) -> Result<Sums, BackupError> {
     let mut copy = Copy::create(to, progress)?;
-    let sums = read(from, progress, |piece| copy.write(piece))?;
+    let sums = read(from, progress, |chunk| copy.write(chunk))?;
     copy.finish()?;
     Ok(sums)
 }
