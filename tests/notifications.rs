@@ -521,6 +521,175 @@ fn each_range_tells_what_it_is_told_to() {
     );
 }
 
+/// The payload of the next message: its first line, and what follows it.
+fn news(conn: &mut Conn) -> (String, Vec<u8>) {
+    parse_news(&conn.read_frame().expect("a message"))
+}
+
+fn parse_news(frame: &[u8]) -> (String, Vec<u8>) {
+    let common::Value::List(_, words) = common::Value::parse(frame) else {
+        panic!("{}", show(frame))
+    };
+    let common::Value::Bulk(_, payload) = &words[2] else {
+        panic!("{}", show(frame))
+    };
+    let end = payload.iter().position(|byte| *byte == b'\n').expect("a line");
+    let line = String::from_utf8_lossy(&payload[..end]).into_owned();
+    (line, payload[end + 1..].to_vec())
+}
+
+#[test]
+fn a_value_comes_with_its_change() {
+    let server = Server::terrace(&MEMORY);
+    let (mut watcher, mut conn) = (server.connect(), server.connect());
+    conn.words("SET k before");
+    watcher.words("SUBSCRIBE __keyvalue@0__:k");
+    assert_eq!(news(&mut watcher), ("now 0 value".into(), b"before".to_vec()));
+    for line in [
+        "APPEND k x",
+        "SET k y EX 1000",
+        "PERSIST k",
+        "DEL k",
+        "RPUSH k 1 2",
+        "LPOP k",
+        "RENAME k l",
+        "RENAME l k",
+    ] {
+        conn.words(line);
+    }
+    let mut expect = |line: &str, bytes: &[u8]| {
+        let (got_line, got) = news(&mut watcher);
+        assert_eq!((&got_line[..], show(&got)), (line, show(bytes)));
+    };
+    expect("append 0 value", b"beforex");
+    expect("set 0 value", b"y");
+    let (line, bytes) = news(&mut watcher);
+    assert!(
+        line == "expire 0 effects" && bytes.starts_with(b"*3\r\n$9\r\nPEXPIREAT"),
+        "{line}"
+    );
+    let mut expect = |line: &str, bytes: &[u8]| {
+        let (got_line, got) = news(&mut watcher);
+        assert_eq!((&got_line[..], show(&got)), (line, show(bytes)));
+    };
+    expect("persist 0 effects", &encode(&["PERSIST", "k"]));
+    expect("del 0 gone", b"");
+    expect("rpush 0 effects", &encode(&["RPUSH", "k", "1", "2"]));
+    expect("lpop 0 effects", &encode(&["LPOP", "k"]));
+    expect("rename_from 0 gone", b"");
+    let (line, bytes) = news(&mut watcher);
+    assert!(
+        line == "rename_to 0 effects" && bytes.starts_with(b"*6\r\n$7\r\nRESTORE"),
+        "{line}"
+    );
+    let mut late = server.connect();
+    late.words("SUBSCRIBE __keyvalue@0__:k");
+    let (line, bytes) = news(&mut late);
+    assert!(
+        line == "now 0 effects" && bytes.starts_with(b"*6\r\n$7\r\nRESTORE"),
+        "{line}"
+    );
+}
+
+/// Applies what a subscriber of values hears to another server.
+fn mirror(copy: &mut Conn, key: &str, (line, bytes): &(String, Vec<u8>)) {
+    match line.rsplit(' ').next() {
+        Some("gone") => drop(copy.words(&format!("DEL {key}"))),
+        Some("value") => drop(copy.call(&[b"SET", key.as_bytes(), bytes, b"KEEPTTL"])),
+        _ => {
+            copy.send_raw(bytes).expect("sent");
+            let mut rest = &bytes[..];
+            while !rest.is_empty() {
+                let len = common::frame_len(rest).expect("whole commands");
+                copy.read_frame().expect("a reply");
+                rest = &rest[len..];
+            }
+        }
+    }
+}
+
+/// A copy made of what is heard equals the original, whenever the subscription began: no gap, and nothing twice.
+#[test]
+fn a_copy_made_of_what_is_heard_is_equal() {
+    for args in [&MEMORY[..], &[]] {
+        let server = Server::terrace(args);
+        let other = Server::terrace(&MEMORY);
+        let stop = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            for writer in 0..3u64 {
+                let (server, stop) = (&server, &stop);
+                scope.spawn(move || {
+                    let mut random = fastrand::Rng::with_seed(writer);
+                    let mut conn = server.connect();
+                    while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                        let n = random.usize(..50);
+                        let line = match random.usize(..12) {
+                            0 => "APPEND s x".to_string(),
+                            1 => format!("SET s {n}"),
+                            2 | 3 => format!("RPUSH l {n}"),
+                            4 => "LPOP l".to_string(),
+                            5 => format!("LTRIM l 0 {n}"),
+                            6 => format!("HSET h f{n} {n}"),
+                            7 => format!("HDEL h f{n}"),
+                            8 => format!("ZADD z {n} m{}", n % 7),
+                            9 => format!("ZREM z m{}", n % 7),
+                            10 => "SPOP set".to_string(),
+                            _ => format!("SADD set {n} {}", n + 1),
+                        };
+                        conn.words(&line);
+                    }
+                });
+            }
+            let _stop = Stop(&stop);
+            let mut copy = other.connect();
+            for key in ["s", "l", "h", "z", "set"] {
+                std::thread::sleep(Duration::from_millis(20));
+                let mut watcher = server.connect();
+                watcher.words(&format!("SUBSCRIBE __keyvalue@0__:{key}"));
+                let mut last = 0;
+                for _ in 0..400 {
+                    let news = news(&mut watcher);
+                    let offset: u64 = news
+                        .0
+                        .split(' ')
+                        .nth(1)
+                        .expect("an offset")
+                        .parse()
+                        .expect("a number");
+                    assert!(offset >= last, "offsets go on: {}", news.0);
+                    last = offset;
+                    mirror(&mut copy, key, &news);
+                }
+                // The writers stop for a moment: what is there then is what the copy must come to.
+                let mut control = server.connect();
+                control.words("CLIENT PAUSE 3000 WRITE");
+                std::thread::sleep(Duration::from_millis(100));
+                watcher.send_raw(&encode(&["PING", "end"])).expect("sent");
+                loop {
+                    let frame = watcher.read_frame().expect("a frame");
+                    if frame.windows(4).any(|part| part == b"pong") {
+                        break;
+                    }
+                    mirror(&mut copy, key, &parse_news(&frame));
+                }
+                let digests = [&mut control, &mut copy]
+                    .map(|conn| show(&conn.words(&format!("DEBUG DIGEST-VALUE {key}"))));
+                control.words("CLIENT UNPAUSE");
+                assert_eq!(digests[0], digests[1], "{key} with {args:?}");
+            }
+        });
+    }
+}
+
+/// Ends the threads of a test, also when it fails.
+struct Stop<'a>(&'a std::sync::atomic::AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, std::sync::atomic::Ordering::Relaxed);
+    }
+}
+
 /// The oracle too sends only what the classes say.
 #[test]
 fn classes_choose_what_is_told() {

@@ -34,7 +34,18 @@ const LAYERS: &[(&str, &[&str])] = &[
             "server", "command", "keyspace", "config", "resp", SESSION, CLIENTS,
         ],
     ),
-    ("pubsub", &["keyspace", "config", "resp", GLOB, CLIENTS]),
+    (
+        "pubsub",
+        &[
+            "server::unix_ms",
+            "keyspace",
+            "store",
+            "config",
+            "resp",
+            GLOB,
+            CLIENTS,
+        ],
+    ),
     (
         "keyspace",
         &["object", "journal", "store", "config", "resp", "pointer"],

@@ -13,6 +13,7 @@ use crate::net::session::Session;
 use crate::pubsub::PubSub;
 use crate::pubsub::subscriptions::Subscriptions;
 use crate::resp::Reply;
+use crate::store::StoreError;
 
 const SUBSCRIBING: u32 = PUBSUB | NOSCRIPT | LOADING | STALE;
 const ASKING: u32 = PUBSUB | LOADING | STALE;
@@ -116,7 +117,7 @@ type Name = Box<[u8]>;
 struct Sort {
     on: &'static [u8],
     off: &'static [u8],
-    subscribe: fn(&PubSub, &Keyspace, &mut Subscriptions, &[u8]),
+    subscribe: fn(&PubSub, &Keyspace, &mut Subscriptions, &[u8]) -> Result<(), StoreError>,
     unsubscribe: fn(&PubSub, &Keyspace, &mut Subscriptions, &[u8]),
     unsubscribe_all: fn(&PubSub, &Keyspace, &mut Subscriptions) -> Vec<Name>,
     /// The number in a confirmation: channels and patterns are counted together, shard channels by themselves.
@@ -135,7 +136,10 @@ static CHANNELS: Sort = Sort {
 static PATTERNS: Sort = Sort {
     on: b"psubscribe",
     off: b"punsubscribe",
-    subscribe: |pubsub, _, own, pattern| pubsub.subscribe_to_pattern(own, pattern),
+    subscribe: |pubsub, _, own, pattern| {
+        pubsub.subscribe_to_pattern(own, pattern);
+        Ok(())
+    },
     unsubscribe: |pubsub, _, own, pattern| pubsub.unsubscribe_from_pattern(own, pattern),
     unsubscribe_all: |pubsub, _, own| {
         let patterns = own.pattern_names();
@@ -150,7 +154,10 @@ static PATTERNS: Sort = Sort {
 static SHARD_CHANNELS_SORT: Sort = Sort {
     on: b"ssubscribe",
     off: b"sunsubscribe",
-    subscribe: PubSub::subscribe_to_shard,
+    subscribe: |pubsub, keyspace, own, channel| {
+        pubsub.subscribe_to_shard(keyspace, own, channel);
+        Ok(())
+    },
     unsubscribe: PubSub::unsubscribe_from_shard,
     unsubscribe_all: PubSub::unsubscribe_from_all_shards,
     count: Subscriptions::shard_channels,
@@ -186,12 +193,17 @@ fn begin(sort: &Sort, args: &Args<'_>, context: &mut Context<'_>) -> Outcome {
     let own = session
         .subscriptions
         .get_or_insert_with(|| pubsub.enter(&session.client));
+    let mut outcome = Ok(());
     for name in args.rest(1) {
-        (sort.subscribe)(pubsub, keyspace, own, name);
+        outcome = (sort.subscribe)(pubsub, keyspace, own, name);
+        if outcome.is_err() {
+            break;
+        }
         confirm(context.reply, sort.on, Some(name), (sort.count)(own));
     }
     session.note_subscriptions();
-    Ok(())
+    give_back(session, pubsub, keyspace);
+    Ok(outcome?)
 }
 
 fn end(sort: &Sort, args: &Args<'_>, context: &mut Context<'_>) -> Outcome {
@@ -227,16 +239,17 @@ fn end(sort: &Sort, args: &Args<'_>, context: &mut Context<'_>) -> Outcome {
         }
     }
     session.note_subscriptions();
-    if own_is_empty(session)
+    give_back(session, pubsub, keyspace);
+    Ok(())
+}
+
+/// Who has subscribed to nothing needs no number.
+fn give_back(session: &mut Session, pubsub: &PubSub, keyspace: &Keyspace) {
+    if session.subscriptions.as_ref().is_some_and(|own| own.is_empty())
         && let Some(own) = session.subscriptions.take()
     {
         pubsub.leave(keyspace, own);
     }
-    Ok(())
-}
-
-fn own_is_empty(session: &Session) -> bool {
-    session.subscriptions.as_ref().is_some_and(|own| own.is_empty())
 }
 
 fn confirm(reply: &mut Reply, what: &[u8], name: Option<&[u8]>, count: usize) {

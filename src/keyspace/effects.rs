@@ -40,7 +40,8 @@ fn push_number(buf: &mut Vec<u8>, kind: u8, number: usize) {
     buf.extend_from_slice(b"\r\n");
 }
 
-fn push_command(buf: &mut Vec<u8>, words: &[&[u8]]) {
+/// Appends a command as an array of strings.
+pub(super) fn push_command(buf: &mut Vec<u8>, words: &[&[u8]]) {
     push_number(buf, b'*', words.len());
     for word in words {
         push_number(buf, b'$', word.len());

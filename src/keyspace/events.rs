@@ -10,11 +10,14 @@
 //! Redis's order, and all of them behind the effect in the journal.
 
 use super::Keyspace;
-use super::entry;
+use super::effects::push_command;
+use super::entry::{self, Entry};
+use super::range::RangeMap;
 use super::records::Kind;
 use super::shard::ShardState;
 use super::subscribers::Subscribers;
 use crate::config::KeyspaceEvents;
+use crate::object::codec;
 use std::sync::Arc;
 
 /// The events, with the letter of their class and their name.
@@ -149,6 +152,14 @@ impl Event {
         }
     }
 
+    /// There is no value any more.
+    pub(super) fn ends_value(self) -> bool {
+        matches!(
+            self,
+            Event::Del | Event::Expired | Event::Evicted | Event::RenameFrom | Event::MoveFrom
+        )
+    }
+
     /// The command looks at how a key is kept, and does not miss it.
     pub fn looks_only(received: &[&[u8]]) -> bool {
         received
@@ -188,13 +199,35 @@ pub struct Happened<'a> {
 /// What those learn of a change who asked for values.
 #[derive(Default, Debug)]
 pub enum News {
-    /// The key is gone, or its value is as before.
+    /// There is no value.
     #[default]
     None,
     /// A string's new value.
     Value(Vec<u8>),
     /// What was done to a collection, as commands of one key.
     Effects(Vec<u8>),
+}
+
+impl News {
+    /// One command on one key.
+    pub(super) fn command(words: &[&[u8]]) -> News {
+        let mut bytes = Vec::new();
+        push_command(&mut bytes, words);
+        News::Effects(bytes)
+    }
+
+    /// The whole value of an entry.
+    pub(super) fn of(entry: &Entry) -> News {
+        match entry.object() {
+            None => News::Value(entry.value().to_vec()),
+            Some(object) => {
+                let payload = codec::dump(codec::ValueRef::Object(object), codec::Form::ROW);
+                let mut digits = itoa::Buffer::new();
+                let at = digits.format(entry.expiry().unwrap_or(0)).as_bytes();
+                News::command(&[b"RESTORE", entry.key(), at, &payload, b"REPLACE", b"ABSTTL"])
+            }
+        }
+    }
 }
 
 /// Who tells clients what has happened.
@@ -229,6 +262,18 @@ impl Keyspace {
         self.listener.get().is_some_and(|listener| listener.listens())
     }
 
+    /// Tells of an event of a transaction, which ended at `offset`; 0 where nothing was recorded.
+    pub(super) fn tell_of(&self, map: &RangeMap, state: &mut ShardState, noted: &Noted, offset: u64) {
+        let range = map.find(&noted.key);
+        let offset = match range.is_durable() {
+            // Nothing was recorded: what is told of is told as of the last effect.
+            true if offset == 0 => state.last_offset,
+            true => offset,
+            false => 0,
+        };
+        self.tell(state, noted, range.policy.notify, offset);
+    }
+
     /// Tells whoever wants to know of an event of a key in this shard.
     pub(super) fn tell(&self, state: &mut ShardState, noted: &Noted, notify: KeyspaceEvents, offset: u64) {
         let Some(listener) = self.listener.get() else {
@@ -256,8 +301,18 @@ impl Keyspace {
     }
 
     /// As `tell`, for what happens outside of transactions: at once.
-    pub(super) fn tell_now(&self, state: &mut ShardState, hash: u64, db: u8, key: &[u8], event: Event) {
-        let notify = self.ranges.load().find(key).policy.notify;
+    pub(super) fn tell_now(
+        &self,
+        state: &mut ShardState,
+        hash: u64,
+        (db, key): (u8, &[u8]),
+        (event, news): (Event, News),
+    ) {
+        let map = self.ranges.load();
+        let range = map.find(key);
+        let notify = range.policy.notify;
+        // Its own effect is recorded with those of the keys that go with it, a little later.
+        let offset = if range.is_durable() { state.last_offset } else { 0 };
         let listened = !notify.is_empty() && self.is_listened_to();
         if !listened && !state.records.is_watched(hash, db, key) {
             return;
@@ -268,9 +323,9 @@ impl Keyspace {
             hash,
             db: (self.logical(db), db),
             key: key.into(),
-            news: News::None,
+            news,
         };
-        self.tell(state, &noted, notify, 0);
+        self.tell(state, &noted, notify, offset);
     }
 }
 

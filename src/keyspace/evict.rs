@@ -8,7 +8,7 @@
 use super::Keyspace;
 use super::clock::{self, Tick};
 use super::entry::Entry;
-use super::events::Event;
+use super::events::{Event, News};
 use super::range::Range;
 use super::shard::ShardState;
 use crate::config::EvictionPolicy;
@@ -171,7 +171,7 @@ impl Keyspace {
         if !range.is_durable() {
             self.remove_entry(state, hash, db, key, range);
             range.counters.evicted.fetch_add(1, Relaxed);
-            self.tell_now(state, hash, db, key, Event::Evicted);
+            self.tell_now(state, hash, (db, key), (Event::Evicted, News::None));
             return;
         }
         self.drop_clean(state, hash, db, key, range);

@@ -13,7 +13,7 @@
 
 use super::effects::Effects;
 use super::entry::{self, Entry};
-use super::events::Event;
+use super::events::{Event, News};
 use super::load::may_wait;
 use super::range::Range;
 use super::shard::{ShardState, stale_expiry};
@@ -229,7 +229,7 @@ impl Keyspace {
             let range = map.find(key);
             if self.remove_entry(state, hash, *db, key, range) {
                 range.counters.expired.fetch_add(1, Relaxed);
-                self.tell_now(state, hash, *db, key, Event::Expired);
+                self.tell_now(state, hash, (*db, key), (Event::Expired, News::None));
                 if range.is_durable() {
                     effects.push(self.logical(*db), &[b"DEL", key]);
                 }
@@ -310,17 +310,18 @@ impl Keyspace {
         if fields.is_empty() {
             return;
         }
+        let words: Vec<&[u8]> = [b"HDEL", &key[..]]
+            .into_iter()
+            .chain(fields.iter().map(|field| &field[..]))
+            .collect();
         if range.is_durable() {
-            let words: Vec<&[u8]> = [b"HDEL", &key[..]]
-                .into_iter()
-                .chain(fields.iter().map(|field| &field[..]))
-                .collect();
             effects.push(self.logical(db), &words);
         }
-        self.tell_now(state, hash, db, &key, Event::HExpired);
+        let news = News::command(&words);
+        self.tell_now(state, hash, (db, &key), (Event::HExpired, news));
         if is_empty {
             self.remove_entry(state, hash, db, &key, range);
-            self.tell_now(state, hash, db, &key, Event::Del);
+            self.tell_now(state, hash, (db, &key), (Event::Del, News::None));
         } else {
             settle(self, state, hash, Some(place), range);
         }

@@ -119,13 +119,12 @@ impl Group<'_> {
     fn tell(&mut self, heard: &[Noted], offset: u64) {
         let map = self.keyspace.ranges();
         for noted in heard {
-            let notify = map.find(&noted.key).policy.notify;
             let at = self
                 .guards
                 .binary_search_by_key(&noted.guard, |(shard, _)| *shard);
             // proof: the event is of a key whose shard was lent by this group.
             let at = at.expect("the shard is held");
-            self.keyspace.tell(&mut self.guards[at].1, noted, notify, offset);
+            self.keyspace.tell_of(&map, &mut self.guards[at].1, noted, offset);
         }
     }
 }

@@ -263,6 +263,21 @@ impl Keyspace {
     /// Adds a client to the subscribers of a topic.
     pub fn subscribe(&self, topic: &Topic<'_>, client: u32) -> Subscribed {
         let (db, hash, shard, mut state) = self.lock_topic(topic);
+        let (slot, is_new) = self.add_subscriber(&mut state, (db, hash), topic, client);
+        Subscribed {
+            record: self.number_of(shard, slot),
+            is_new,
+        }
+    }
+
+    /// As `subscribe`, in the shard of the topic. Returns the slot of the record, and whether the client is new there.
+    pub(super) fn add_subscriber(
+        &self,
+        state: &mut ShardState,
+        (db, hash): (u8, u64),
+        topic: &Topic<'_>,
+        client: u32,
+    ) -> (u32, bool) {
         let table = state.records.0.get_or_insert_default();
         let slot = table.find(hash, (topic.kind, db, topic.key));
         let slot = slot.unwrap_or_else(|| {
@@ -291,10 +306,7 @@ impl Keyspace {
         {
             entry.set(entry::WATCHED, true);
         }
-        Subscribed {
-            record: self.number_of(shard, slot),
-            is_new,
-        }
+        (slot, is_new)
     }
 
     fn number_of(&self, shard: usize, slot: u32) -> u32 {

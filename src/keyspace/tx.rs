@@ -7,9 +7,11 @@
 //! * The effects are appended to the journal before the shards are unlocked, also when a handler panics.
 //! * Expired keys and fields are never seen: a lookup that meets one deletes it, and that is an effect like any other.
 
-use super::effects::Effects;
+mod heard;
+
+use super::effects::{self, Effects};
 use super::entry::{self, Entry, NewValue, Value};
-use super::events::{Event, News, Noted};
+use super::events::Event;
 use super::load::Guests;
 use super::range::{DBS, Range, RangeMap};
 use super::shard::{ShardGuard, ShardState, stale_expiry};
@@ -19,6 +21,7 @@ use crate::journal::Journal;
 use crate::object::{Limits, Native, Object, codec};
 use crate::resp::Reply;
 use arc_swap::Guard;
+use heard::Heard;
 use smallvec::SmallVec;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -66,6 +69,8 @@ pub struct Change<'c> {
     received: &'c [&'c [u8]],
     /// None where effects are not recorded.
     effects: Option<&'c mut Effects>,
+    /// The same for those who have asked for what becomes of the key.
+    aside: Option<&'c mut Vec<u8>>,
     is_new: bool,
     made: bool,
     /// The event that the change is, if the command does not say so, and one that follows it.
@@ -92,6 +97,9 @@ impl Change<'_> {
         if let Some(effects) = &mut self.effects {
             effects.push(self.db, words);
         }
+        if let Some(aside) = &mut self.aside {
+            effects::push_command(aside, words);
+        }
     }
 
     /// The event is told although nothing changed, or is not although something did: where Redis has it so.
@@ -111,7 +119,7 @@ impl Change<'_> {
 
     /// False where nobody reads the effects: what is dear to put together need not be, `command(&[])` will do.
     pub fn is_recorded(&self) -> bool {
-        self.effects.is_some()
+        self.effects.is_some() || self.aside.is_some()
     }
 }
 
@@ -134,12 +142,6 @@ struct Spot {
     guard: usize,
     /// Its entry, which may be a tombstone; never an expired one.
     place: Option<Place>,
-}
-
-/// What has happened and is to be told.
-#[derive(Default)]
-struct Heard {
-    events: Vec<Noted>,
 }
 
 pub struct Tx<'a> {
@@ -497,7 +499,7 @@ impl<'a> Tx<'a> {
         count_change(range, db, old, Some(at));
         if self.is_heard(watched, range) {
             let expires = matches!(expiry, Expiry::At(_));
-            self.note_write(key, old.is_none(), (None, expires.then_some(Event::Expire)));
+            self.note_write(key, old.is_none(), (None, expires.then_some(Event::Expire)), None);
         }
     }
 
@@ -591,10 +593,12 @@ impl<'a> Tx<'a> {
     ) -> R {
         let range = self.map.find(key);
         let journaled = range.is_durable() && self.call.replay.is_none();
+        let mut aside = self.wants_values(spot, key).then(Vec::new);
         let mut noted = Change {
             db: self.call.db,
             received: self.call.received,
             effects: journaled.then_some(&mut *self.effects),
+            aside: aside.as_mut(),
             is_new: false,
             made: false,
             called: None,
@@ -622,7 +626,7 @@ impl<'a> Tx<'a> {
                 settle(keyspace, state, spot.hash, spot.place, range);
             }
             if told && self.is_heard(watched, range) {
-                self.note_write(key, false, events);
+                self.note_write(key, false, events, aside);
             }
             return result;
         }
@@ -653,7 +657,7 @@ impl<'a> Tx<'a> {
             }
         };
         if self.is_heard(watched, range) {
-            self.note_write(key, true, events);
+            self.note_write(key, true, events, aside);
         }
         result
     }
@@ -798,96 +802,6 @@ impl<'a> Tx<'a> {
             self.tell(heard.events, end);
         }
         self.gate()
-    }
-
-    /// From now on changes are called this, whatever the command is.
-    pub fn event(&mut self, event: Event) {
-        self.event = Some(event);
-    }
-
-    /// Whether anybody wants to know what happens to a key of this range: what every change asks.
-    #[inline]
-    fn is_heard(&self, watched: bool, range: &Range) -> bool {
-        (watched || range.notifies() && self.keyspace.is_listened_to()) && self.call.replay.is_none()
-    }
-
-    /// Notes that a value was written.
-    #[cold]
-    fn note_write(&mut self, key: &[u8], is_new: bool, (called, also): (Option<Event>, Option<Event>)) {
-        let event = called.or(self.event).or_else(|| Event::of(self.call.received));
-        if is_new || event.is_some_and(Event::makes_anew) {
-            let before = self.events();
-            self.note(key, Event::New);
-            // In its new place a key is new before it has left the old one.
-            let leaves = |noted: &Noted| matches!(noted.event, Event::RenameFrom | Event::MoveFrom);
-            if before > 0
-                && self
-                    .heard
-                    .as_ref()
-                    .is_some_and(|heard| leaves(&heard.events[before - 1]))
-            {
-                self.told_first(before, before - 1);
-            }
-        }
-        // What came with an expiry from elsewhere was not given one.
-        let also = also.filter(|also| *also != Event::Expire || event == Some(Event::Set));
-        let also = also.filter(|also| event != Some(*also));
-        event
-            .into_iter()
-            .chain(also)
-            .for_each(|event| self.note(key, event));
-    }
-
-    /// The one place where an event is noted.
-    #[cold]
-    fn note(&mut self, key: &[u8], event: Event) {
-        let (hash, guard) = self.locate(key);
-        self.heard.get_or_insert_default().events.push(Noted {
-            event,
-            guard,
-            hash,
-            db: (self.call.db, self.db),
-            key: key.into(),
-            news: News::None,
-        });
-    }
-
-    /// A key was looked for and is not there.
-    #[inline]
-    fn miss(&mut self, key: &[u8]) {
-        let range = self.map.find(key);
-        let is_told = || range.policy.notify.has(b'm') && !Event::looks_only(self.call.received);
-        if range.notifies() && is_told() && self.is_heard(false, range) {
-            self.note(key, Event::KeyMiss);
-        }
-    }
-
-    /// How many events there are so far, for `told_first`.
-    pub fn events(&self) -> usize {
-        self.heard.as_ref().map_or(0, |heard| heard.events.len())
-    }
-
-    /// The events from number `from` on are told before those from number `to` on, which came first.
-    pub fn told_first(&mut self, from: usize, to: usize) {
-        if let Some(heard) = &mut self.heard {
-            heard.events[to..].rotate_left(from - to);
-        }
-    }
-
-    #[cold]
-    fn tell(&mut self, heard: Vec<Noted>, offset: u64) {
-        if self.effects.is_grouped() {
-            for mut noted in heard {
-                noted.guard = self.guards[noted.guard].0;
-                self.effects.keep(noted);
-            }
-            return;
-        }
-        for noted in &heard {
-            let notify = self.map.find(&noted.key).policy.notify;
-            let state = &mut self.guards[noted.guard].1;
-            self.keyspace.tell(state, noted, notify, offset);
-        }
     }
 
     /// The newest offset that these shards have seen, where a range among the keys waits for the disk.

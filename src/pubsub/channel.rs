@@ -66,6 +66,11 @@ pub fn changes_of(db: u8, key: &[u8]) -> Vec<u8> {
     of_database(CHANGES, db, key)
 }
 
+/// The channel of the values of a key.
+pub fn values_of(db: u8, key: &[u8]) -> Vec<u8> {
+    of_database(VALUES, db, key)
+}
+
 /// The channel of an event.
 pub fn event(db: u8, event: &[u8]) -> Vec<u8> {
     of_database(EVENTS, db, event)

@@ -26,10 +26,12 @@ mod notify;
 pub mod subscriptions;
 
 use crate::command::glob;
-use crate::keyspace::Keyspace;
 use crate::keyspace::records::{Kind, Topic};
 use crate::keyspace::subscribers::Subscribers;
+use crate::keyspace::{Call, Effects, Keyspace};
 use crate::net::clients::Client;
+use crate::server::unix_ms;
+use crate::store::StoreError;
 use channel::Channel;
 use delivery::Delivery;
 use message::Message;
@@ -93,8 +95,17 @@ impl PubSub {
     }
 
     /// Adds a client to the subscribers of a channel.
-    pub fn subscribe(&self, keyspace: &Keyspace, own: &mut Subscriptions, channel: &[u8]) {
+    pub fn subscribe(
+        &self,
+        keyspace: &Keyspace,
+        own: &mut Subscriptions,
+        channel: &[u8],
+    ) -> Result<(), StoreError> {
         match Channel::of(channel) {
+            Channel::Key(topic) if topic.kind == Kind::Values => {
+                self.subscribe_to_value(keyspace, own, channel, &topic)?;
+                own.names.insert(channel.into());
+            }
             Channel::Key(topic) => {
                 let subscribed = keyspace.subscribe(&topic, own.number);
                 if topic.kind == Kind::Messages {
@@ -110,6 +121,31 @@ impl PubSub {
                 own.names.insert(name.into());
             }
         }
+        Ok(())
+    }
+
+    /// The key may be cold: it is brought in, so that its value can be shown.
+    fn subscribe_to_value(
+        &self,
+        keyspace: &Keyspace,
+        own: &Subscriptions,
+        channel: &[u8],
+        topic: &Topic<'_>,
+    ) -> Result<(), StoreError> {
+        let call = Call {
+            db: topic.db,
+            now_ms: unix_ms(),
+            keys: &[topic.key],
+            received: &[],
+            replay: None,
+        };
+        let mut effects = Effects::default();
+        let mut tx = keyspace.begin(call, &mut effects)?;
+        tx.subscribe_to_value(topic.key, own.number, |value, offset| {
+            self.send_value(own.number, channel, value, offset);
+        });
+        tx.commit();
+        Ok(())
     }
 
     /// Takes a client out of the subscribers of a channel; nothing is sent to it from there any more.
