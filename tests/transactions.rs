@@ -5,6 +5,7 @@ mod common;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use common::stage::compare;
 use common::{Conn, Server, Value};
 use fastrand::Rng;
 
@@ -139,4 +140,143 @@ fn nobody_sees_a_part_of_a_transaction() {
         );
         look(&mut conn, names);
     });
+}
+
+#[test]
+fn a_watched_key_that_another_client_changes_stops_the_transaction() {
+    for change in [
+        "SET k 1",
+        "APPEND k x",
+        "DEL k",
+        "EXPIRE k 100",
+        "PEXPIREAT k 1",
+        "RENAME k l",
+        "RENAME other k",
+        "COPY other k REPLACE",
+        "MOVE k 5",
+        "GETDEL k",
+        "SETRANGE k 0 y",
+        "GETEX k PERSIST",
+        "PERSIST k",
+        "SORT other STORE k",
+        "SINTERSTORE k nothing",
+        "FLUSHDB",
+        "FLUSHALL",
+        "SWAPDB 0 1",
+        "GET k",
+        "SET unwatched 1",
+        "SETNX k 1",
+        "LPUSH k 1",
+        "SET k old",
+    ] {
+        compare(&format!(
+            "b SET k old EX 1000
+             b RPUSH other 1
+             a WATCH k none
+             b {change}
+             a MULTI
+             a SET done 1
+             a EXEC
+             a GET done
+             a MULTI
+             a SET done 2
+             a EXEC"
+        ));
+    }
+}
+
+#[test]
+fn what_is_watched_ends_with_the_transaction() {
+    compare(
+        "a WATCH k
+         b SET k 1
+         a UNWATCH
+         a MULTI
+         a PING
+         a EXEC
+         a WATCH k
+         b SET k 2
+         a MULTI
+         a DISCARD
+         a MULTI
+         a PING
+         a EXEC
+         a WATCH k
+         b SET k 3
+         a RESET
+         a MULTI
+         a PING
+         a EXEC
+         a WATCH k
+         c WATCH k
+         c MULTI
+         c INCR k
+         c EXEC
+         a MULTI
+         a INCR k
+         a EXEC
+         a WATCH k
+         b XADD s * f v
+         b XGROUP CREATE s g 0
+         a WATCH s
+         b XREADGROUP GROUP g c COUNT 1 STREAMS s >
+         a MULTI
+         a PING
+         a EXEC",
+    );
+}
+
+#[test]
+fn a_watched_key_that_expires_stops_the_transaction() {
+    let server = Server::terrace(&[]);
+    let mut conn = server.connect();
+    let exec = |conn: &mut Conn| {
+        call(conn, &["MULTI"]);
+        call(conn, &["SET", "done", "1"]);
+        call(conn, &["EXEC"])
+    };
+    call(&mut conn, &["SET", "k", "v", "PX", "30"]);
+    call(&mut conn, &["WATCH", "k"]);
+    std::thread::sleep(Duration::from_millis(60));
+    assert!(
+        !matches!(exec(&mut conn), Value::List(..)),
+        "it has expired since"
+    );
+    call(&mut conn, &["SET", "k", "v", "PX", "1"]);
+    std::thread::sleep(Duration::from_millis(20));
+    call(&mut conn, &["WATCH", "k"]);
+    assert!(
+        matches!(exec(&mut conn), Value::List(..)),
+        "it had expired before"
+    );
+}
+
+/// Optimistic counters: whoever loses a race tries again, and nothing is counted twice.
+#[test]
+fn counting_by_watch_and_exec_loses_nothing() {
+    const ROUNDS: i64 = 200;
+    let server = Server::terrace(&[]);
+    let server = &server;
+    std::thread::scope(|scope| {
+        for _ in 0..MOVERS {
+            scope.spawn(move || {
+                let mut conn = server.connect();
+                let mut done = 0;
+                while done < ROUNDS {
+                    call(&mut conn, &["WATCH", "count"]);
+                    let count = match call(&mut conn, &["GET", "count"]) {
+                        value @ Value::Bulk(..) => number(&value),
+                        _ => 0,
+                    };
+                    call(&mut conn, &["MULTI"]);
+                    call(&mut conn, &["SET", "count", &(count + 1).to_string()]);
+                    if let Value::List(..) = call(&mut conn, &["EXEC"]) {
+                        done += 1;
+                    }
+                }
+            });
+        }
+    });
+    let count = number(&call(&mut server.connect(), &["GET", "count"]));
+    assert_eq!(count, ROUNDS * MOVERS as i64);
 }

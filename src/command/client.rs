@@ -206,6 +206,7 @@ fn flags(client: &Client) -> String {
     let letters = [
         (client_flag::MONITOR, 'O'),
         (client_flag::MULTI, 'x'),
+        (client_flag::BROKEN, 'd'),
         (client_flag::PUBSUB, 'P'),
         (client_flag::BLOCKED, 'b'),
         (client_flag::UNIX_SOCKET, 'U'),

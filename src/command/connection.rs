@@ -235,6 +235,7 @@ fn reset(_: &Args<'_>, context: &mut Context<'_>) -> Outcome {
         context.server.pubsub.leave(&context.server.keyspace, own);
         context.session.client.move_inbox_to(context.reply);
     }
+    super::transactions::end_watching(context.server, context.session);
     context.session.note_subscriptions();
     context.session.replied_pushes = false;
     let authenticated = context.server.config.load().requirepass.is_empty();

@@ -281,7 +281,7 @@ impl Executor {
         if let Some(spec) = spec {
             spec.stats.rejected.fetch_add(1, Relaxed);
         }
-        let error = transactions::rejected(spec, error, session);
+        let error = transactions::rejected(spec, error, &self.server, session);
         self.server.errors.note(&error);
         error.write(reply);
         session.settle_reply(reply, start);

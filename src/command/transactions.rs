@@ -1,4 +1,4 @@
-//! MULTI, EXEC and DISCARD: commands that are queued, and then run as one.
+//! MULTI, EXEC, DISCARD, WATCH and UNWATCH: commands that are queued, and then run as one.
 //!
 //! EXEC locks the shards of all keys that its commands declare, in ascending order, and runs one command after the
 //! other while it holds them (`keyspace::held`); nobody else's command on these keys comes in between, and commands on
@@ -6,15 +6,19 @@
 //! What the commands change in durable ranges is one record of the journal.
 
 use super::args::Args;
+use super::context::Context;
 use super::error::Error;
 use super::execute::Executor;
-use super::spec::{Handler, Outcome, Spec, acl, flag::*};
+use super::spec::{Handler, Outcome, Spec, acl, flag::*, keys};
 use super::table::Command;
 use crate::config::Config;
 use crate::keyspace::held::Group;
 use crate::keyspace::range::DBS;
+use crate::keyspace::{Call, Effects};
 use crate::net::session::Session;
+use crate::pubsub::watching::Watching;
 use crate::resp::Reply;
+use crate::server::Server;
 use smallvec::SmallVec;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::Ordering::Relaxed;
@@ -53,7 +57,7 @@ pub static COMMANDS: &[Spec] = &[
         1,
         ANY_TIME | FAST | ALLOW_BUSY,
         acl::TRANSACTION,
-        Handler::Session(discard),
+        Handler::Admin(discard),
     )
     .group("transactions", "2.0.0")
     .doc(
@@ -61,6 +65,29 @@ pub static COMMANDS: &[Spec] = &[
         "O(N) for N queued commands",
         "Forgets the queued commands and ends the transaction.",
     ),
+    Spec::new(
+        "watch",
+        -2,
+        ANY_TIME | FAST | ALLOW_BUSY,
+        acl::TRANSACTION,
+        Handler::Admin(watch),
+    )
+    .keys(&[keys(1, 1, "RO")])
+    .group("transactions", "2.2.0")
+    .doc(
+        "key [key ...]",
+        "O(1) for each key",
+        "Lets the next transaction run only if these keys have not changed by then.",
+    ),
+    Spec::new(
+        "unwatch",
+        1,
+        ANY_TIME | FAST | ALLOW_BUSY,
+        acl::TRANSACTION,
+        Handler::Admin(unwatch),
+    )
+    .group("transactions", "2.2.0")
+    .doc("", "O(N) for N watched keys", "Watches no keys any more."),
 ];
 
 /// The queue of one connection.
@@ -153,9 +180,10 @@ pub fn writes(session: &Session) -> bool {
 
 /// A command has been refused before it ran: a transaction that it would have been part of is lost, and one that it
 /// would have ended is over. Returns the error as the client is to see it.
-pub fn rejected(command: Option<&Command>, error: Error, session: &mut Session) -> Error {
+pub fn rejected(command: Option<&Command>, error: Error, server: &Server, session: &mut Session) -> Error {
     if command.is_some_and(is_exec) {
         session.leave_transaction();
+        end_watching(server, session);
         return discarded_because(error);
     }
     if let Some(queue) = &mut session.transaction {
@@ -173,11 +201,60 @@ fn multi(_: &Args<'_>, session: &mut Session, reply: &mut Reply) -> Outcome {
     Ok(())
 }
 
-fn discard(_: &Args<'_>, session: &mut Session, reply: &mut Reply) -> Outcome {
-    if session.leave_transaction().is_none() {
+fn discard(_: &Args<'_>, context: &mut Context<'_>) -> Outcome {
+    if context.session.leave_transaction().is_none() {
         return Err(Error::new("ERR DISCARD without MULTI"));
     }
-    reply.ok();
+    end_watching(context.server, context.session);
+    context.reply.ok();
+    Ok(())
+}
+
+fn watch(args: &Args<'_>, context: &mut Context<'_>) -> Outcome {
+    if context.session.transaction.is_some() {
+        return Err(Error::new("ERR WATCH inside MULTI is not allowed"));
+    }
+    let (server, db) = (context.server, context.session.db);
+    // What has expired goes now: it is not a change that comes later.
+    see(server, context.effects, (db, args.rest(1)), context.now_ms)?;
+    let client = &context.session.client;
+    let own = context
+        .session
+        .watching
+        .get_or_insert_with(|| server.pubsub.begin_watching(client));
+    for key in args.rest(1) {
+        server.pubsub.watch(&server.keyspace, own, db, key);
+    }
+    context.reply.ok();
+    Ok(())
+}
+
+fn unwatch(_: &Args<'_>, context: &mut Context<'_>) -> Outcome {
+    end_watching(context.server, context.session);
+    context.reply.ok();
+    Ok(())
+}
+
+pub fn end_watching(server: &Server, session: &mut Session) {
+    if let Some(own) = session.watching.take() {
+        server.pubsub.end_watching(&server.keyspace, &own);
+    }
+}
+
+/// Looks at keys, so that those that have expired are deleted.
+fn see(server: &Server, effects: &mut Effects, (db, keys): (u8, &[&[u8]]), now_ms: i64) -> Result<(), Error> {
+    let call = Call {
+        db,
+        now_ms,
+        keys,
+        received: &[],
+        replay: None,
+    };
+    let mut tx = server.keyspace.begin(call, effects)?;
+    for key in keys {
+        tx.peek(key);
+    }
+    tx.commit();
     Ok(())
 }
 
@@ -186,6 +263,21 @@ impl Executor {
         let Some(queue) = session.leave_transaction() else {
             return Err(Error::new("ERR EXEC without MULTI"));
         };
+        let watching = session.watching.take();
+        let outcome = self.exec_queue(&queue, watching.as_deref(), session, reply);
+        if let Some(own) = watching {
+            self.server.pubsub.end_watching(&self.server.keyspace, &own);
+        }
+        outcome
+    }
+
+    fn exec_queue(
+        &mut self,
+        queue: &Transaction,
+        watching: Option<&Watching>,
+        session: &mut Session,
+        reply: &mut Reply,
+    ) -> Outcome {
         if queue.aborted {
             return Err(Error::new(
                 "EXECABORT Transaction discarded because of previous errors.",
@@ -198,9 +290,10 @@ impl Executor {
                 .map_err(discarded_because)?;
         }
         let server = self.server.clone();
-        let (keys, all) = queue.keys(session.db);
+        let (mut keys, all) = queue.keys(session.db);
+        keys.extend(watching.into_iter().flat_map(Watching::keys));
         let group = server.keyspace.hold(&keys, all, self.now_ms)?;
-        self.run_group(group, &queue, session, reply);
+        self.run_group(group, queue, watching, session, reply);
         if server.blocked.any() {
             let (blocked, keyspace) = (&server.blocked, &server.keyspace);
             if all {
@@ -216,10 +309,21 @@ impl Executor {
     }
 
     /// Runs the commands while their shards are held. What they changed is recorded also if one of them panics.
-    fn run_group(&mut self, group: Group<'_>, queue: &Transaction, session: &mut Session, reply: &mut Reply) {
+    fn run_group(
+        &mut self,
+        group: Group<'_>,
+        queue: &Transaction,
+        watching: Option<&Watching>,
+        session: &mut Session,
+        reply: &mut Reply,
+    ) {
         self.effects.set_grouped(true);
-        reply.array(queue.len());
         let ran = catch_unwind(AssertUnwindSafe(|| {
+            if watching.is_some_and(|watching| self.is_broken(watching)) {
+                reply.null_array();
+                return;
+            }
+            reply.array(queue.len());
             for queued in &queue.queued {
                 queued.with_args(|args| self.run_queued(queued.command, args, session, reply));
             }
@@ -229,6 +333,17 @@ impl Executor {
         if let Err(panic) = ran {
             resume_unwind(panic);
         }
+    }
+
+    /// A watched key has changed, or has just expired.
+    fn is_broken(&mut self, watching: &Watching) -> bool {
+        for (db, key) in watching.keys() {
+            // A key that cannot be read has not been seen unchanged.
+            if see(&self.server, &mut self.effects, (db, &[key]), self.now_ms).is_err() {
+                return true;
+            }
+        }
+        watching.is_broken()
     }
 
     fn run_queued(

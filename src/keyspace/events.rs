@@ -237,6 +237,9 @@ pub trait Listener: Send + Sync {
 
     /// Called while the key's shard is locked. Waits for nobody.
     fn happened(&self, what: &Happened<'_>);
+
+    /// A key has changed on which these made their transactions depend. Called as `happened`, before the change is seen.
+    fn touched(&self, who: &Subscribers);
 }
 
 /// An event that waits for its transaction's end.
@@ -292,11 +295,19 @@ impl Keyspace {
             values,
             news: &noted.news,
         });
-        if changes.is_none()
-            && values.is_none()
+        if !state.records.is_watched(noted.hash, physical, &noted.key)
             && let Some(entry) = state.find_mut(noted.hash, physical, &noted.key)
         {
             entry.set(entry::WATCHED, false);
+        }
+    }
+
+    /// Says to those who depend on a key that it has changed.
+    pub(super) fn break_transactions(&self, state: &ShardState, hash: u64, db: u8, key: &[u8]) {
+        if let Some(who) = state.records.find(hash, (Kind::Transactions, db, key))
+            && let Some(listener) = self.listener.get()
+        {
+            listener.touched(who);
         }
     }
 
@@ -308,6 +319,7 @@ impl Keyspace {
         (db, key): (u8, &[u8]),
         (event, news): (Event, News),
     ) {
+        self.break_transactions(state, hash, db, key);
         let map = self.ranges.load();
         let range = map.find(key);
         let notify = range.policy.notify;

@@ -38,14 +38,22 @@ pub enum Kind {
     Changes,
     /// The same with the new value: `__keyvalue@<db>__:<key>`.
     Values,
+    /// No messages: the transactions of these clients are off when the key has changed (`WATCH`).
+    Transactions,
 }
 
-pub const KINDS: usize = 4;
+pub const KINDS: [Kind; 5] = [
+    Kind::Messages,
+    Kind::ShardMessages,
+    Kind::Changes,
+    Kind::Values,
+    Kind::Transactions,
+];
 
 impl Kind {
     /// A write to the key concerns its subscribers.
     fn watches(self) -> bool {
-        matches!(self, Kind::Changes | Kind::Values)
+        matches!(self, Kind::Changes | Kind::Values | Kind::Transactions)
     }
 }
 
@@ -61,7 +69,7 @@ pub struct Topic<'a> {
 /// How many there are of each kind, and what they take.
 #[derive(Default)]
 pub struct RecordCounts {
-    records: [AtomicUsize; KINDS],
+    records: [AtomicUsize; KINDS.len()],
     subscriptions: AtomicUsize,
     bytes: AtomicI64,
 }
@@ -202,15 +210,16 @@ impl Records {
     #[inline]
     pub(super) fn is_watched(&self, hash: u64, db: u8, key: &[u8]) -> bool {
         !self.is_empty()
-            && [Kind::Changes, Kind::Values]
+            && KINDS
                 .into_iter()
+                .filter(|kind| kind.watches())
                 .any(|kind| self.find(hash, (kind, db, key)).is_some())
     }
 
     /// Bytes of the records at a key of a physical database.
     pub(super) fn bytes_at(&self, hash: u64, db: u8, key: &[u8]) -> usize {
         let Some(table) = &self.0 else { return 0 };
-        [Kind::Messages, Kind::ShardMessages, Kind::Changes, Kind::Values]
+        KINDS
             .into_iter()
             .filter_map(|kind| table.at(table.find(hash, (kind, db, key))?))
             .map(Record::bytes)
@@ -385,6 +394,36 @@ impl Keyspace {
                 };
                 visit(topic, &record.subscribers);
             }
+        }
+    }
+
+    /// While every shard is locked: keys of physical databases are about to go, or to be others'.
+    pub(super) fn break_all_transactions(&self, guards: &[ShardGuard<'_>], databases: &[u8]) {
+        let Some(listener) = self.listener.get() else {
+            return;
+        };
+        if self.record_counts.records(Kind::Transactions) == 0 {
+            return;
+        }
+        for table in guards.iter().filter_map(|state| state.records.0.as_ref()) {
+            for slot in &table.slots {
+                if let Slot::Used(record) = slot
+                    && record.kind == Kind::Transactions
+                    && databases.contains(&record.db)
+                    && self.may_exist(guards, record)
+                {
+                    listener.touched(&record.subscribers);
+                }
+            }
+        }
+    }
+
+    /// False when there is no such key for sure.
+    fn may_exist(&self, guards: &[ShardGuard<'_>], record: &Record) -> bool {
+        let hash = self.hasher.hash(record.db, &record.key);
+        match guards[self.shard_of(hash)].find(hash, record.db, &record.key) {
+            Some(entry) => !entry.is_absent(),
+            None => self.ranges.load().find(&record.key).counters.cold.load(Relaxed) > 0,
         }
     }
 

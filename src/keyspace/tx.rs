@@ -497,7 +497,7 @@ impl<'a> Tx<'a> {
             }
         };
         count_change(range, db, old, Some(at));
-        if self.is_heard(watched, range) {
+        if self.is_heard(key, watched, range) {
             let expires = matches!(expiry, Expiry::At(_));
             self.note_write(key, old.is_none(), (None, expires.then_some(Event::Expire)), None);
         }
@@ -576,7 +576,7 @@ impl<'a> Tx<'a> {
         if is_empty && let Some(entry) = self.peek(key) {
             let watched = entry.has(entry::WATCHED);
             self.forget(key);
-            if self.is_heard(watched, self.map.find(key)) {
+            if self.is_heard(key, watched, self.map.find(key)) {
                 self.note(key, Event::Del);
             }
         }
@@ -613,7 +613,7 @@ impl<'a> Tx<'a> {
             let result = change(entry, &mut noted);
             let (made, told) = (noted.made, noted.told.unwrap_or(noted.made));
             let events = (noted.called, noted.also);
-            let watched = told && entry.has(entry::WATCHED);
+            let watched = entry.has(entry::WATCHED);
             if made {
                 if self.touches {
                     clock::touch(entry, tick);
@@ -625,8 +625,10 @@ impl<'a> Tx<'a> {
                 }
                 settle(keyspace, state, spot.hash, spot.place, range);
             }
-            if told && self.is_heard(watched, range) {
+            if told && self.is_heard(key, watched, range) {
                 self.note_write(key, false, events, aside);
+            } else if made && watched {
+                self.break_transactions(key);
             }
             return result;
         }
@@ -656,7 +658,7 @@ impl<'a> Tx<'a> {
                 insert(keyspace, state, spot.hash, entry, range)
             }
         };
-        if self.is_heard(watched, range) {
+        if self.is_heard(key, watched, range) {
             self.note_write(key, true, events, aside);
         }
         result
@@ -693,7 +695,7 @@ impl<'a> Tx<'a> {
         let found = self.guards[guard].1.find(hash, self.db, key);
         let watched = found.is_some_and(|entry| entry.has(entry::WATCHED));
         let removed = self.forget(key);
-        if removed && self.is_heard(watched, self.map.find(key)) {
+        if removed && self.is_heard(key, watched, self.map.find(key)) {
             events.iter().for_each(|event| self.note(key, *event));
         }
         let range = self.map.find(key);
@@ -748,7 +750,7 @@ impl<'a> Tx<'a> {
                 None => self.effects.push(self.call.db, &[b"PERSIST", key]),
             }
         }
-        if self.is_heard(watched, range) {
+        if self.is_heard(key, watched, range) {
             self.note(
                 key,
                 if at.is_some() {

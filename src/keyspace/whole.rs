@@ -44,6 +44,7 @@ impl Keyspace {
 
     fn clear(&self, mut guards: Vec<super::ShardGuard<'_>>, physical: &[u8], end: u64) -> (i64, Vec<Entry>) {
         let map = self.ranges.load();
+        self.break_all_transactions(&guards, physical);
         self.clear_sealed(&mut guards, physical);
         let mut garbage = Vec::new();
         for state in &mut guards {
@@ -89,6 +90,7 @@ impl Keyspace {
     pub fn swap_db(&self, a: u8, b: u8, effects: &mut Effects) -> u64 {
         let mut guards = self.lock_all();
         self.append(effects);
+        self.break_all_transactions(&guards, &[self.physical(a), self.physical(b)]);
         self.exchange(a, b);
         self.exchange_watches(&mut guards, (self.physical(a), self.physical(b)));
         let (mut first, mut second) = (itoa::Buffer::new(), itoa::Buffer::new());

@@ -30,6 +30,8 @@ pub mod client_flag {
     pub const OVER_LIMIT: u32 = 1 << 6;
     /// Between MULTI and EXEC.
     pub const MULTI: u32 = 1 << 7;
+    /// A key that it watches has changed: its transaction will not run.
+    pub const BROKEN: u32 = 1 << 8;
 }
 
 /// In place of the number of queued commands, when no transaction has begun.

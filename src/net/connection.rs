@@ -105,6 +105,9 @@ impl Connection {
         if let Some(own) = self.session.subscriptions.take() {
             self.server.pubsub.leave(&self.server.keyspace, own);
         }
+        if let Some(own) = self.session.watching.take() {
+            self.server.pubsub.end_watching(&self.server.keyspace, &own);
+        }
         let limit = match ended {
             Err(End::QueryBufferLimit) => Some("client-query-buffer-limit"),
             Err(End::OutputBufferLimit) => Some("client-output-buffer-limit"),

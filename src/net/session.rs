@@ -7,6 +7,7 @@ use crate::command::transactions::Transaction;
 use crate::command::{Args, Error};
 use crate::config::Config;
 use crate::pubsub::subscriptions::Subscriptions;
+use crate::pubsub::watching::Watching;
 use crate::resp::Reply;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -37,6 +38,8 @@ pub struct Session {
     pub blocked: Option<Arc<Waiter>>,
     /// Between MULTI and EXEC: the commands so far.
     pub transaction: Option<Box<Transaction>>,
+    /// None while the client watches no key.
+    pub watching: Option<Box<Watching>>,
     /// `CLIENT NO-TOUCH`: reads leave the access clocks of keys as they are.
     pub no_touch: bool,
     /// None while the client has subscribed to nothing.
@@ -57,6 +60,7 @@ impl Session {
             hold: None,
             blocked: None,
             transaction: None,
+            watching: None,
             no_touch: false,
             subscriptions: None,
             replied_pushes: false,

@@ -65,6 +65,15 @@ impl Delivery {
         numbered.clients.len() - numbered.free.len()
     }
 
+    /// Shows the clients with these numbers.
+    pub fn each(&self, who: &Subscribers, mut show: impl FnMut(&Client)) {
+        let numbered = self.numbered.read();
+        let clients = who
+            .iter()
+            .filter_map(|number| numbered.clients.get(number as usize)?.as_ref());
+        clients.for_each(|client| show(client));
+    }
+
     /// Leaves a message in the inbox of each subscriber; returns how many there are.
     pub fn send(&self, subscribers: &Subscribers, message: &Message<'_>) -> usize {
         let numbered = self.numbered.read();

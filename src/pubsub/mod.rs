@@ -7,6 +7,7 @@
 //! | `notify` | what is told of changes of keys |
 //! | `subscriptions` | what one client has subscribed to |
 //! | `delivery` | from the numbers of clients to their inboxes |
+//! | `watching` | the keys on which a client's transaction depends |
 //!
 //! The subscribers of a channel are kept with the key of that name, in its shard (`keyspace::records`); patterns and
 //! the channels of events (`__keyevent@…`) belong to no key and are kept here.
@@ -24,6 +25,7 @@ pub mod delivery;
 pub mod message;
 mod notify;
 pub mod subscriptions;
+pub mod watching;
 
 use crate::command::glob;
 use crate::keyspace::records::{Kind, Topic};
@@ -256,7 +258,7 @@ impl PubSub {
             }
         };
         keyspace.visit_topics(|topic, _| {
-            if (topic.kind == Kind::ShardMessages) == of_shards {
+            if topic.kind != Kind::Transactions && (topic.kind == Kind::ShardMessages) == of_shards {
                 add(channel::name_of(&topic));
             }
         });

@@ -12,6 +12,7 @@
 use super::{PubSub, channel};
 use crate::keyspace::events::{Event, Happened, Listener, News};
 use crate::keyspace::subscribers::Subscribers;
+use crate::net::clients::client_flag;
 use crate::pubsub::message::Message;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -45,6 +46,11 @@ impl Listener for PubSub {
             }
             self.publish_to_patterns(&channel, what.key);
         }
+    }
+
+    fn touched(&self, who: &Subscribers) {
+        self.delivery
+            .each(who, |client| client.set(client_flag::BROKEN, true));
     }
 }
 

@@ -41,8 +41,19 @@ impl Tx<'_> {
 
     /// Whether anybody wants to know what happens to a key of this range: what every change asks.
     #[inline]
-    pub(super) fn is_heard(&self, watched: bool, range: &Range) -> bool {
+    pub(super) fn is_heard(&self, key: &[u8], watched: bool, range: &Range) -> bool {
+        if watched {
+            self.break_transactions(key);
+        }
         (watched || range.notifies() && self.keyspace.is_listened_to()) && self.call.replay.is_none()
+    }
+
+    /// Says to those whose transactions depend on a key that it has changed.
+    #[cold]
+    pub(super) fn break_transactions(&self, key: &[u8]) {
+        let (hash, guard) = self.locate(key);
+        self.keyspace
+            .break_transactions(&self.guards[guard].1, hash, self.db, key);
     }
 
     /// Notes that a value was written.
@@ -136,7 +147,7 @@ impl Tx<'_> {
     pub(super) fn miss(&mut self, key: &[u8]) {
         let range = self.map.find(key);
         let is_told = || range.policy.notify.has(b'm') && !Event::looks_only(self.call.received);
-        if range.notifies() && is_told() && self.is_heard(false, range) {
+        if range.notifies() && is_told() && self.is_heard(key, false, range) {
             self.note(key, Event::KeyMiss);
         }
     }
