@@ -271,7 +271,7 @@ mod tests {
 
     /// Few homes, so that lines overflow and go round the end.
     fn spread(n: u32) -> u32 {
-        [0, 1, (1 << FRAGMENT_BITS) - 1, 1 << 17][n as usize % 4] ^ n / 4 % 8
+        [0, 1, (1 << FRAGMENT_BITS) - 1, 1 << 17][n as usize % 4] ^ (n / 4 % 8)
     }
 
     proptest! {
