@@ -1731,7 +1731,7 @@ fn keys_whose_hashes_are_alike_are_kept_apart_when_they_are_sealed() {
 
 #[test]
 fn sealing_holds_the_limit_under_a_write_load_whatever_the_value_sizes() {
-    const LIMIT: u64 = 24 << 20;
+    const LIMIT: u64 = 64 << 20;
     for most in [60usize, 3_000, 60_000] {
         let dir = tempfile::tempdir().expect("temp dir");
         let settings = Settings {
@@ -1745,7 +1745,7 @@ fn sealing_holds_the_limit_under_a_write_load_whatever_the_value_sizes() {
         let (mut rng, mut written, mut peak) = (fastrand::Rng::with_seed(5), 0u64, 0);
         let mut i = 0u64;
         let began = Instant::now();
-        while written < 3 * LIMIT || began.elapsed() < Duration::from_secs(4) {
+        while written < 2 * LIMIT || began.elapsed() < Duration::from_secs(4) {
             let now = START_MS + began.elapsed().as_millis() as i64;
             let value = vec![b'v'; rng.usize(..most)];
             let key = format!("m:{i}").into_bytes();

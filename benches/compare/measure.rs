@@ -11,11 +11,12 @@ use crate::load::{self, Fill, KEYS};
 use crate::options::Options;
 use crate::paced::{self, Request};
 use crate::rows::{Row, Tier, Upkeep, Work};
+use crate::sealed::{self, Choice};
 use crate::servers::{Quiet, Server};
 use crate::{Failure, wire};
 
 /// Longest wait for a server to become idle, between turns and after a sustained load.
-const SETTLE_TIME_MAX: Duration = Duration::from_secs(60);
+pub const SETTLE_TIME_MAX: Duration = Duration::from_secs(60);
 /// The paced load, as a share of what Redis does at full speed in the same row.
 const PACED_SHARE: f64 = 0.6;
 /// How long one paced turn lasts, and how many there are for each round of the other rows: a p99 strays more than
@@ -79,6 +80,15 @@ impl<'a> Bench<'a> {
             Work::Throughput { .. } => self.throughput(row),
             Work::Latency { request, pipeline } => self.latency(row, request, pipeline),
             Work::MemoryPerKey => self.memory_per_key(row),
+            Work::MemoryPerSealedKey { keys } => self.memory_per_sealed_key(row, self.options.scaled(keys)),
+            Work::SealedGet {
+                keys,
+                choice,
+                requests,
+            } => {
+                let requests = self.options.requests.unwrap_or(self.options.scaled(requests));
+                self.sealed_get(row, self.options.scaled(keys), choice, requests)
+            }
             Work::MemoryPerElement(collections) => self.memory_per_element(row, collections),
             Work::CleanStart { keys } => {
                 let keys = self.options.scaled(keys);
@@ -274,6 +284,52 @@ impl<'a> Bench<'a> {
         Ok(Outcome {
             measures: Turns::all([resident, reported]),
             notes,
+        })
+    }
+
+    /// One round, as for keys.
+    fn memory_per_sealed_key(&self, row: &Row, keys: u64) -> Result<Outcome, Failure> {
+        let pair = self.start_pair(row, None)?;
+        let mut resident = Turns::new("resident bytes / key");
+        for server in pair.each() {
+            server.settle(Quiet::Short, SETTLE_TIME_MAX)?;
+            let before = server.resident_bytes()?;
+            sealed::fill(server, keys)?;
+            sealed::decay();
+            let after = server.resident_bytes()?;
+            resident.add(server, (after as f64 - before as f64) / keys as f64);
+        }
+        Ok(Outcome {
+            measures: Turns::all([resident]),
+            notes: vec![format!("{keys} keys of 16 bytes, values of 64 bytes")],
+        })
+    }
+
+    fn sealed_get(&self, row: &Row, keys: u64, choice: Choice, requests: u64) -> Result<Outcome, Failure> {
+        let pair = self.start_pair(row, None)?;
+        let mut per_cpu = Turns::new("requests / CPU s");
+        for server in pair.each() {
+            sealed::fill(server, keys)?;
+        }
+        for round in 1..=self.options.rounds {
+            let wanted = sealed::keys_of(choice, keys, requests, round as u64);
+            for server in pair.each() {
+                if choice == Choice::Uniform {
+                    // What the round before has loaded.
+                    sealed::seal(server)?;
+                }
+                server.settle(Quiet::Short, SETTLE_TIME_MAX)?;
+                let before = server.cpu()?;
+                sealed::read(server, &wanted)?;
+                let used = (server.cpu()? - before).as_secs_f64().max(0.01);
+                let figure = requests as f64 / used;
+                progress(round, server, &format!("{figure:.0} per CPU second"));
+                per_cpu.add(server, figure);
+            }
+        }
+        Ok(Outcome {
+            measures: Turns::all([per_cpu]),
+            notes: vec![format!("{requests} requests per turn, {keys} keys")],
         })
     }
 

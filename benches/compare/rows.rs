@@ -3,12 +3,15 @@
 use crate::collections::{Collections, Kind};
 use crate::load::{FIXED_VALUE, Fill, VARIED_VALUE};
 use crate::paced::Request;
+use crate::sealed::Choice;
 
 /// How Terrace is set up for a row.
 #[derive(Clone, Copy, Debug)]
 pub enum Tier {
     /// The default range is a memory range.
     Memory,
+    /// As `Memory`, and its keys can be sealed at a word.
+    Sealed,
     /// The default range is durable, synced every second.
     Durable,
     /// Durable, and flushes put off for good, so that the journal alone holds the data.
@@ -21,6 +24,14 @@ impl Tier {
     pub fn arguments(self) -> &'static [&'static str] {
         match self {
             Tier::Memory => &["--range", "default", "*", "memory"],
+            Tier::Sealed => &[
+                "--range",
+                "default",
+                "*",
+                "memory",
+                "--enable-debug-command",
+                "yes",
+            ],
             Tier::Durable => &["--appendfsync", "everysec"],
             Tier::DurableBounded => &["--appendfsync", "everysec", "--maxmemory", "2gb"],
             Tier::DurableJournalOnly => &[
@@ -94,6 +105,14 @@ pub enum Work {
     Latency { request: Request, pipeline: u32 },
     /// Resident memory that a million keys add; judged by bytes per key.
     MemoryPerKey,
+    /// Resident memory that so many keys add once they are sealed; judged by bytes per key.
+    MemoryPerSealedKey { keys: u64 },
+    /// GET of sealed keys, as many as the load can send; judged by requests per second of server CPU.
+    SealedGet {
+        keys: u64,
+        choice: Choice,
+        requests: u64,
+    },
     /// What collections add to what the server says that it uses; judged by bytes per element.
     MemoryPerElement(Collections),
     /// From exec to the first answered GET, after SIGTERM; judged by Terrace's seconds.
@@ -310,6 +329,35 @@ pub const ALL: &[Row] = &[
         against: Baseline::Plain,
         work: Work::MemoryPerKey,
         bar: Bar::RatioAtMost(0.7),
+    },
+    Row {
+        name: "memory per sealed key",
+        tier: Tier::Sealed,
+        against: Baseline::Plain,
+        work: Work::MemoryPerSealedKey { keys: 5_000_000 },
+        bar: Bar::RatioAtMost(0.6),
+    },
+    Row {
+        name: "sealed GET -P 16, uniform",
+        tier: Tier::Sealed,
+        against: Baseline::Plain,
+        work: Work::SealedGet {
+            keys: 5_000_000,
+            choice: Choice::Uniform,
+            requests: 3_000_000,
+        },
+        bar: Bar::RatioAtLeast(0.8),
+    },
+    Row {
+        name: "sealed GET -P 16, Zipf 0.99",
+        tier: Tier::Sealed,
+        against: Baseline::Plain,
+        work: Work::SealedGet {
+            keys: 5_000_000,
+            choice: Choice::Zipf,
+            requests: 4_000_000,
+        },
+        bar: Bar::RatioAtLeast(1.3),
     },
     memory("memory MSET 10 -P 16", MSET, Fill::Values, 16, 400_000, 1.3),
     collection(

@@ -41,10 +41,10 @@ impl Keyspace {
             || self.limits.range_limits.load(Relaxed) && self.a_range_is_over()
     }
 
-    /// Not more than a thirty-second part over `maxmemory`.
+    /// Not more than a sixty-fourth part over `maxmemory`.
     fn is_little_over(&self) -> bool {
         let most = self.limits.maxmemory.load(Relaxed);
-        self.memory_bytes() <= most.saturating_add(most / 32)
+        self.memory_bytes() <= most.saturating_add(most / 64)
     }
 
     fn a_range_is_over(&self) -> bool {

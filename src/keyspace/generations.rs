@@ -35,6 +35,8 @@ pub struct Pass {
     began: Option<Instant>,
     /// Seconds without use that make an entry cold while memory is short.
     pressed_seconds: u32,
+    /// Entries that it has sealed.
+    sealed: u64,
     /// The generation that is being moved, and the next shard.
     cleaning: Option<(Arc<Generation>, usize)>,
 }
@@ -45,6 +47,7 @@ impl Default for Pass {
             shard: 0,
             began: None,
             pressed_seconds: u32::MAX,
+            sealed: 0,
             cleaning: None,
         }
     }
@@ -159,17 +162,26 @@ impl Keyspace {
             if began.elapsed() > WORK {
                 return Ok(true);
             }
-            self.seal_shard(sealer, pass.shard, is_cold)?;
+            pass.sealed += self.seal_shard(sealer, pass.shard, is_cold)?;
             pass.shard += 1;
         }
         pass.shard = 0;
+        if std::mem::take(&mut pass.sealed) == 0 {
+            // Nothing comes in for now: a good time to merge what did.
+            sealer.open.iter().try_for_each(|open| open.settle())?;
+        }
         Ok(any_pressed)
     }
 
-    /// Nine tenths of `maxmemory` are in use, and not half of that is sealed already.
+    /// Nine tenths of `maxmemory` are in use.
+    pub(super) fn is_short(&self) -> bool {
+        let most = self.limits.maxmemory.load(Relaxed);
+        most > 0 && self.memory_bytes() > part(most, 9, 10)
+    }
+
+    /// Memory is short, and not half of what is in use is sealed already.
     fn is_pressed(&self) -> bool {
-        let (most, used) = (self.limits.maxmemory.load(Relaxed), self.memory_bytes());
-        most > 0 && used > part(most, 9, 10) && self.plain.memory_bytes() < used / 2
+        self.is_short() && self.plain.memory_bytes() < self.memory_bytes() / 2
     }
 
     // ---- Memory is short ----------------------------------------------------------------------------------------
@@ -236,7 +248,10 @@ impl Keyspace {
         if !self.any_sealed() {
             return false;
         }
-        let dropped = self.drop_coldest(&mut self.sealing.hold(), only);
+        let Some(mut sealer) = self.sealing.hold_soon() else {
+            return false;
+        };
+        let dropped = self.drop_coldest(&mut sealer, only);
         dropped.unwrap_or_else(|error| {
             log::error!("eviction: {error}");
             false

@@ -33,6 +33,8 @@ use std::time::Duration;
 
 /// Entries that are sealed together, while their shard is locked.
 const PORTION: usize = 48;
+/// And their bytes, about: while their rows are written, they are in memory twice.
+const PORTION_BYTES: usize = 256 << 10;
 /// Entries looked at while a shard is locked.
 const LOOK: usize = 192;
 /// Larger entries stay resident: to write one would hold its shard for long.
@@ -116,6 +118,12 @@ impl SealState {
 
     pub(super) fn is_stopping(&self) -> bool {
         self.stopping.load(Relaxed)
+    }
+
+    /// As `hold`, for who cannot wait long.
+    pub(super) fn hold_soon(&self) -> Option<parking_lot::MutexGuard<'_, Sealer>> {
+        const SOON: Duration = Duration::from_millis(20);
+        self.one.try_lock_for(SOON)
     }
 
     /// Holds off sealing.
@@ -472,8 +480,12 @@ impl Keyspace {
         let mut found: Vec<(u64, u8, SmallVec<[u8; 32]>, Class)> = Vec::new();
         let next = {
             let state = self.shards[shard].lock();
-            let (mut looked, mut at) = (0, bucket);
-            while at < state.table.buckets() && looked < LOOK && found.len() < PORTION {
+            let (mut looked, mut bytes, mut at) = (0, 0, bucket);
+            while at < state.table.buckets()
+                && looked < LOOK
+                && found.len() < PORTION
+                && bytes < PORTION_BYTES
+            {
                 for entry in state.table.bucket(at) {
                     looked += 1;
                     let range = map.find(entry.key());
@@ -482,6 +494,7 @@ impl Keyspace {
                             range: range.spec.name.clone(),
                             expires: entry.expiry().is_some(),
                         };
+                        bytes += entry.size();
                         found.push((self.hasher.of(entry), entry.db(), entry.key().into(), class));
                     }
                 }
@@ -519,7 +532,11 @@ impl Keyspace {
             }
             let done = sealer.open.swap_remove(at);
             done.closed.store(true, Relaxed);
-            done.settle()?;
+            // Merging needs a second copy for a moment.
+            match self.is_short() {
+                true => done.flush()?,
+                false => done.settle()?,
+            }
             self.plain.measure(&done);
         }
         let generation = self.plain.create(class)?;
@@ -551,9 +568,11 @@ impl Keyspace {
             let mut state = self.shards[shard].lock();
             chosen.retain_mut(|one| self.reserve(&mut state, one, &mut batches));
         }
-        let written = batches
-            .into_iter()
-            .try_for_each(|(generation, batch)| generation.write(batch));
+        let written = batches.into_iter().try_for_each(|(generation, batch)| {
+            let written = generation.write(batch);
+            self.plain.measure(&generation);
+            written
+        });
         let mut state = self.shards[shard].lock();
         let mut count = 0;
         for one in &chosen {

@@ -216,6 +216,8 @@ pub struct Generation {
     pub live_bytes: [AtomicI64; DBS],
     /// Bytes of all rows that were written.
     pub written: AtomicU64,
+    /// Of them, those that were there when it was settled last.
+    settled: AtomicU64,
     /// No rows come in any more.
     pub closed: AtomicBool,
     /// Ranges changed: its keys need not belong to the range that it is named after.
@@ -288,11 +290,20 @@ impl Generation {
 
     /// Brings all rows into tables, merged: a lookup looks into one, and rows need least memory.
     pub fn settle(&self) -> Result<(), StoreError> {
+        let written = self.written.load(Relaxed);
+        if self.settled.swap(written, Relaxed) == written {
+            return Ok(());
+        }
         self.db.flush()?;
         let mut options = CompactOptions::default();
         options.set_bottommost_level_compaction(BottommostLevelCompaction::ForceOptimized);
         self.db.compact_range_opt(None::<&[u8]>, None::<&[u8]>, &options);
         Ok(())
+    }
+
+    /// Brings all rows into tables, and leaves it at that: for when there is no memory to merge them in.
+    pub fn flush(&self) -> Result<(), StoreError> {
+        Ok(self.db.flush()?)
     }
 
     fn measure(&self) -> u64 {
@@ -490,6 +501,7 @@ impl PlainStore {
             live: Default::default(),
             live_bytes: Default::default(),
             written: AtomicU64::new(0),
+            settled: AtomicU64::new(0),
             closed: AtomicBool::new(false),
             mixed: AtomicBool::new(false),
             memory: AtomicU64::new(0),
