@@ -1118,18 +1118,13 @@ fn bounds() -> impl Strategy<Value = Bounds> {
     ]
 }
 
+/// The range that lies inside of all others that hold the key.
 fn naive_find<'a>(specs: &'a [RangeSpec], key: &[u8]) -> &'a str {
-    let rank = |spec: &&RangeSpec| match &spec.bounds {
-        Bounds::Prefix(prefix) if key.starts_with(prefix) => Some(prefix.len() + 2),
-        Bounds::Interval { start, end }
-            if key >= start.as_slice() && end.as_ref().is_none_or(|end| key < end.as_slice()) =>
-        {
-            Some(1)
-        }
-        _ => None,
-    };
-    let best = specs.iter().filter(|spec| rank(spec).is_some()).max_by_key(rank);
-    best.map_or("default", |spec| &spec.name)
+    let holds = |spec: &&RangeSpec| spec.bounds.contains(key);
+    let inside = |a: &RangeSpec, b: &RangeSpec| a.bounds != b.bounds && b.bounds.encloses(&a.bounds);
+    let mut holders = specs.iter().filter(holds);
+    let inmost = holders.find(|spec| !specs.iter().filter(holds).any(|other| inside(other, spec)));
+    inmost.map_or("default", |spec| &spec.name)
 }
 
 proptest! {

@@ -6,10 +6,12 @@
 use super::args::Args;
 use super::context::Context;
 use super::error::{Error, quoted};
-use super::spec::{Handler, flag};
+use super::quotas;
+use super::spec::{DataHandler, Handler, flag};
 use super::table::{self, Command, Finder};
 use crate::keyspace::evict::Room;
 use crate::keyspace::load::may_wait;
+use crate::keyspace::quota::{ROUNDS_MAX, Used};
 use crate::keyspace::{Call, Effects};
 use crate::net::session::Session;
 use crate::resp::{Batch, Reply};
@@ -134,31 +136,11 @@ impl Executor {
         }
         match spec.handler {
             Handler::Data(handler) => {
-                let places = spec.key_positions(args);
-                let keys: SmallVec<[&[u8]; 4]> = places.iter().map(|at| args.all()[*at]).collect();
-                let call = Call {
-                    db: session.db,
-                    now_ms: self.now_ms,
-                    keys: &keys,
-                    received: args.all(),
-                    replay: None,
-                };
-                let mut tx = self.server.keyspace.begin(call, &mut self.effects)?;
-                // TOUCH is for touching, whoever sends it.
-                if session.no_touch && spec.name != "touch" {
-                    tx.leave_clocks();
+                if spec.has(flag::WRITE) && self.server.keyspace.has_quotas() {
+                    let used = quotas::used(spec, args);
+                    return self.run_bounded(spec, handler, args, &used, session, reply);
                 }
-                if spec.has(flag::BLOCKING) {
-                    tx.allow_wait();
-                }
-                let outcome = handler(args, &mut tx, reply);
-                if let Some(wait) = tx.take_wait() {
-                    // While the keys are locked: no write comes between the look and the wait.
-                    let blocked = &self.server.blocked;
-                    session.blocked = Some(blocked.join(spec, args, wait, session, reply.protocol()));
-                }
-                self.gate = self.gate.max(tx.commit());
-                outcome
+                self.run_data(spec, handler, args, None, session, reply)
             }
             Handler::Session(handler) => handler(args, session, reply),
             Handler::Admin(handler) => {
@@ -175,6 +157,72 @@ impl Executor {
             }
             Handler::Container => Err(Error::Arity(spec.name.into())),
         }
+    }
+
+    /// A write while some range bounds its keys or values; room for keys is made until it fits.
+    fn run_bounded(
+        &mut self,
+        spec: &'static Command,
+        handler: DataHandler,
+        args: &Args<'_>,
+        used: &[Used<'_>],
+        session: &mut Session,
+        reply: &mut Reply,
+    ) -> Result<(), Error> {
+        let mut rounds = 0;
+        loop {
+            match self.run_data(spec, handler, args, Some(used), session, reply) {
+                Err(Error::Quota(refused))
+                    if rounds < ROUNDS_MAX && self.server.keyspace.make_key_room(&refused, self.now_ms) =>
+                {
+                    rounds += 1;
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
+    fn run_data(
+        &mut self,
+        spec: &'static Command,
+        handler: DataHandler,
+        args: &Args<'_>,
+        bounded: Option<&[Used<'_>]>,
+        session: &mut Session,
+        reply: &mut Reply,
+    ) -> Result<(), Error> {
+        let places = spec.key_positions(args);
+        let keys: SmallVec<[&[u8]; 4]> = places.iter().map(|at| args.all()[*at]).collect();
+        let call = Call {
+            db: session.db,
+            now_ms: self.now_ms,
+            keys: &keys,
+            received: args.all(),
+            replay: None,
+        };
+        let mut tx = self.server.keyspace.begin(call, &mut self.effects)?;
+        // TOUCH is for touching, whoever sends it.
+        if session.no_touch && spec.name != "touch" {
+            tx.leave_clocks();
+        }
+        if spec.has(flag::BLOCKING) {
+            tx.allow_wait();
+        }
+        let undo = match bounded {
+            Some(used) => tx.check_quota(used, args.all())?,
+            None => None,
+        };
+        let mut outcome = handler(args, &mut tx, reply);
+        if let Some(undo) = undo {
+            outcome = tx.settle_quota(undo).map_err(Error::from).and(outcome);
+        }
+        if let Some(wait) = tx.take_wait() {
+            // While the keys are locked: no write comes between the look and the wait.
+            let blocked = &self.server.blocked;
+            session.blocked = Some(blocked.join(spec, args, wait, session, reply.protocol()));
+        }
+        self.gate = self.gate.max(tx.commit());
+        outcome
     }
 
     /// A write may have brought what others wait for.

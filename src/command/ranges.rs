@@ -61,6 +61,16 @@ pub static COMMANDS: &[Spec] = &[Spec::new("range", -2, 0, 0, Handler::Container
                 "O(N) for N resident keys, and the cold keys of the range",
                 "Removes a range, and its keys if told to.",
             ),
+        Spec::new("split", -5, ADMIN | NOSCRIPT, 0, Handler::Admin(split))
+            .group("server", SINCE)
+            .doc(
+                "name AT key [AS name]",
+                "O(N) for N keys of the range, in the background",
+                "Makes two ranges of one.",
+            ),
+        Spec::new("merge", 4, ADMIN | NOSCRIPT, 0, Handler::Admin(merge))
+            .group("server", SINCE)
+            .doc("name name", "O(1)", "Makes one range of two neighbours."),
         Spec::new("scan", -4, READONLY, acl::KEYSPACE, Handler::Admin(scan))
             .group("server", SINCE)
             .doc(
@@ -95,8 +105,8 @@ fn info(args: &Args<'_>, context: &mut Context<'_>) -> Outcome {
     let map = keyspace.ranges();
     let range = map.by_name(&name).ok_or(RangeError::Unknown(name))?;
     let reply = &mut *context.reply;
-    let texts = texts(range);
-    let numbers = numbers(range);
+    let texts = texts(keyspace, range);
+    let numbers = numbers(keyspace, range);
     reply.map(texts.len() + numbers.len() + 1);
     for (field, text) in &texts {
         reply.bulk(field.as_bytes());
@@ -112,37 +122,50 @@ fn info(args: &Args<'_>, context: &mut Context<'_>) -> Outcome {
 }
 
 /// What the range is, and the options in force: its own, or inherited.
-fn texts(range: &Range) -> [(&'static str, Vec<u8>); 7] {
+fn texts(keyspace: &Keyspace, range: &Range) -> Vec<(&'static str, Vec<u8>)> {
     let (spec, policy) = (&range.spec, &range.policy);
-    [
+    let number = |number: u64| number.to_string().into_bytes();
+    let amplification = if range.is_durable() {
+        keyspace.write_amplification()
+    } else {
+        0.0
+    };
+    vec![
         ("name", spec.name.clone().into_bytes()),
         ("pattern", spec.bounds.to_bytes()),
         ("tier", spec.tier.as_str().into()),
-        ("maxmemory", policy.maxmemory.to_string().into_bytes()),
+        ("maxmemory", number(policy.maxmemory)),
         ("maxmemory-policy", policy.eviction.to_string().into_bytes()),
         ("appendfsync", policy.fsync.to_string().into_bytes()),
-        (
-            "default-ttl",
-            (policy.default_ttl_ms / 1_000).to_string().into_bytes(),
-        ),
+        ("default-ttl", number(policy.default_ttl_ms as u64 / 1_000)),
+        ("max-keys", number(policy.max_keys)),
+        ("max-value-size", number(policy.max_value_size)),
+        ("compression", policy.compression.to_string().into_bytes()),
+        ("write-amplification", format!("{amplification:.2}").into_bytes()),
     ]
 }
 
 /// What the range holds, and what has happened in it since the start.
-fn numbers(range: &Range) -> [(&'static str, i64); 10] {
+fn numbers(keyspace: &Keyspace, range: &Range) -> Vec<(&'static str, i64)> {
     let counters = &range.counters;
+    let disk_bytes = may_wait(|| keyspace.disk_bytes_of(range));
     let expires: i64 = counters.expires.iter().map(|count| count.load(Relaxed)).sum();
-    [
+    vec![
         ("keys", counters.total_keys()),
         ("expires", expires),
         ("bytes", counters.bytes.load(Relaxed)),
+        ("sealed-bytes", counters.sealed_bytes.load(Relaxed)),
+        ("disk-bytes", disk_bytes as i64),
         ("cold", counters.cold.load(Relaxed)),
         ("hits", counters.hits.load(Relaxed) as i64),
         ("misses", counters.misses.load(Relaxed) as i64),
         ("evicted", counters.evicted.load(Relaxed) as i64),
         ("expired", counters.expired.load(Relaxed) as i64),
         ("dropped", counters.dropped.load(Relaxed) as i64),
+        ("sealed", counters.sealed.load(Relaxed) as i64),
         ("loaded", counters.loaded.load(Relaxed) as i64),
+        ("flushes", counters.flushes.load(Relaxed) as i64),
+        ("flushed-bytes", counters.flushed_bytes.load(Relaxed) as i64),
     ]
 }
 
@@ -189,6 +212,34 @@ fn drop(args: &Args<'_>, context: &mut Context<'_>) -> Outcome {
     let now_ms = context.now_ms;
     // What it deletes is on disk when it returns: a flush, and so the journal before it, is part of it.
     may_wait(|| context.server.keyspace.drop_range(&name(args), leftover, now_ms))?;
+    context.reply.ok();
+    Ok(())
+}
+
+fn split(args: &Args<'_>, context: &mut Context<'_>) -> Outcome {
+    let mut words = args.options(3);
+    if !words.take("AT") {
+        return Err(Error::Syntax);
+    }
+    let at = words.value()?;
+    let second = match words.take("AS") {
+        true => Some(String::from_utf8_lossy(words.value()?).into_owned()),
+        false => None,
+    };
+    words.finish()?;
+    may_wait(|| {
+        context
+            .server
+            .keyspace
+            .split_range(&name(args), at, second.as_deref())
+    })?;
+    context.reply.ok();
+    Ok(())
+}
+
+fn merge(args: &Args<'_>, context: &mut Context<'_>) -> Outcome {
+    let other = String::from_utf8_lossy(&args[3]).into_owned();
+    may_wait(|| context.server.keyspace.merge_ranges(&name(args), &other))?;
     context.reply.ok();
     Ok(())
 }
@@ -272,7 +323,8 @@ fn scan(args: &Args<'_>, context: &mut Context<'_>) -> Outcome {
 fn help(_: &Args<'_>, _: &mut Session, reply: &mut Reply) -> Outcome {
     let lines = [
         "ALTER <name> <option> <value> [<option> <value> ...]",
-        "    Change options of a range: maxmemory, maxmemory-policy, appendfsync, default-ttl.",
+        "    Change options of a range: maxmemory, maxmemory-policy, max-keys, max-value-size,",
+        "    default-ttl, appendfsync, compression.",
         "CREATE <name> <keys> memory|durable [<option> <value> ...]",
         "    Make a range of the keys that begin with a prefix (user:*), or of an interval (a..m).",
         "DROP <name> [DISCARD|KEEP]",
@@ -281,8 +333,12 @@ fn help(_: &Args<'_>, _: &mut Session, reply: &mut Reply) -> Outcome {
         "    What a range is, the options in force in it, and what it holds.",
         "LIST",
         "    The ranges, each in the words that would make it.",
+        "MERGE <name> <name>",
+        "    Make one range of two neighbours of the same tier and options; it keeps the first name.",
         "SCAN <start> <end> [LIMIT <count>] [REVERSE] [WITHVALUES]",
         "    Keys from start up to and without end, in order; - and + are before and behind all.",
+        "SPLIT <name> AT <key> [AS <name>]",
+        "    Make two ranges of one; the key is the first of the second.",
     ];
     help_reply("RANGE", &lines, reply);
     Ok(())

@@ -74,7 +74,7 @@ impl Keyspace {
         self.evict_while(over, None, tick)
     }
 
-    fn evict_while(&self, over: impl Fn() -> bool, only: Option<&Range>, tick: Tick) -> Room {
+    pub(super) fn evict_while(&self, over: impl Fn() -> bool, only: Option<&Range>, tick: Tick) -> Room {
         for _ in 0..VICTIMS_MOST {
             if !over() {
                 return Room::Enough;
@@ -96,7 +96,6 @@ impl Keyspace {
     /// Takes the worst of a sample out of one shard. False when no shard tried had anything to give.
     fn evict_one(&self, only: Option<&Range>, tick: Tick) -> bool {
         let samples = self.limits.samples.load(Relaxed) as usize;
-        let map = self.ranges.load();
         let start = fastrand::usize(..self.shards.len());
         // Few keys: every shard is looked at before the write is refused.
         let tries = if self.entry_bytes.load(Relaxed) < 1 << 22 {
@@ -106,6 +105,8 @@ impl Keyspace {
         };
         for at in 0..tries.min(self.shards.len()) {
             let mut state = self.shards[(start + at) & (self.shards.len() - 1)].lock();
+            // Read while the shard is locked: what is counted is counted in the ranges of this moment.
+            let map = self.ranges.load();
             let worst = state
                 .sample(fastrand::usize(..), samples * REACH)
                 .filter_map(|entry| {
@@ -173,9 +174,9 @@ impl Keyspace {
 
     /// Drops every clean entry of durable ranges, so that what is read next comes from the store.
     pub fn drop_all_clean(&self) {
-        let map = self.ranges.load();
         for shard in &self.shards {
             let mut state = shard.lock();
+            let map = self.ranges.load();
             let droppable =
                 |entry: &&Entry| map.find(entry.key()).is_durable() && self.flush.is_droppable(entry);
             let keys: Vec<(u8, Vec<u8>)> = state

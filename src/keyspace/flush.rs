@@ -25,6 +25,7 @@ use super::entry::{DIRTY, Entry, FLUSH_PARITY, FLUSHED, STALE_EXPIRY, STORED, ST
 use super::range::DBS;
 use super::shard::ShardState;
 use super::{Keyspace, StoreError};
+use crate::config::Compression;
 use crate::journal::crash_point;
 use crate::object::codec;
 use crate::store::flush::{Batch, Meta, RangeMeta, wipe};
@@ -64,6 +65,8 @@ pub struct FlushState {
     pub last_success_ms: AtomicU64,
     pub flushes: AtomicU64,
     pub rows_written: AtomicU64,
+    /// Bytes of the rows, before any packing.
+    pub bytes_flushed: AtomicU64,
     /// What the store holds, as its newest mark row says. Held for the whole of a flush.
     stored: Mutex<Stored>,
 }
@@ -84,6 +87,8 @@ pub struct Stored {
     /// At the mark: logical database → physical database.
     pub databases: Vec<u8>,
     pub counts: HashMap<String, ([i64; DBS], [i64; DBS])>,
+    /// The counts are not right yet: see `recount`.
+    pub recount: bool,
 }
 
 impl FlushState {
@@ -112,6 +117,11 @@ impl FlushState {
 
     pub(super) fn note_wipe(&self, db: u8) {
         self.wipes.fetch_or(1 << db, SeqCst);
+    }
+
+    /// Databases are still to be wiped from the store.
+    pub(super) fn has_wipes(&self) -> bool {
+        self.wipes.load(SeqCst) != 0
     }
 
     pub(super) fn stored(&self) -> MutexGuard<'_, Stored> {
@@ -213,12 +223,20 @@ struct Portion {
     /// MB of them is to move them, and nobody must wait for that.
     visited: Batch,
     visited_tombstones: Vec<(usize, u64)>,
-    /// Change of (rows, rows with expiry) by range name and database.
-    deltas: HashMap<String, [(i64, i64); DBS]>,
+    /// What it changes, by range name.
+    deltas: HashMap<String, Delta>,
     /// Rows carry offsets up to this one.
     newest: u64,
     /// The earliest expiry in it.
     earliest: Option<i64>,
+}
+
+/// What a portion changes in a range.
+#[derive(Default)]
+struct Delta {
+    /// Rows and rows with expiry that it adds, by database.
+    rows: [(i64, i64); DBS],
+    bytes: usize,
 }
 
 impl Portion {
@@ -353,9 +371,11 @@ impl Keyspace {
                 let Some(deltas) = portion.deltas.get_mut(range.spec.name.as_str()) else {
                     return;
                 };
-                deltas[entry.db() as usize].0 += i64::from(has.0) - i64::from(had.0);
-                deltas[entry.db() as usize].1 += i64::from(has.1) - i64::from(had.1);
-                push_rows(&mut portion.visited, entry, offset);
+                deltas.rows[entry.db() as usize].0 += i64::from(has.0) - i64::from(had.0);
+                deltas.rows[entry.db() as usize].1 += i64::from(has.1) - i64::from(had.1);
+                let before = portion.visited.bytes();
+                push_rows(&mut portion.visited, entry, offset, range.policy.compression);
+                deltas.bytes += portion.visited.bytes() - before;
                 if let Some(at) = entry.next_expiry() {
                     portion.earliest = Some(portion.earliest.map_or(at, |earliest| earliest.min(at)));
                 }
@@ -398,7 +418,7 @@ impl Keyspace {
         }
         for (name, deltas) in &portion.deltas {
             let counts = stored.counts.entry(name.clone()).or_default();
-            for (db, (rows, expires)) in deltas.iter().enumerate() {
+            for (db, (rows, expires)) in deltas.rows.iter().enumerate() {
                 counts.0[db] += rows;
                 counts.1[db] += expires;
             }
@@ -419,6 +439,15 @@ impl Keyspace {
         self.flush
             .rows_written
             .fetch_add(portion.batch.len() as u64, Relaxed);
+        let map = self.ranges.load();
+        for (name, delta) in &portion.deltas {
+            let bytes = delta.bytes as u64;
+            self.flush.bytes_flushed.fetch_add(bytes, Relaxed);
+            if let Some(range) = map.by_name(name) {
+                range.counters.flushes.fetch_add(1, Relaxed);
+                range.counters.flushed_bytes.fetch_add(bytes, Relaxed);
+            }
+        }
         if let Some(at) = portion.earliest {
             self.cold_sweep.note_rows_from(at);
         }
@@ -490,16 +519,19 @@ impl Keyspace {
                 expires: expires.to_vec(),
             }
         };
-        Meta::new(
-            stored.mark,
-            stored.newest,
-            stored.databases.clone(),
-            map.iter().map(range).collect(),
-        )
+        Meta {
+            recount: stored.recount,
+            ..Meta::new(
+                stored.mark,
+                stored.newest,
+                stored.databases.clone(),
+                map.iter().map(range).collect(),
+            )
+        }
     }
 }
 
-fn push_rows(batch: &mut Batch, entry: &Entry, offset: u64) {
+fn push_rows(batch: &mut Batch, entry: &Entry, offset: u64, packing: Compression) {
     let key = |out: &mut Vec<u8>| rows::push_object_key(out, entry.db(), entry.key());
     if entry.is_absent() {
         batch.push(key, None::<fn(&mut Vec<u8>)>);
@@ -513,6 +545,7 @@ fn push_rows(batch: &mut Batch, entry: &Entry, offset: u64) {
         key,
         Some(|out: &mut Vec<u8>| rows::encode_row(out, offset, entry.expiry(), object)),
     );
+    batch.pack_last(packing);
     if let Some(at) = entry.next_expiry() {
         let index_key = |out: &mut Vec<u8>| rows::push_expiry_key(out, at, entry.db(), entry.key());
         batch.push(index_key, Some(|_: &mut Vec<u8>| {}));

@@ -5,9 +5,11 @@
 //! |---|---|
 //! | `entry`, `clock`, `table`, `shard` | one key; its access clock; a hash table of them; a locked slice of the resident keys |
 //! | `range`, `ranges` | a range and the map of ranges; creating, altering, dropping them |
+//! | `reshape`, `recount` | splitting and merging ranges; counting their keys while commands go on |
+//! | `owed` | work on all entries that counts as done at one moment |
 //! | `tx`, `effects` | reading and changing keys under their locks; what is recorded of it |
 //! | `load`, `prefetch` | opening a `Tx`: locking shards, bringing cold keys in; starting cache misses early |
-//! | `expire`, `evict` | removing what is due; making room |
+//! | `expire`, `evict`, `quota` | removing what is due; making room; limits of a range |
 //! | `scan`, `whole` | iteration; commands on whole databases |
 //! | `snapshot`, `import` | all keys into an RDB file; keys from one |
 //! | `flush`, `recover` | dirty entries into the store; the state after a start |
@@ -23,11 +25,15 @@ pub mod expire;
 pub mod flush;
 pub mod import;
 pub mod load;
+pub mod owed;
 pub mod prefetch;
+pub mod quota;
 pub mod range;
 pub mod ranges;
 pub mod reclaim;
+pub mod recount;
 pub mod recover;
+pub mod reshape;
 pub mod scan;
 pub mod shard;
 pub mod snapshot;
@@ -48,7 +54,7 @@ use arc_swap::{ArcSwap, ArcSwapOption, Guard};
 use clock::Tick;
 use entry::{FLUSHED, NewValue, STORED};
 use range::{DBS, Inherited, Range, RangeMap};
-use shard::{KeyHasher, Shard, ShardGuard, ShardState};
+use shard::{KeyHasher, Shard, ShardState};
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU32, AtomicU64, AtomicUsize};
 use std::sync::{Arc, OnceLock};
@@ -84,6 +90,8 @@ struct Limits {
     counting: AtomicBool,
     /// Some range has a limit of its own.
     range_limits: AtomicBool,
+    /// Some range bounds its keys or values.
+    quotas: AtomicBool,
 }
 
 pub struct Keyspace {
@@ -110,6 +118,8 @@ pub struct Keyspace {
     positions: scan::Positions,
     /// Held while the set of ranges changes.
     change: parking_lot::Mutex<()>,
+    /// How often databases were flushed: a count that was under way then is made again.
+    db_flushes: AtomicU64,
 }
 
 impl Keyspace {
@@ -135,6 +145,7 @@ impl Keyspace {
             recovery: recover::RecoveryState::default(),
             positions: scan::Positions::default(),
             change: parking_lot::Mutex::new(()),
+            db_flushes: AtomicU64::new(0),
         };
         keyspace.apply_settings(settings);
         keyspace
@@ -170,6 +181,11 @@ impl Keyspace {
         self.limits
             .range_limits
             .store(map.iter().any(|range| range.policy.maxmemory > 0), Relaxed);
+        self.limits.quotas.store(
+            map.iter()
+                .any(|range| range.policy.max_keys > 0 || range.policy.max_value_size > 0),
+            Relaxed,
+        );
     }
 
     pub fn ranges(&self) -> Guard<Arc<RangeMap>> {
@@ -214,10 +230,6 @@ impl Keyspace {
         self.limits.objects.load().as_deref().copied().unwrap_or_default()
     }
 
-    fn lock_all(&self) -> Vec<ShardGuard<'_>> {
-        self.shards.iter().map(Shard::lock).collect()
-    }
-
     #[inline]
     fn count_bytes(&self, range: &Range, before: usize, after: usize) {
         if before != after {
@@ -260,11 +272,11 @@ impl Keyspace {
     /// An entry out of a row. Takes time with a large value, so no lock is held.
     fn entry_of(&self, (db, key): (u8, &[u8]), row: &Row<'_>, now: i64) -> Result<Entry, RowError> {
         let clock = clock::fresh(self.tick(now));
-        let mut entry = match codec::decode_string(row.object) {
+        let object = row.object()?;
+        let mut entry = match codec::decode_string(&object) {
             Ok(value) => Entry::new(db, key, value, row.expiry, clock),
             Err(_) => {
-                let value =
-                    codec::decode_object(row.object, &self.object_limits()).map_err(RowError::Object)?;
+                let value = codec::decode_object(&object, &self.object_limits()).map_err(RowError::Object)?;
                 Entry::with_value(db, key, NewValue::Object(value), row.expiry, clock)
             }
         };

@@ -4,8 +4,9 @@
 //! never changes: `RANGE CREATE`, `ALTER` and `DROP` build another and exchange it while every shard is locked, so
 //! who holds a shard sees one map. The counters of a range are shared between the maps it is in.
 
-use crate::config::{Bounds, EvictionPolicy, FsyncPolicy, RangeSpec, Tier};
+use crate::config::{Bounds, Compression, EvictionPolicy, FsyncPolicy, RangeSpec, Tier};
 use crossbeam_utils::CachePadded;
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 
@@ -31,6 +32,12 @@ pub struct RangeCounters {
     pub dropped: AtomicU64,
     /// Cold keys that became resident.
     pub loaded: AtomicU64,
+    /// Keys that moved into the plain store, and the bytes that are there.
+    pub sealed: AtomicU64,
+    pub sealed_bytes: AtomicI64,
+    /// Files of rows that a flush wrote with rows of this range among them, and the bytes of those rows.
+    pub flushes: AtomicU64,
+    pub flushed_bytes: AtomicU64,
 }
 
 impl RangeCounters {
@@ -48,12 +55,23 @@ pub struct Policy {
     pub fsync: FsyncPolicy,
     /// Milliseconds given to keys written without an expiry; 0 is none.
     pub default_ttl_ms: i64,
+    /// Keys in all databases together; 0 is no limit.
+    pub max_keys: u64,
+    /// Bytes of a value; 0 is no limit.
+    pub max_value_size: u64,
+    pub compression: Compression,
 }
 
 pub struct Range {
     pub spec: RangeSpec,
     pub policy: Policy,
     pub counters: Arc<CachePadded<RangeCounters>>,
+}
+
+impl fmt::Debug for Range {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "range {}", self.spec.name)
+    }
 }
 
 impl Range {
@@ -103,6 +121,9 @@ impl RangeMap {
                     eviction: spec.options.maxmemory_policy.unwrap_or(inherited.eviction),
                     fsync: spec.options.appendfsync.unwrap_or(inherited.fsync),
                     default_ttl_ms: spec.options.default_ttl.unwrap_or(0) as i64 * 1000,
+                    max_keys: spec.options.max_keys.unwrap_or(0),
+                    max_value_size: spec.options.max_value_size.unwrap_or(0),
+                    compression: spec.options.compression.unwrap_or(Compression::None),
                 };
                 Arc::new(Range {
                     spec,

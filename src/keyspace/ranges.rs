@@ -78,7 +78,7 @@ const DELETE_STEP: usize = 32;
 const DISCARD_ROUNDS: usize = 16;
 
 impl Keyspace {
-    fn specs(&self) -> Vec<RangeSpec> {
+    pub(super) fn specs(&self) -> Vec<RangeSpec> {
         self.ranges
             .load()
             .iter()
@@ -99,7 +99,12 @@ impl Keyspace {
         if let Some(why) = specs.iter().find_map(|other| spec.conflict_with(other)) {
             return Err(RangeError::Overlaps(why));
         }
-        specs.push(spec);
+        let (start, _) = spec.bounds.span();
+        let around = self.ranges.load().find(&start).clone();
+        specs.push(spec.clone());
+        if around.spec.tier == spec.tier && around.spec.bounds.encloses(&spec.bounds) {
+            return self.reshape(&specs, &[around.spec.name.clone(), spec.name]);
+        }
         self.change_to(&specs, None)
     }
 
@@ -129,6 +134,11 @@ impl Keyspace {
         if specs.len() == before {
             return Err(RangeError::Unknown(name.into()));
         }
+        if leftover != Leftover::Discard
+            && let Some(around) = self.range_around(name, &specs)
+        {
+            return self.install_merged(&specs, name, &around, leftover == Leftover::Refuse);
+        }
         let empty = (leftover != Leftover::Keep).then_some(name);
         for _ in 0..DISCARD_ROUNDS {
             if leftover == Leftover::Discard {
@@ -140,6 +150,19 @@ impl Keyspace {
             }
         }
         self.change_to(&specs, empty)
+    }
+
+    /// The name of the range that takes over what a range holds when only those of `specs` are left; none if it is of
+    /// another tier.
+    fn range_around(&self, name: &str, specs: &[RangeSpec]) -> Option<String> {
+        let old = self.ranges.load();
+        let range = old.by_name(name)?;
+        let map = RangeMap::new(specs, old.inherited, Some(&old));
+        let intervals = old.intervals(name);
+        let mut around = intervals.iter().map(|(start, _)| &map.find(start).spec);
+        let first = around.next()?;
+        (first.tier == range.spec.tier && around.all(|spec| spec.name == first.name))
+            .then(|| first.name.clone())
     }
 
     /// Deletes every key of a range, some at a time, while others go on.
@@ -194,6 +217,32 @@ impl Keyspace {
         Ok(())
     }
 
+    /// About how many bytes of the store's files hold rows of a range.
+    pub fn disk_bytes_of(&self, range: &Range) -> u64 {
+        if !range.is_durable() {
+            return 0;
+        }
+        let map = self.ranges.load();
+        let held = (0..DBS as u8).filter(|db| range.counters.keys[*db as usize].load(Relaxed) > 0);
+        let intervals = map.intervals(&range.spec.name);
+        let rows: Vec<_> = held
+            .flat_map(|db| {
+                intervals
+                    .iter()
+                    .map(move |(start, end)| rows::interval(db, start, end.as_deref()))
+            })
+            .collect();
+        self.store.approximate_bytes(&rows)
+    }
+
+    /// Bytes that the store has written since the start, over the bytes of the rows that it was given.
+    pub fn write_amplification(&self) -> f64 {
+        match self.flush.bytes_flushed.load(Relaxed) {
+            0 => 0.0,
+            given => self.store.bytes_written() as f64 / given as f64,
+        }
+    }
+
     /// Changes what ranges inherit from the server's configuration.
     pub fn inherit(&self, inherited: Inherited) {
         let _change = self.change.lock();
@@ -202,7 +251,7 @@ impl Keyspace {
         self.install(map);
     }
 
-    fn install(&self, map: RangeMap) {
+    pub(super) fn install(&self, map: RangeMap) {
         self.note_policies(&map);
         if let Some(journal) = self.journal() {
             journal.set_sync_every_second(map.wants_sync_every_second());

@@ -111,13 +111,15 @@ impl Keyspace {
             self.databases[logical].store(*physical, Relaxed);
         }
         let map = self.ranges.load();
-        if self.same_intervals(&map, &meta) {
+        if self.same_intervals(&map, &meta) && !meta.recount {
             for range in &meta.ranges {
                 self.take_counts(&map, &range.spec.name, &range.rows, &range.expires);
             }
         } else {
-            log::info!("ranges differ from those of the last run: counting the rows of the store");
-            self.recount(&map)?;
+            log::info!(
+                "ranges differ from those of the last run, or were being counted: counting the rows of the store"
+            );
+            self.count_all_rows(&map)?;
         }
         self.recovery.store_has_rows.store(
             map.iter().any(|range| range.counters.cold.load(Relaxed) > 0),
@@ -185,7 +187,7 @@ impl Keyspace {
     }
 
     /// Counts the store's rows by range. Rows in a memory range are an error: they would be out of reach.
-    fn recount(&self, map: &RangeMap) -> Result<(), StoreError> {
+    fn count_all_rows(&self, map: &RangeMap) -> Result<(), StoreError> {
         let mut counts: HashMap<String, (Vec<i64>, Vec<i64>)> = HashMap::new();
         let (from, _) = rows::db_bounds(0);
         let (_, to) = rows::db_bounds(DBS as u8 - 1);

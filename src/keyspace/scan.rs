@@ -21,6 +21,7 @@ use crate::object::codec;
 use crate::store::StoreError;
 use crate::store::rows::{self, Row};
 use parking_lot::Mutex;
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -265,12 +266,20 @@ impl Keyspace {
             Some(entry) if !entry.store_has(STORED) => {}
             Some(entry) => visit(Found::resident(entry)),
             None if !self.row_stands(db, row.offset) || row.expiry.is_some_and(|at| at <= now_ms) => {}
-            None => visit(Found {
-                key,
-                kind: codec::type_name(row.object).map_err(StoreError::new)?,
-                expiry: row.expiry,
-                value: codec::decode_string(row.object).ok(),
-            }),
+            None => {
+                let kind = row.type_name().map_err(StoreError::new)?;
+                // What is no string need not be unpacked for its name.
+                let object = match kind {
+                    "string" => row.object().map_err(StoreError::new)?,
+                    _ => Cow::default(),
+                };
+                visit(Found {
+                    key,
+                    kind,
+                    expiry: row.expiry,
+                    value: codec::decode_string(&object).ok(),
+                });
+            }
         }
         Ok(())
     }

@@ -12,7 +12,7 @@
 
 use super::entry::{self, Entry};
 use super::expire::ExpiryIndex;
-use super::snapshot::{self, Snapshot};
+use super::owed::Owed;
 use super::table::Table;
 use parking_lot::{Mutex, MutexGuard};
 use std::hash::{BuildHasher, Hasher};
@@ -61,8 +61,8 @@ pub struct ShardState {
     pub last_offset: u64,
     /// Hashes of the entries that a flush has to take.
     pub dirty: Vec<u64>,
-    /// Hash and old expiry of entries whose row in the store's expiry index has to go with the next flush; and a
-    /// snapshot that has to have the entries first.
+    /// Hash and old expiry of entries whose row in the store's expiry index has to go with the next flush; and what
+    /// has to be done before anything else happens in the shard.
     pub stale_expiries: StaleExpiries,
     pub epoch: u32,
     pub expiries: ExpiryIndex,
@@ -80,8 +80,8 @@ pub struct StaleExpiries(Option<Box<StaleList>>);
 #[derive(Default)]
 struct StaleList {
     items: Vec<(u64, i64)>,
-    /// A snapshot that has to have the shard's entries before anything happens to them.
-    owed: Option<Arc<Snapshot>>,
+    /// What is to be done with the shard's entries before anything happens to them, in this order.
+    owed: Vec<Arc<dyn Owed>>,
 }
 
 impl StaleExpiries {
@@ -97,15 +97,18 @@ impl StaleExpiries {
         self.0.take().map_or(Vec::new(), |list| list.items)
     }
 
-    /// Before anything else happens in the shard, this snapshot has to have its entries.
-    pub(super) fn owe(&mut self, snapshot: Arc<Snapshot>) {
-        self.0.get_or_insert_default().owed = Some(snapshot);
+    /// Before anything else happens in the shard, this has to.
+    pub(super) fn owe(&mut self, owed: Arc<dyn Owed>) {
+        self.0.get_or_insert_default().owed.push(owed);
     }
 
-    /// Takes out the snapshot that is waiting.
-    pub(super) fn take_owed(&mut self) -> Option<Arc<Snapshot>> {
-        let owed = self.0.as_mut()?.owed.take();
-        if self.0.as_ref().is_some_and(|list| list.items.is_empty()) {
+    /// Takes out what is waiting.
+    fn take_owed(&mut self) -> Vec<Arc<dyn Owed>> {
+        let Some(list) = &mut self.0 else {
+            return Vec::new();
+        };
+        let owed = std::mem::take(&mut list.owed);
+        if list.items.is_empty() {
             self.0 = None;
         }
         owed
@@ -137,9 +140,17 @@ impl Shard {
     pub fn lock(&self) -> ShardGuard<'_> {
         let mut state = self.state.lock();
         if state.stale_expiries.0.is_some() {
-            snapshot::pay(&mut state);
+            pay(&mut state);
         }
         state
+    }
+}
+
+/// The lock of a shard that owes something.
+#[cold]
+fn pay(state: &mut ShardState) {
+    for owed in state.stale_expiries.take_owed() {
+        owed.pay(state);
     }
 }
 

@@ -15,6 +15,7 @@
 //! it goes to the system's cache, and a disk that cannot follow slows writers down instead of filling the memory.
 
 use super::entry::{DIRTY, STORED};
+use super::owed::Owed;
 use super::range::DBS;
 use super::shard::ShardState;
 use super::{Keyspace, StoreError};
@@ -99,9 +100,9 @@ struct SnapshotOutput {
     failed: Option<io::Error>,
 }
 
-impl Snapshot {
+impl Owed for Snapshot {
     /// Writes the entries of a shard that is locked, but for those that equal their rows. An error is kept for the end.
-    pub(super) fn take(&self, state: &ShardState) {
+    fn pay(&self, state: &mut ShardState) {
         let output = &mut *self.output.lock();
         for entry in state.iter() {
             if output.failed.is_some() {
@@ -200,15 +201,11 @@ impl Keyspace {
             let _no_flush = self.flush.stored();
             let mut guards = self.lock_all();
             let snapshot = Arc::new(self.snapshot_of(file));
-            guards
-                .iter_mut()
-                .for_each(|state| state.stale_expiries.owe(snapshot.clone()));
+            Keyspace::owe(&mut guards, &snapshot);
             let wiped_at: [u64; DBS] = std::array::from_fn(|db| self.wiped_at[db].load(Relaxed));
             (snapshot, wiped_at, self.store.freeze())
         };
-        for shard in &self.shards {
-            drop(shard.lock());
-        }
+        self.pay_all();
         self.snapshots.check_stop()?;
         // Every shard has paid and has let go of its reference: nobody else writes from here on.
         let mut output = snapshot.output.lock();
@@ -258,9 +255,10 @@ impl SnapshotOutput {
             return Ok(());
         }
         let (db, key, expiry) = (logical.into(), key.1, row.expiry);
-        let taken = self.file.serialized_key(db, key, expiry, row.object);
+        let object = row.object().map_err(StoreError::new)?;
+        let taken = self.file.serialized_key(db, key, expiry, &object);
         if !taken.map_err(StoreError::new)? {
-            let value = codec::decode(row.object, &Default::default()).map_err(StoreError::new)?;
+            let value = codec::decode(&object, &Default::default()).map_err(StoreError::new)?;
             let value = match &value {
                 Value::String(text) => ValueRef::String(text),
                 Value::Object(object) => ValueRef::Object(object),
@@ -295,12 +293,4 @@ fn finish(snapshot: Arc<Snapshot>) -> Result<Saved, StoreError> {
     let file = output.file.finish().map_err(StoreError::new)?;
     file.sync_all().map_err(StoreError::new)?;
     Ok(Saved { keys, bytes })
-}
-
-/// The lock of a shard that owes a snapshot its entries.
-#[cold]
-pub(super) fn pay(state: &mut ShardState) {
-    if let Some(snapshot) = state.stale_expiries.take_owed() {
-        snapshot.take(state);
-    }
 }

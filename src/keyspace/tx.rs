@@ -6,7 +6,7 @@
 //! * The effects are appended to the journal before the shards are unlocked, also when a handler panics.
 //! * Expired keys and fields are never seen: a lookup that meets one deletes it, and that is an effect like any other.
 
-use super::effects::Effects;
+use super::effects::{Effects, EffectsMark};
 use super::entry::{self, Entry, NewValue, Value};
 use super::range::{DBS, Range, RangeMap};
 use super::shard::{ShardGuard, ShardState, stale_expiry};
@@ -171,6 +171,19 @@ impl<'a> Tx<'a> {
 
     pub fn is_replay(&self) -> bool {
         self.call.replay.is_some()
+    }
+
+    /// The range of a key.
+    pub(super) fn range_of(&self, key: &[u8]) -> Arc<Range> {
+        self.map.find(key).clone()
+    }
+
+    pub(super) fn effects_mark(&self) -> EffectsMark {
+        self.effects.mark()
+    }
+
+    pub(super) fn roll_back_effects(&mut self, mark: &EffectsMark) {
+        self.effects.roll_back(mark);
     }
 
     /// From now on reads and edits leave the access clocks as they are (`CLIENT NO-TOUCH`).

@@ -3,6 +3,7 @@
 use super::entry::Entry;
 use super::flush::FlushState;
 use super::range::DBS;
+use super::shard::ShardGuard;
 use super::{Effects, Keyspace, StoreError};
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -40,8 +41,9 @@ impl Keyspace {
         end
     }
 
-    fn clear(&self, mut guards: Vec<super::ShardGuard<'_>>, physical: &[u8], end: u64) -> (i64, Vec<Entry>) {
+    fn clear(&self, mut guards: Vec<ShardGuard<'_>>, physical: &[u8], end: u64) -> (i64, Vec<Entry>) {
         let map = self.ranges.load();
+        self.db_flushes.fetch_add(1, Relaxed);
         let mut garbage = Vec::new();
         for state in &mut guards {
             garbage.append(&mut state.extract(|entry| physical.contains(&entry.db())));

@@ -6,11 +6,14 @@
 use super::StoreError;
 use super::flush::Meta;
 use super::rows;
+use rocksdb::statistics::{StatsLevel, Ticker};
 use rocksdb::{
     BlockBasedOptions, Cache, DB, DBCompressionType, Direction, ErrorKind, IngestExternalFileOptions,
-    IteratorMode, LogLevel, Options, ReadOptions, ReadTier, Snapshot,
+    IteratorMode, LogLevel, Options, Range, ReadOptions, ReadTier, Snapshot,
 };
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
 
 /// What a read without touching the disk can say.
 pub enum Cached {
@@ -24,6 +27,8 @@ pub struct BlockStore {
     db: DB,
     options: Options,
     path: PathBuf,
+    /// Bytes of the sorted files that came in since the start.
+    ingested: AtomicU64,
 }
 
 /// A store as it was at one moment.
@@ -72,6 +77,9 @@ fn options(cache: &Cache) -> Options {
     options.set_log_level(LogLevel::Warn);
     options.set_stats_dump_period_sec(0);
     options.set_stats_persist_period_sec(0);
+    // Counts alone, for what compaction writes.
+    options.enable_statistics();
+    options.set_statistics_level(StatsLevel::ExceptHistogramOrTimers);
     options
 }
 
@@ -92,6 +100,7 @@ impl BlockStore {
             db,
             options,
             path: path.to_path_buf(),
+            ingested: AtomicU64::new(0),
         })
     }
 
@@ -158,7 +167,21 @@ impl BlockStore {
     pub(super) fn ingest(&self, file: &Path) -> Result<(), StoreError> {
         let mut options = IngestExternalFileOptions::default();
         options.set_move_files(true);
-        Ok(self.db.ingest_external_file_opts(&options, vec![file])?)
+        let bytes = std::fs::metadata(file).map_or(0, |file| file.len());
+        self.db.ingest_external_file_opts(&options, vec![file])?;
+        self.ingested.fetch_add(bytes, Relaxed);
+        Ok(())
+    }
+
+    /// Bytes written since the start: the files that came in, and what compaction made of them.
+    pub fn bytes_written(&self) -> u64 {
+        self.ingested.load(Relaxed) + self.options.get_ticker_count(Ticker::CompactWriteBytes)
+    }
+
+    /// About how many bytes of files hold the rows between each pair of row keys.
+    pub fn approximate_bytes(&self, intervals: &[(Vec<u8>, Vec<u8>)]) -> u64 {
+        let ranges: Vec<Range<'_>> = intervals.iter().map(|(from, to)| Range::new(from, to)).collect();
+        self.db.get_approximate_sizes(&ranges).into_iter().sum()
     }
 
     /// Bytes of the store's files.

@@ -5,8 +5,9 @@
 
 use super::StoreError;
 use super::block::BlockStore;
+use super::packing::Packer;
 use super::rows;
-use crate::config::RangeSpec;
+use crate::config::{Compression, RangeSpec};
 use crate::journal::crash_point;
 use rocksdb::SstFileWriter;
 use serde::{Deserialize, Serialize};
@@ -22,6 +23,9 @@ pub struct Meta {
     /// At the mark: logical database → physical database.
     pub databases: Vec<u8>,
     pub ranges: Vec<RangeMeta>,
+    /// The counts of the ranges are not right: they were being counted.
+    #[serde(default)]
+    pub recount: bool,
 }
 
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
@@ -43,6 +47,7 @@ impl Meta {
             newest,
             databases,
             ranges,
+            recount: false,
         }
     }
 
@@ -70,6 +75,8 @@ struct RowRef {
     key: (usize, usize),
     /// `None` deletes the row.
     value: Option<(usize, usize)>,
+    /// How the value is to be packed; what has been seen to is not packed any more.
+    packing: Compression,
 }
 
 /// Rows to be sorted and written, in one arena.
@@ -77,6 +84,9 @@ struct RowRef {
 pub struct Batch {
     arena: Vec<u8>,
     rows: Vec<RowRef>,
+    packer: Packer,
+    /// Some row is still to be packed.
+    unpacked: bool,
 }
 
 impl Batch {
@@ -93,11 +103,26 @@ impl Batch {
             prefix: 0,
             key,
             value,
+            packing: Compression::None,
         });
     }
 
-    /// Moves the rows of `other` here, and leaves it empty with the memory that it had.
+    /// The row pushed last is to be packed once it comes to another batch: `push` runs while a shard is locked.
+    pub fn pack_last(&mut self, how: Compression) {
+        if how != Compression::None
+            && let Some(row) = self.rows.last_mut()
+        {
+            row.packing = how;
+            self.unpacked = true;
+        }
+    }
+
+    /// Moves the rows of `other` here, packed where they are to be, and leaves it empty with the memory that it had.
     pub fn append(&mut self, other: &mut Batch) {
+        if std::mem::take(&mut other.unpacked) {
+            self.append_packed(other);
+            return;
+        }
         let shift = self.arena.len();
         let moved = |(start, end): (usize, usize)| (start + shift, end + shift);
         self.arena.append(&mut other.arena);
@@ -106,6 +131,30 @@ impl Batch {
             value: row.value.map(moved),
             ..row
         }));
+    }
+
+    fn append_packed(&mut self, other: &mut Batch) {
+        for row in other.rows.drain(..) {
+            let start = self.arena.len();
+            self.arena.extend_from_slice(&other.arena[row.key.0..row.key.1]);
+            let key = (start, self.arena.len());
+            let value = row.value.map(|(from, to)| {
+                rows::pack_row(
+                    &mut self.arena,
+                    &other.arena[from..to],
+                    row.packing,
+                    &mut self.packer,
+                );
+                (key.1, self.arena.len())
+            });
+            self.rows.push(RowRef {
+                key,
+                value,
+                packing: Compression::None,
+                ..row
+            });
+        }
+        other.arena.clear();
     }
 
     pub fn bytes(&self) -> usize {

@@ -1,10 +1,11 @@
 //! What has settled: rows in RocksDB. Nothing outside this folder names RocksDB.
 //!
-//! `rows` says what a row is, `block` is the store behind durable ranges, `flush` makes sorted files of rows and
+//! `rows` says what a row is, `packing` how its value is made smaller, `block` is the store behind durable ranges, `flush` makes sorted files of rows and
 //! hands them over.
 
 pub mod block;
 pub mod flush;
+pub mod packing;
 pub mod rows;
 
 use std::fmt;
