@@ -8,6 +8,7 @@ use crate::config::Config;
 use crate::import;
 use crate::journal::{self, ReadSummary};
 use crate::keyspace::import::{ImportError, Imported, Report};
+use crate::keyspace::moves::undo_unfinished;
 use crate::keyspace::range::{Inherited, RangeMap};
 use crate::keyspace::reshape::specs_at_start;
 use crate::keyspace::snapshot::{self, Saved};
@@ -236,7 +237,8 @@ impl Server {
         let first = import::prepare(&config.dir, &config.dbfilename).map_err(StartError::new)?;
         let store = BlockStore::open(&config.dir.join("store"), config.store_block_cache as usize)
             .map_err(StartError::new)?;
-        let meta = store.meta().map_err(StartError::new)?;
+        let mut meta = store.meta().map_err(StartError::new)?;
+        meta.iter_mut().for_each(undo_unfinished);
         let settings = settings(&config);
         let remembered = meta.iter().flat_map(|meta| &meta.ranges).map(|range| &range.spec);
         let specs = specs_at_start(&config.ranges, remembered).map_err(StartError::new)?;

@@ -455,11 +455,11 @@ pub fn ranges(server: &Server, text: &mut Text) {
         let expires: i64 = counters.expires.iter().map(|count| count.load(Relaxed)).sum();
         let count = |count: &AtomicU64| count.load(Relaxed).to_string();
         let fields: Vec<(&str, String)> = vec![
-            ("tier", range.spec.tier.to_string()),
+            ("tier", range.promised_tier().to_string()),
             ("keys", counters.total_keys().to_string()),
             ("expires", expires.to_string()),
             ("bytes", counters.bytes.load(Relaxed).to_string()),
-            ("cold", counters.cold.load(Relaxed).to_string()),
+            ("cold", counters.cold_keys().to_string()),
             ("hits", count(&counters.hits)),
             ("misses", count(&counters.misses)),
             ("evicted", count(&counters.evicted)),

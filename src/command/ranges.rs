@@ -5,7 +5,7 @@ use super::context::Context;
 use super::error::Error;
 use super::object::help_reply;
 use super::spec::{Handler, Outcome, Spec, acl, flag::*};
-use crate::config::RangeSpec;
+use crate::config::{RangeSpec, Tier};
 use crate::keyspace::Keyspace;
 use crate::keyspace::load::may_wait;
 use crate::keyspace::range::{DBS, Range};
@@ -51,14 +51,14 @@ pub static COMMANDS: &[Spec] = &[Spec::new("range", -2, 0, 0, Handler::Container
             .group("server", SINCE)
             .doc(
                 "name option value [option value ...]",
-                "O(1)",
-                "Changes options of a range.",
+                "O(1); a move to the other tier goes on in the background, O(N) for N keys",
+                "Changes options of a range, or moves it to the other tier.",
             ),
         Spec::new("drop", -3, WRITE | ADMIN | NOSCRIPT, 0, Handler::Admin(drop))
             .group("server", SINCE)
             .doc(
                 "name [DISCARD | KEEP]",
-                "O(N) for N resident keys, and the cold keys of the range",
+                "O(1), and the rest in the background",
                 "Removes a range, and its keys if told to.",
             ),
         Spec::new("split", -5, ADMIN | NOSCRIPT, 0, Handler::Admin(split))
@@ -87,7 +87,9 @@ fn list(_: &Args<'_>, context: &mut Context<'_>) -> Outcome {
     let map = context.server.keyspace.ranges();
     context.reply.array(map.iter().count());
     for range in map.iter() {
-        let words = range.spec.to_args();
+        let mut spec = range.spec.clone();
+        spec.tier = range.promised_tier();
+        let words = spec.to_args();
         context.reply.array(words.len());
         words.iter().for_each(|word| context.reply.bulk(word));
     }
@@ -125,6 +127,20 @@ fn info(args: &Args<'_>, context: &mut Context<'_>) -> Outcome {
 fn texts(keyspace: &Keyspace, range: &Range) -> Vec<(&'static str, Vec<u8>)> {
     let (spec, policy) = (&range.spec, &range.policy);
     let number = |number: u64| number.to_string().into_bytes();
+    let moving = keyspace.move_of(&spec.name);
+    // Until a move is over, nobody is to rely on where it leads.
+    let tier = match moving.as_ref().map(|under_way| under_way.to) {
+        Some(Tier::Memory) => Tier::Durable,
+        Some(Tier::Durable) => Tier::Memory,
+        None => range.promised_tier(),
+    };
+    let (state, progress) = moving.map_or(("ready", "100.0".to_string()), |under_way| {
+        let state = match under_way.to {
+            Tier::Memory => "moving to memory",
+            Tier::Durable => "moving to durable",
+        };
+        (state, format!("{:.1}", under_way.percent()))
+    });
     let amplification = if range.is_durable() {
         keyspace.write_amplification()
     } else {
@@ -133,7 +149,9 @@ fn texts(keyspace: &Keyspace, range: &Range) -> Vec<(&'static str, Vec<u8>)> {
     vec![
         ("name", spec.name.clone().into_bytes()),
         ("pattern", spec.bounds.to_bytes()),
-        ("tier", spec.tier.as_str().into()),
+        ("tier", tier.as_str().into()),
+        ("state", state.into()),
+        ("progress", progress.into_bytes()),
         ("maxmemory", number(policy.maxmemory)),
         ("maxmemory-policy", policy.eviction.to_string().into_bytes()),
         ("appendfsync", policy.fsync.to_string().into_bytes()),
@@ -156,7 +174,7 @@ fn numbers(keyspace: &Keyspace, range: &Range) -> Vec<(&'static str, i64)> {
         ("bytes", counters.bytes.load(Relaxed)),
         ("sealed-bytes", counters.sealed_bytes.load(Relaxed)),
         ("disk-bytes", disk_bytes as i64),
-        ("cold", counters.cold.load(Relaxed)),
+        ("cold", counters.cold_keys()),
         ("hits", counters.hits.load(Relaxed) as i64),
         ("misses", counters.misses.load(Relaxed) as i64),
         ("evicted", counters.evicted.load(Relaxed) as i64),
@@ -195,8 +213,20 @@ fn alter(args: &Args<'_>, context: &mut Context<'_>) -> Outcome {
     if !words.len().is_multiple_of(2) {
         return Err(Error::Syntax);
     }
-    let options: Vec<(&[u8], &[u8])> = words.chunks_exact(2).map(|pair| (pair[0], pair[1])).collect();
-    may_wait(|| context.server.keyspace.alter_range(&name(args), &options))?;
+    let is_tier = |pair: &(&[u8], &[u8])| pair.0.eq_ignore_ascii_case(b"tier");
+    let pairs = words.chunks_exact(2).map(|pair| (pair[0], pair[1]));
+    let (tiers, options): (Vec<_>, Vec<_>) = pairs.partition(is_tier);
+    let tier = tiers.last().map(|(_, tier)| {
+        let wrong = || RangeError::Invalid("the tier of a range must be memory or durable".into());
+        Tier::parse(tier).ok_or_else(wrong)
+    });
+    let (tier, keyspace) = (tier.transpose()?, &context.server.keyspace);
+    if !options.is_empty() {
+        may_wait(|| keyspace.alter_range(&name(args), &options))?;
+    }
+    if let Some(tier) = tier {
+        may_wait(|| keyspace.begin_move(&name(args), tier, context.now_ms))?;
+    }
     context.reply.ok();
     Ok(())
 }
@@ -209,9 +239,8 @@ fn drop(args: &Args<'_>, context: &mut Context<'_>) -> Outcome {
         _ => Leftover::Refuse,
     };
     words.finish()?;
-    let now_ms = context.now_ms;
-    // What it deletes is on disk when it returns: a flush, and so the journal before it, is part of it.
-    may_wait(|| context.server.keyspace.drop_range(&name(args), leftover, now_ms))?;
+    // It is on disk when this returns, in the store or in the journal.
+    may_wait(|| context.server.keyspace.drop_range(&name(args), leftover))?;
     context.reply.ok();
     Ok(())
 }
@@ -324,7 +353,7 @@ fn help(_: &Args<'_>, _: &mut Session, reply: &mut Reply) -> Outcome {
     let lines = [
         "ALTER <name> <option> <value> [<option> <value> ...]",
         "    Change options of a range: maxmemory, maxmemory-policy, max-keys, max-value-size,",
-        "    default-ttl, appendfsync, compression.",
+        "    default-ttl, appendfsync, compression. TIER memory|durable moves it in the background.",
         "CREATE <name> <keys> memory|durable [<option> <value> ...]",
         "    Make a range of the keys that begin with a prefix (user:*), or of an interval (a..m).",
         "DROP <name> [DISCARD|KEEP]",

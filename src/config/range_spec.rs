@@ -42,6 +42,9 @@ pub struct ByCommand {
     pub shaped: bool,
     /// The names of ranges that were merged into it.
     pub absorbed: Vec<String>,
+    /// The tier that it is on its way to. On its way to disk it is of the durable tier already, but for crashes.
+    #[serde(default)]
+    pub moving: Option<Tier>,
 }
 
 /// The keys that a range covers.

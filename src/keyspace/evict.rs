@@ -133,7 +133,7 @@ impl Keyspace {
     /// How much an entry deserves to go; none when it may not.
     fn score(&self, entry: &Entry, range: &Range, tick: Tick) -> Option<u64> {
         let durable = range.is_durable();
-        if durable && !self.flush.is_droppable(entry) || entry.is_absent() {
+        if durable && (range.stays_resident() || !self.flush.is_droppable(entry)) || entry.is_absent() {
             return None;
         }
         let idle = u64::from(clock::idle_seconds(entry.clock(), tick));
@@ -177,8 +177,10 @@ impl Keyspace {
         for shard in &self.shards {
             let mut state = shard.lock();
             let map = self.ranges.load();
-            let droppable =
-                |entry: &&Entry| map.find(entry.key()).is_durable() && self.flush.is_droppable(entry);
+            let droppable = |entry: &&Entry| {
+                let range = map.find(entry.key());
+                range.is_durable() && !range.stays_resident() && self.flush.is_droppable(entry)
+            };
             let keys: Vec<(u8, Vec<u8>)> = state
                 .iter()
                 .filter(droppable)

@@ -57,6 +57,8 @@ pub struct FlushState {
     mark: AtomicU64,
     /// Physical databases whose rows have to be wiped, as bits. Set while every shard is locked.
     wipes: AtomicU16,
+    /// Rows of what was discarded have to be wiped. Set while every shard is locked.
+    discards: AtomicBool,
     /// The mark row has to be written although nothing is dirty: the ranges changed.
     forced: AtomicBool,
     stopping: AtomicBool,
@@ -119,9 +121,13 @@ impl FlushState {
         self.wipes.fetch_or(1 << db, SeqCst);
     }
 
-    /// Databases are still to be wiped from the store.
+    /// Databases, or what was discarded, are still to be wiped from the store.
     pub(super) fn has_wipes(&self) -> bool {
-        self.wipes.load(SeqCst) != 0
+        self.wipes.load(SeqCst) != 0 || self.discards.load(SeqCst)
+    }
+
+    pub(super) fn note_discard(&self) {
+        self.discards.store(true, SeqCst);
     }
 
     pub(super) fn stored(&self) -> MutexGuard<'_, Stored> {
@@ -154,6 +160,12 @@ impl FlushState {
     /// Makes the next flush write its mark row whatever is dirty.
     pub(super) fn force(&self) {
         self.forced.store(true, SeqCst);
+    }
+
+    /// A flush is under way, or has been asked for.
+    pub fn is_busy(&self) -> bool {
+        let requests = self.requests.lock();
+        requests.asked != requests.done || self.is_running()
     }
 
     /// Asks for a flush and returns at once.
@@ -302,8 +314,9 @@ impl Keyspace {
             let databases: Vec<u8> = (0..DBS as u8).map(|db| self.physical(db)).collect();
             (journal.end(), databases)
         };
-        let nothing = mark == stored.mark && state.dirty_bytes() == 0 && state.wipes.load(SeqCst) == 0;
-        if nothing && !state.forced.swap(false, SeqCst) {
+        let nothing = mark == stored.mark && state.dirty_bytes() == 0 && !state.has_wipes();
+        let forced = state.forced.swap(false, SeqCst);
+        if nothing && !forced {
             state.phase.store(parity, SeqCst);
             return true;
         }
@@ -313,7 +326,7 @@ impl Keyspace {
             loop {
                 let mut guard = self.shards[shard].lock();
                 // Set only while every shard is locked, so what is seen here holds for this visit.
-                if state.wipes.load(SeqCst) == 0 {
+                if !state.has_wipes() {
                     self.collect(shard, &mut guard, parity != 0, &mut portion);
                     drop(guard);
                     portion.take_visited();
@@ -321,7 +334,7 @@ impl Keyspace {
                 }
                 drop(guard);
                 let rows = std::mem::take(&mut portion);
-                if !(self.write_portion(rows, &mut stored, None) && self.wipe_databases(&mut stored)) {
+                if !(self.write_portion(rows, &mut stored, None) && self.wipe_what_is_gone(&mut stored)) {
                     return false;
                 }
             }
@@ -339,6 +352,7 @@ impl Keyspace {
         state.mark.store(mark, Relaxed);
         state.flushes.fetch_add(1, Relaxed);
         state.last_success_ms.store(crate::journal::unix_ms(), Relaxed);
+        self.forget_discards(mark);
         crash_point("flush-before-trim");
         // A crash here is fine: segments below the mark are skipped and removed by the next flush.
         if let Err(error) = journal.remove_below(mark) {
@@ -473,9 +487,15 @@ impl Keyspace {
         }
     }
 
-    /// Removes the rows of databases that were flushed.
-    fn wipe_databases(&self, stored: &mut Stored) -> bool {
+    /// Removes the rows of databases that were flushed, and of what was discarded.
+    fn wipe_what_is_gone(&self, stored: &mut Stored) -> bool {
         let wipes = self.flush.wipes.swap(0, SeqCst);
+        self.flush.discards.store(false, SeqCst);
+        let mut discards = Vec::clone(&self.discards());
+        discards.retain(|discard| !discard.wiped);
+        for discard in &discards {
+            stored.counts.remove(&discard.range);
+        }
         let end = self.journal().map_or(0, |journal| journal.end());
         let databases: Vec<u8> = (0..DBS as u8).filter(|db| wipes & 1 << db != 0).collect();
         for counts in stored.counts.values_mut() {
@@ -483,11 +503,19 @@ impl Keyspace {
                 (counts.0[*db as usize], counts.1[*db as usize]) = (0, 0);
             }
         }
-        let meta = self.meta(stored);
-        self.until_done(|| {
+        let mut meta = self.meta(stored);
+        for discard in &mut meta.discards {
+            discard.wiped |= discards.iter().any(|wiped| wiped.at == discard.at);
+        }
+        let done = self.until_done(|| {
             self.synced_to(end)
-                .and_then(|()| wipe(&self.store, &databases, &meta))
-        })
+                .and_then(|()| wipe(&self.store, &databases, &discards, &meta))
+        });
+        if done && !discards.is_empty() {
+            self.note_wiped(&discards);
+            self.reclaim(&discards);
+        }
+        done
     }
 
     fn until_done(&self, mut write: impl FnMut() -> Result<(), StoreError>) -> bool {
@@ -511,8 +539,15 @@ impl Keyspace {
     /// The mark row for what the store holds.
     fn meta(&self, stored: &Stored) -> Meta {
         let map = self.ranges.load();
+        let discards = self.discards();
         let range = |range: &Arc<super::range::Range>| {
-            let (rows, expires) = stored.counts.get(&range.spec.name).copied().unwrap_or_default();
+            let name = &range.spec.name;
+            // Until they are wiped, its rows are counted here still, and do not count.
+            let gone = discards
+                .iter()
+                .any(|discard| !discard.wiped && discard.range == *name);
+            let counts = stored.counts.get(name).filter(|_| !gone);
+            let (rows, expires) = counts.copied().unwrap_or_default();
             RangeMeta {
                 spec: range.spec.clone(),
                 rows: rows.to_vec(),
@@ -521,6 +556,7 @@ impl Keyspace {
         };
         Meta {
             recount: stored.recount,
+            discards: Vec::clone(&discards),
             ..Meta::new(
                 stored.mark,
                 stored.newest,

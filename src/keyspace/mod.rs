@@ -6,6 +6,7 @@
 //! | `entry`, `clock`, `table`, `shard` | one key; its access clock; a hash table of them; a locked slice of the resident keys |
 //! | `range`, `ranges` | a range and the map of ranges; creating, altering, dropping them |
 //! | `reshape`, `recount` | splitting and merging ranges; counting their keys while commands go on |
+//! | `moves`, `discards` | moving a range to the other tier; dropping all that a range holds |
 //! | `owed` | work on all entries that counts as done at one moment |
 //! | `tx`, `effects` | reading and changing keys under their locks; what is recorded of it |
 //! | `load`, `prefetch` | opening a `Tx`: locking shards, bringing cold keys in; starting cache misses early |
@@ -18,6 +19,7 @@
 //! while it holds a shard.
 
 pub mod clock;
+pub mod discards;
 pub mod effects;
 pub mod entry;
 pub mod evict;
@@ -25,6 +27,7 @@ pub mod expire;
 pub mod flush;
 pub mod import;
 pub mod load;
+pub mod moves;
 pub mod owed;
 pub mod prefetch;
 pub mod quota;
@@ -49,6 +52,7 @@ use crate::journal::Journal;
 use crate::object::{self, codec};
 use crate::store::StoreError;
 use crate::store::block::BlockStore;
+use crate::store::flush::Discard;
 use crate::store::rows::{Row, RowError};
 use arc_swap::{ArcSwap, ArcSwapOption, Guard};
 use clock::Tick;
@@ -58,6 +62,7 @@ use shard::{KeyHasher, Shard, ShardState};
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU32, AtomicU64, AtomicUsize};
 use std::sync::{Arc, OnceLock};
+use std::thread::JoinHandle;
 
 /// What the keyspace takes from the configuration; all but `shards` may change at run time.
 #[derive(Clone, Copy, Debug)]
@@ -120,6 +125,13 @@ pub struct Keyspace {
     change: parking_lot::Mutex<()>,
     /// How often databases were flushed: a count that was under way then is made again.
     db_flushes: AtomicU64,
+    /// What was discarded and may still have rows, or effects that replay would meet.
+    discards: ArcSwap<Vec<Discard>>,
+    any_discards: AtomicBool,
+    moves: moves::MoveState,
+    /// Threads that end by themselves: before the last flush, and after the store.
+    jobs: parking_lot::Mutex<Vec<JoinHandle<()>>>,
+    store_jobs: parking_lot::Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl Keyspace {
@@ -146,6 +158,11 @@ impl Keyspace {
             positions: scan::Positions::default(),
             change: parking_lot::Mutex::new(()),
             db_flushes: AtomicU64::new(0),
+            discards: ArcSwap::default(),
+            any_discards: AtomicBool::new(false),
+            moves: moves::MoveState::default(),
+            jobs: parking_lot::Mutex::default(),
+            store_jobs: parking_lot::Mutex::default(),
         };
         keyspace.apply_settings(settings);
         keyspace
@@ -190,6 +207,11 @@ impl Keyspace {
 
     pub fn ranges(&self) -> Guard<Arc<RangeMap>> {
         self.ranges.load()
+    }
+
+    /// The ranges, to be kept.
+    pub fn range_map(&self) -> Arc<RangeMap> {
+        self.ranges.load_full()
     }
 
     pub fn journal(&self) -> Option<&Journal> {
@@ -300,9 +322,18 @@ impl Keyspace {
         range.counters.loaded.fetch_add(1, Relaxed);
     }
 
-    /// False for rows of a database that has been flushed since they were written.
-    fn row_stands(&self, db: u8, offset: u64) -> bool {
-        offset > self.wiped_at[db as usize].load(Relaxed)
+    /// Runs something on a thread of its own, which ends before the keyspace closes.
+    fn spawn(self: &Arc<Keyspace>, name: &str, run: impl FnOnce(&Keyspace) + Send + 'static) {
+        let keyspace = self.clone();
+        spawn_into(&self.jobs, name, move || run(&keyspace));
+    }
+
+    /// Appends an effect that is no command on keys; returns the offset behind it. Called with every shard locked.
+    fn append_words(&self, words: &[&[u8]]) -> u64 {
+        let mut effects = Effects::default();
+        effects.push(0, words);
+        self.journal()
+            .map_or(0, |journal| journal.append(effects.finish()))
     }
 
     /// Why durable ranges cannot take writes now, if so.
@@ -314,14 +345,37 @@ impl Keyspace {
 
     /// Ends flushing, flushes what is dirty, and closes the journal: the next start replays nothing.
     pub fn close(&self) -> Result<(), StoreError> {
+        self.stop_jobs();
         let flushed = self.flush.stop();
         let closed = self.journal().is_none_or(Journal::close);
         self.store.close();
+        join_all(&self.store_jobs);
         flushed?;
         if closed {
             Ok(())
         } else {
             Err(StoreError::new("the journal could not be synced"))
         }
+    }
+}
+
+fn spawn_into(
+    jobs: &parking_lot::Mutex<Vec<JoinHandle<()>>>,
+    name: &str,
+    run: impl FnOnce() + Send + 'static,
+) {
+    let mut jobs = jobs.lock();
+    jobs.retain(|job| !job.is_finished());
+    match std::thread::Builder::new().name(name.into()).spawn(run) {
+        Ok(job) => jobs.push(job),
+        Err(error) => log::error!("no thread for '{name}': {error}"),
+    }
+}
+
+fn join_all(jobs: &parking_lot::Mutex<Vec<JoinHandle<()>>>) {
+    let jobs = std::mem::take(&mut *jobs.lock());
+    for job in jobs {
+        // A job that panicked has said so.
+        let _ = job.join();
     }
 }

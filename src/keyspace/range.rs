@@ -41,6 +41,11 @@ pub struct RangeCounters {
 }
 
 impl RangeCounters {
+    /// Keys that are only in the store, as far as it is known: while keys are counted, all might be.
+    pub fn cold_keys(&self) -> i64 {
+        self.cold.load(Relaxed).clamp(0, self.total_keys().max(0))
+    }
+
     pub fn total_keys(&self) -> i64 {
         self.keys.iter().map(|keys| keys.load(Relaxed)).sum()
     }
@@ -77,6 +82,20 @@ impl fmt::Debug for Range {
 impl Range {
     pub fn is_durable(&self) -> bool {
         self.spec.tier == Tier::Durable
+    }
+
+    /// On its way to memory: its keys stay resident.
+    pub fn stays_resident(&self) -> bool {
+        self.spec.by_command.moving == Some(Tier::Memory)
+    }
+
+    /// What can be relied on: a range on its way is of the tier that it comes from.
+    pub fn promised_tier(&self) -> Tier {
+        match self.spec.by_command.moving {
+            Some(Tier::Durable) => Tier::Memory,
+            Some(Tier::Memory) => Tier::Durable,
+            None => self.spec.tier,
+        }
     }
 
     /// Replies about this range's keys wait for the disk.
@@ -140,6 +159,15 @@ impl RangeMap {
             inherited,
             any_gated,
         }
+    }
+
+    /// The map of `specs` for who asks about keys alone.
+    pub fn of_specs(specs: &[RangeSpec]) -> RangeMap {
+        let inherited = Inherited {
+            fsync: FsyncPolicy::EverySec,
+            eviction: EvictionPolicy::NoEviction,
+        };
+        RangeMap::new(specs, inherited, None)
     }
 
     /// The range of a key.

@@ -15,6 +15,7 @@ impl Keyspace {
     /// with the smallest number from 2 on that is free.
     pub fn split_range(&self, name: &str, at: &[u8], second: Option<&str>) -> Result<(), RangeError> {
         let _change = self.change.lock();
+        self.check_idle()?;
         let mut specs = self.specs();
         let holder = self.ranges.load().find(at).spec.name.clone();
         let first = specs
@@ -59,6 +60,7 @@ impl Keyspace {
     /// options. It keeps the first one's name.
     pub fn merge_ranges(&self, name: &str, other: &str) -> Result<(), RangeError> {
         let _change = self.change.lock();
+        self.check_idle()?;
         let mut specs = self.specs();
         let mut take = |name: &str| {
             let at = specs.iter().position(|spec| spec.name == name);

@@ -14,6 +14,7 @@
 //! Writing into the file while a shard is locked is the one exception from the rule that nobody waits for a disk there:
 //! it goes to the system's cache, and a disk that cannot follow slows writers down instead of filling the memory.
 
+use super::discards::stands_against;
 use super::entry::{DIRTY, STORED};
 use super::owed::Owed;
 use super::range::DBS;
@@ -196,14 +197,14 @@ impl Keyspace {
         ] {
             file.fact(name, value.as_bytes()).map_err(StoreError::new)?;
         }
-        let (snapshot, wiped_at, frozen) = {
+        let (snapshot, wiped_at, discards, frozen) = {
             // While a flush runs, what is stored and what is not cannot be told from the entries alone.
             let _no_flush = self.flush.stored();
             let mut guards = self.lock_all();
             let snapshot = Arc::new(self.snapshot_of(file));
             Keyspace::owe(&mut guards, &snapshot);
             let wiped_at: [u64; DBS] = std::array::from_fn(|db| self.wiped_at[db].load(Relaxed));
-            (snapshot, wiped_at, self.store.freeze())
+            (snapshot, wiped_at, self.discards(), self.store.freeze())
         };
         self.pay_all();
         self.snapshots.check_stop()?;
@@ -217,6 +218,7 @@ impl Keyspace {
                 let row = Row::decode(&value).map_err(StoreError::new)?;
                 if row.offset > wiped_at[db as usize]
                     && let Some((_, key)) = rows::split_object_key(&row_key)
+                    && stands_against(&discards, key, row.offset)
                 {
                     output.row(snapshot.logical[db as usize], (db, key), &row)?;
                 }

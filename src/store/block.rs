@@ -8,8 +8,9 @@ use super::flush::Meta;
 use super::rows;
 use rocksdb::statistics::{StatsLevel, Ticker};
 use rocksdb::{
-    BlockBasedOptions, Cache, DB, DBCompressionType, Direction, ErrorKind, IngestExternalFileOptions,
-    IteratorMode, LogLevel, Options, Range, ReadOptions, ReadTier, Snapshot,
+    BlockBasedOptions, BottommostLevelCompaction, Cache, CompactOptions, DB, DBCompressionType, Direction,
+    ErrorKind, IngestExternalFileOptions, IteratorMode, LogLevel, Options, Range, ReadOptions, ReadTier,
+    Snapshot,
 };
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
@@ -182,6 +183,29 @@ impl BlockStore {
     pub fn approximate_bytes(&self, intervals: &[(Vec<u8>, Vec<u8>)]) -> u64 {
         let ranges: Vec<Range<'_>> = intervals.iter().map(|(from, to)| Range::new(from, to)).collect();
         self.db.get_approximate_sizes(&ranges).into_iter().sum()
+    }
+
+    /// Removes the files that hold nothing but rows between these row keys, whoever may still read an older state: the
+    /// rows must be gone already.
+    pub fn remove_files(&self, from: &[u8], to: &[u8]) -> Result<(), StoreError> {
+        // The end is part of what RocksDB removes here: so it is a key that no row has, right before it.
+        let mut last = to.to_vec();
+        match last.pop() {
+            Some(0) | None => {}
+            Some(byte) => {
+                last.push(byte - 1);
+                last.extend_from_slice(&[0xff; 64]);
+            }
+        }
+        Ok(self.db.delete_file_in_range(from, last.as_slice())?)
+    }
+
+    /// Has the rows between these row keys written anew, without what is deleted; takes as long as that takes.
+    pub fn compact(&self, from: &[u8], to: &[u8]) {
+        let mut options = CompactOptions::default();
+        options.set_exclusive_manual_compaction(false);
+        options.set_bottommost_level_compaction(BottommostLevelCompaction::Skip);
+        self.db.compact_range_opt(Some(from), Some(to), &options);
     }
 
     /// Bytes of the store's files.
