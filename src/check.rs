@@ -1,14 +1,24 @@
-//! `terrace check`: reads a data folder and says what is wrong where; with `--repair` cuts the journal off there.
+//! `terrace check`: reads a data folder or a backup and says what is wrong where; with `--repair` cuts a data folder's
+//! journal off there.
 
-use crate::journal;
+use crate::backup::{restore, verify};
+use crate::journal::{self, SegmentReader};
 use crate::server::lock_folder;
 use crate::store::block::BlockStore;
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
-/// Checks the store's blocks and the journal's records behind its mark. Fails when something is wrong and stays so.
+const CACHE: usize = 8 << 20;
+
+/// Checks everything that has a checksum. Fails when something is wrong and stays so.
 pub fn run(dir: &Path, repair: bool) -> ExitCode {
-    match check(dir, repair) {
+    let checked = match verify::is_backup(dir) {
+        true if repair => Err("a backup cannot be repaired".into()),
+        true => check_backup(dir),
+        false => check(dir, repair),
+    };
+    match checked {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => {
             eprintln!("{why}");
@@ -17,14 +27,48 @@ pub fn run(dir: &Path, repair: bool) -> ExitCode {
     }
 }
 
+/// Prints how far something is, once a second.
+struct Ticker(Instant);
+
+impl Ticker {
+    fn new() -> Ticker {
+        Ticker(Instant::now())
+    }
+
+    fn tick(&mut self, doing: &str, done: u64, total: u64) {
+        if self.0.elapsed() >= Duration::from_secs(1) {
+            self.0 = Instant::now();
+            println!("{doing}: {} %", (done * 100 / total.max(1)).min(100));
+        }
+    }
+}
+
+fn check_backup(dir: &Path) -> Result<(), String> {
+    let mut ticker = Ticker::new();
+    let mut say = |line: String| println!("{line}");
+    let mut report =
+        |progress: &crate::backup::pieces::Progress| ticker.tick("check", progress.percent(), 100);
+    match verify::verify(dir, &mut say, &mut report) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err("the backup is damaged".into()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
 fn check(dir: &Path, repair: bool) -> Result<(), String> {
+    restore::refuse_unfinished(dir)?;
     if !dir.join("store").is_dir() {
-        return Err(format!("{} is not a data folder: it has no store", dir.display()));
+        return Err(format!(
+            "{} is neither a data folder, which has a store, nor a backup",
+            dir.display()
+        ));
     }
     let _lock = lock_folder(dir).map_err(|error| error.to_string())?;
-    let store = BlockStore::open(&dir.join("store"), 8 << 20).map_err(|error| format!("store: {error}"))?;
+    let store =
+        BlockStore::open_to_read(&dir.join("store"), CACHE).map_err(|error| format!("store: {error}"))?;
+    let mut ticker = Ticker::new();
     store
-        .verify()
+        .verify_with(|done, total| ticker.tick("store", done, total))
         .map_err(|error| format!("store damaged: {error}"))?;
     let meta = store.meta().map_err(|error| format!("store: {error}"))?;
     let mark = meta.as_ref().map_or(0, |meta| meta.mark);
@@ -34,13 +78,18 @@ fn check(dir: &Path, repair: bool) -> Result<(), String> {
         .flat_map(|range| &range.rows)
         .sum();
     println!("store: sound, {rows} keys, mark {mark}");
-    let found = journal::inspect(&dir.join("journal"), mark, repair).map_err(|error| {
+    let journal = dir.join("journal");
+    let kept = check_kept(&journal, mark)?;
+    let found = journal::inspect(&journal, mark, repair).map_err(|error| {
         format!("{error}\n`terrace check --repair` cuts the journal off there; what follows is lost")
     })?;
     println!(
         "journal: sound, {} records behind the mark, end {}",
         found.records, found.end
     );
+    if kept > 0 {
+        println!("journal: {kept} records before the mark are kept");
+    }
     match (found.torn_bytes, repair) {
         (0, _) => {}
         (bytes, true) => println!("journal: {bytes} bytes that are no record were cut off"),
@@ -49,4 +98,33 @@ fn check(dir: &Path, repair: bool) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// The segments that a start does not read, because the store holds them. Damage there is no reason to cut anything
+/// off; they serve `terrace restore` only.
+fn check_kept(journal: &Path, mark: u64) -> Result<u64, String> {
+    let segments = journal::list(journal).map_err(|error| format!("{}: {error}", journal.display()))?;
+    let mut ticker = Ticker::new();
+    let mut records = 0;
+    for (done, pair) in (0..).zip(segments.windows(2)) {
+        let limit = pair[1].first_offset;
+        if limit > mark {
+            break;
+        }
+        ticker.tick("journal", done, segments.len() as u64);
+        let mut reached = pair[0].first_offset;
+        let read = SegmentReader::open(&pair[0].path).and_then(|mut reader| {
+            while reached < limit
+                && let Some(header) = reader.next_record()?
+            {
+                reached = header.end();
+                records += 1;
+            }
+            Ok(())
+        });
+        read.map_err(|error| {
+            format!("{error}\nThe server does not need this segment any more: remove it and those before it")
+        })?;
+    }
+    Ok(records)
 }

@@ -9,8 +9,9 @@
 //! object     native values and their codec │ journal  the record of effects │ store  rows in RocksDB
 //! ```
 //!
-//! Beside them: `resp` (bytes to requests, replies to bytes; no I/O), `config`, `observe` (what the operator sees),
-//! and `server`, which puts them together.
+//! Beside them: `pubsub` (who hears what), `resp` (bytes to requests, replies to bytes; no I/O), `pointer` (addresses),
+//! `config`, `observe` (what the operator sees), `backup` (and the subcommands `check` and `import`), and `server`,
+//! which puts them together.
 //!
 //! The life of a command: `net::connection` reads bytes; `resp::parser` finds requests in them; `command::execute`
 //! looks up the row and asks `keyspace::load` for a transaction: the shards of its keys locked, cold keys brought in;
@@ -19,6 +20,7 @@
 //! the replies of the whole batch at once. In the background `keyspace::flush` turns dirty entries into rows of the
 //! `store`.
 
+pub mod backup;
 pub mod check;
 pub mod command;
 pub mod config;
@@ -28,10 +30,11 @@ pub mod keyspace;
 pub mod net;
 pub mod object;
 pub mod observe;
+mod pointer;
+pub mod pubsub;
 pub mod resp;
 pub mod server;
 pub mod store;
-mod tagged;
 
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;

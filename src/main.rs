@@ -21,6 +21,8 @@ fn main() -> ExitCode {
     match Command::parse(&args) {
         Ok(Command::Serve(startup)) => serve(*startup),
         Ok(Command::Check { dir, repair }) => terrace::check::run(&dir, repair),
+        Ok(Command::Backup(tool)) => terrace::backup::tools::backup(&tool),
+        Ok(Command::Restore(tool)) => terrace::backup::tools::restore(&tool),
         Ok(Command::Import { file, startup }) => terrace::import::run(&file, *startup),
         Ok(Command::Version(text) | Command::Help(text)) => {
             println!("{text}");

@@ -1,18 +1,19 @@
 //! The server: what all connections share, put together from the layers, and its background work.
 
+use crate::backup::{self, BackupError};
 use crate::command::blocked::Blocked;
 use crate::command::replay::Replayer;
 use crate::command::table::Command;
 use crate::command::{Args, Error};
 use crate::config::Config;
 use crate::import;
-use crate::journal::{self, ReadSummary};
+use crate::journal::{self, ReadSummary, Retention};
 use crate::keyspace::import::{ImportError, Imported, Report};
 use crate::keyspace::moves::undo_unfinished;
 use crate::keyspace::range::{Inherited, RangeMap};
 use crate::keyspace::reshape::specs_at_start;
 use crate::keyspace::snapshot::{self, Saved};
-use crate::keyspace::{Effects, Keyspace, Settings};
+use crate::keyspace::{Effects, Keyspace, Settings, warm};
 use crate::net::clients::Clients;
 use crate::net::session::Session;
 use crate::object;
@@ -22,8 +23,10 @@ use crate::observe::latency::Latency;
 use crate::observe::logger;
 use crate::observe::monitor::Monitors;
 use crate::observe::slowlog::SlowLog;
+use crate::pubsub::PubSub;
 use crate::store::StoreError;
 use crate::store::block::BlockStore;
+use crate::store::plain::PlainStore;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use std::fmt;
@@ -43,6 +46,9 @@ pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// How long the cron deletes expired keys before it sleeps for a millisecond: shorter than what a scheduler gives one of
 /// two threads that want the same core, so that a connection on it waits no longer for this than for anything else.
 const EXPIRE_BUDGET: Duration = Duration::from_millis(2);
+
+/// How often segments whose time is over are looked for: a server without writes does not flush.
+const TRIM_EVERY: Duration = Duration::from_secs(10);
 
 /// Unix milliseconds.
 pub fn unix_ms() -> i64 {
@@ -75,6 +81,8 @@ pub struct Totals {
     pub net_in: AtomicU64,
     pub net_out: AtomicU64,
     pub commands: AtomicU64,
+    /// Clients closed because they left too much unread.
+    pub output_limit_closed: AtomicU64,
     /// Commands, bytes read and bytes written per second, measured by the cron.
     pub ops_per_second: AtomicU64,
     pub net_in_per_second: AtomicU64,
@@ -156,9 +164,11 @@ pub struct Server {
     pub latency: Mutex<Latency>,
     pub monitors: Monitors,
     pub pause: Pause,
+    pub pubsub: Arc<PubSub>,
     /// Clients that wait for keys.
     pub blocked: Blocked,
     pub active_expire: AtomicBool,
+    pub backups: Arc<backup::state::Backups>,
     pub started: Instant,
     pub started_ms: i64,
     pub run_id: String,
@@ -179,6 +189,7 @@ fn settings(config: &Config) -> Settings {
         lfu_decay_minutes: config.lfu_decay_time_minutes,
         journal_flush_size: config.journal_flush_size,
         flush_dirty_size: config.flush_dirty_size,
+        seal_after: config.seal_after_seconds,
         max_value_len: config.proto_max_bulk_len,
         objects: object_limits(config),
         inherited: inherited(config),
@@ -209,6 +220,7 @@ fn inherited(config: &Config) -> Inherited {
     Inherited {
         fsync: config.appendfsync,
         eviction: config.maxmemory_policy,
+        notify: config.notify_keyspace_events,
     }
 }
 
@@ -233,6 +245,7 @@ impl Server {
     pub fn open(config: Config, config_file: Option<PathBuf>) -> Result<Arc<Server>, StartError> {
         let started = Instant::now();
         let lock = lock_folder(&config.dir)?;
+        backup::restore::refuse_unfinished(&config.dir).map_err(StartError::new)?;
         snapshot::remove_left_over(&config.dir).map_err(StartError::new)?;
         let first = import::prepare(&config.dir, &config.dbfilename).map_err(StartError::new)?;
         let store = BlockStore::open(&config.dir.join("store"), config.store_block_cache as usize)
@@ -248,13 +261,18 @@ impl Server {
             ring_size: config.journal_ring_size as usize,
             sync_every_second: map.wants_sync_every_second(),
         };
-        let keyspace = Arc::new(Keyspace::new(store, map, &settings, fastrand::u64(..)));
+        let (plain, warm) = open_plain(&config.memory_dir)?;
+        // What is sealed is found by its hash.
+        let seed = warm.as_deref().and_then(warm::hash_seed);
+        let seed = seed.unwrap_or_else(|| fastrand::u64(..));
+        let keyspace = Arc::new(Keyspace::with_plain(store, plain, map, &settings, seed));
         let mut replayer = Replayer::new(unix_ms());
         let recovered = keyspace
             .recover(meta, &config.dir.join("journal"), options, |keyspace, records| {
                 replayer.apply(keyspace, records)
             })
             .map_err(StartError::new)?;
+        warm_up(&keyspace, &warm.unwrap_or_default())?;
         report_recovery(&recovered, started.elapsed());
         let server = Arc::new(Server {
             keyspace,
@@ -267,8 +285,10 @@ impl Server {
             latency: Mutex::default(),
             monitors: Monitors::default(),
             pause: Pause::default(),
+            pubsub: Arc::default(),
             blocked: Blocked::default(),
             active_expire: AtomicBool::new(true),
+            backups: Arc::default(),
             started,
             started_ms: unix_ms(),
             run_id: (0..40)
@@ -281,6 +301,7 @@ impl Server {
             config_change: Mutex::default(),
             _lock: lock,
         });
+        server.keyspace.set_listener(server.pubsub.clone());
         server.apply_config();
         server.start_threads()?;
         if let Some(file) = first {
@@ -301,7 +322,11 @@ impl Server {
         let cron = std::thread::Builder::new()
             .name("cron".into())
             .spawn(move || server.cron());
-        let threads = [flush, cron]
+        let keyspace = self.keyspace.clone();
+        let seal = std::thread::Builder::new()
+            .name("seal".into())
+            .spawn(move || keyspace.seal_loop());
+        let threads = [flush, cron, seal]
             .into_iter()
             .collect::<Result<Vec<_>, _>>()
             .map_err(StartError::new)?;
@@ -316,6 +341,12 @@ impl Server {
         if self.keyspace.ranges().inherited != inherited(&config) {
             self.keyspace.inherit(inherited(&config));
         }
+        if let Some(journal) = self.keyspace.journal() {
+            journal.set_retention(Retention {
+                time_ms: config.journal_retention_seconds.saturating_mul(1_000),
+                size: config.journal_retention_size,
+            });
+        }
         let slow = [
             u64::try_from(config.slowlog_log_slower_than_us).map_or(u64::MAX, |us| us.saturating_mul(1_000)),
             match config.latency_monitor_threshold_ms {
@@ -325,6 +356,9 @@ impl Server {
         ];
         self.slow_nanos
             .store(slow.into_iter().min().unwrap_or(u64::MAX), Relaxed);
+        self.pubsub
+            .delivery
+            .set_limit(config.client_output_buffer_limit.pubsub);
         self.slowlog.lock().set_max_len(config.slowlog_max_len);
         logger::set_level(config.loglevel);
     }
@@ -362,6 +396,7 @@ impl Server {
     fn cron(&self) {
         let mut effects = Effects::default();
         let mut last = Instant::now();
+        let mut trimmed = Instant::now();
         let mut rates = Rates::default();
         let shutdown = self.shutdown.subscribe();
         while !*shutdown.borrow() {
@@ -384,6 +419,10 @@ impl Server {
                     .peak_memory
                     .fetch_max(crate::observe::memory::allocated(), Relaxed);
                 self.clients.close_idle(self.config.load().timeout, now_ms);
+            }
+            if trimmed.elapsed() >= TRIM_EVERY {
+                trimmed = Instant::now();
+                self.keyspace.trim_journal();
             }
             std::thread::sleep(Duration::from_millis(if busy { 1 } else { 100 }));
         }
@@ -412,6 +451,11 @@ impl Server {
         Ok(imported)
     }
 
+    /// Begins a backup into a folder, in the background.
+    pub fn start_backup(&self, dir: &Path) -> Result<(), BackupError> {
+        self.backups.start(self.keyspace.clone(), dir, VERSION)
+    }
+
     /// Asks the server to end.
     pub fn stop(&self) {
         self.shutdown.send_replace(true);
@@ -420,12 +464,35 @@ impl Server {
     /// The end: no connection is served any more. Flushes, syncs, and leaves a state that starts at once.
     pub fn close(&self) -> Result<(), Error> {
         self.keyspace.snapshots.stop();
+        self.backups.stop();
         let closed = self.keyspace.close();
         for thread in self.threads.lock().drain(..) {
             let _ = thread.join();
         }
         Ok(closed?)
     }
+}
+
+/// The store behind memory ranges, and what an orderly end has left of it.
+fn open_plain(folder: &str) -> Result<(PlainStore, Option<Vec<u8>>), StartError> {
+    match folder {
+        "" => Ok((PlainStore::on_heap(), None)),
+        folder => PlainStore::in_folder(Path::new(folder)).map_err(StartError::new),
+    }
+}
+
+/// Goes on with the sealed keys of the last run.
+fn warm_up(keyspace: &Keyspace, state: &[u8]) -> Result<(), StartError> {
+    let began = Instant::now();
+    let taken = keyspace.warm_up(state).map_err(StartError::new)?;
+    if taken {
+        let (keys, _) = keyspace.count_sealed();
+        let seconds = began.elapsed().as_secs_f64();
+        log::info!("memory-dir: {keys} keys are warm after {seconds:.3} seconds");
+    } else if !state.is_empty() {
+        log::warn!("memory-dir: ranges or shards have changed, or files are missing: the cache starts empty");
+    }
+    Ok(())
 }
 
 fn report_recovery(recovered: &ReadSummary, took: Duration) {

@@ -68,6 +68,12 @@ fn all_but_the_last_second(acknowledged: &Acknowledged, killed: Instant) -> u64 
 }
 
 #[test]
+fn a_transaction_is_kept_whole_or_not_at_all() {
+    run("always", 1, &TRANSACTIONS, all_acknowledged);
+    run("everysec", 4, &TRANSACTIONS, all_but_the_last_second);
+}
+
+#[test]
 fn no_fsync_keeps_a_prefix() {
     // A killed process loses nothing that the kernel has; how much that is, nobody promised.
     run("no", 16, &STRINGS, |_, _| 0);
@@ -95,6 +101,28 @@ const STRINGS: Sequence = Sequence {
         ]
     },
     check: check_prefix,
+    keys: Some,
+};
+
+/// Each step is one transaction on keys of the connection and on one that all connections count in.
+const TRANSACTIONS: Sequence = Sequence {
+    prepare: |_, _| {},
+    step: |conn, i| {
+        let key = format!("k:{conn}:{i}");
+        let own = format!("c:{conn}");
+        let rows: [&[&str]; 6] = [
+            &["MULTI"],
+            &["INCR", "c:all"],
+            &["SET", &key, &i.to_string()],
+            &["INCR", &own],
+            &["EXEC"],
+            &["INCRBY", &own, "0"],
+        ];
+        rows.iter()
+            .map(|row| row.iter().map(ToString::to_string).collect())
+            .collect()
+    },
+    check: check_whole,
     keys: Some,
 };
 
@@ -285,6 +313,27 @@ fn check_prefix(client: &mut Conn, conn: usize, place: &str) -> u64 {
         "{place}: counter"
     );
     counter + 1
+}
+
+/// As `check_prefix`, where a key and its count come together or not at all, and so does the sum of all counts.
+fn check_whole(client: &mut Conn, conn: usize, place: &str) -> u64 {
+    let number = |text: Option<Vec<u8>>| -> u64 {
+        text.map_or(0, |text| {
+            String::from_utf8_lossy(&text).parse().expect("a counter")
+        })
+    };
+    let counts: Vec<u64> = (0..CONNECTIONS)
+        .map(|conn| number(client.bulk(&format!("GET c:{conn}"))))
+        .collect();
+    let sum = number(client.bulk("GET c:all"));
+    assert_eq!(sum, counts.iter().sum::<u64>(), "{place}: {counts:?}");
+    let next = counts[conn] + 1;
+    let torn = client.integer(&format!("EXISTS k:{conn}:{next}"));
+    assert_eq!(
+        torn, 0,
+        "{place}: k:{conn}:{next} is there, its transaction is not"
+    );
+    check_prefix(client, conn, place)
 }
 
 /// DBSIZE, SCAN and the sequences agree: nothing is there that nobody wrote, and nothing is counted twice. `written`

@@ -17,7 +17,7 @@ use tempfile::TempDir;
 use terrace::command::replay::Replayer;
 use terrace::command::spec::Handler;
 use terrace::command::{Args, Error, table};
-use terrace::config::{Bounds, EvictionPolicy, FsyncPolicy, RangeSpec, Tier};
+use terrace::config::{Bounds, EvictionPolicy, FsyncPolicy, KeyspaceEvents, RangeSpec, Tier};
 use terrace::journal::{self, Journal, ReadError, record};
 use terrace::keyspace::evict::Room;
 use terrace::keyspace::moves::undo_unfinished;
@@ -66,11 +66,13 @@ fn settings(maxmemory: u64, eviction: EvictionPolicy) -> Settings {
         lfu_decay_minutes: 1,
         journal_flush_size: NEVER,
         flush_dirty_size: NEVER,
+        seal_after: 0,
         max_value_len: 1 << 20,
         objects: terrace::object::Limits::default(),
         inherited: Inherited {
             fsync: FsyncPolicy::EverySec,
             eviction,
+            notify: KeyspaceEvents::default(),
         },
     }
 }
@@ -377,6 +379,10 @@ enum Step {
     Advance(i64),
     Flush,
     DropClean,
+    /// Everything in memory ranges that can be is sealed.
+    Seal,
+    /// What is sealed and no longer counts goes.
+    DropEmpty,
     Expire,
     Squeeze(u64),
     Scan(usize),
@@ -448,6 +454,8 @@ fn a_step() -> impl Strategy<Value = Step> {
         4 => (0i64..4_000).prop_map(Step::Advance),
         6 => Just(Step::Flush),
         5 => Just(Step::DropClean),
+        5 => Just(Step::Seal),
+        1 => Just(Step::DropEmpty),
         3 => Just(Step::Expire),
         2 => (1u64..4_000).prop_map(Step::Squeeze),
         4 => (1usize..40).prop_map(Step::Scan),
@@ -528,6 +536,13 @@ impl World {
                 self.check_rows();
             }
             Step::DropClean => self.open.keyspace.drop_all_clean(),
+            Step::Seal => {
+                self.open.keyspace.seal_all().expect("seals");
+            }
+            Step::DropEmpty => {
+                let dropped = self.open.keyspace.drop_empty_generations();
+                dropped.expect("drops generations");
+            }
             Step::Expire => self.expire(),
             Step::Squeeze(bytes) => self.squeeze(*bytes),
             Step::Scan(count) => self.check_scan(*count),
@@ -861,8 +876,32 @@ impl World {
                     range.spec.name
                 );
             }
-            assert_eq!(counters.cold.load(Relaxed), 0, "cold keys of {}", range.spec.name);
+            if range.is_durable() {
+                assert_eq!(counters.cold.load(Relaxed), 0, "cold keys of {}", range.spec.name);
+            }
         }
+        self.check_sealed();
+    }
+
+    /// What is counted as sealed is what the shards know of.
+    fn check_sealed(&self) {
+        let (mut cold, mut bytes) = (0, 0);
+        for range in self
+            .open
+            .keyspace
+            .ranges()
+            .iter()
+            .filter(|range| !range.is_durable())
+        {
+            cold += range.counters.cold.load(Relaxed);
+            bytes += range.counters.sealed_bytes.load(Relaxed);
+        }
+        assert_eq!(
+            (cold, bytes),
+            self.open.keyspace.count_sealed(),
+            "sealed keys and bytes"
+        );
+        assert!((cold == 0) == (bytes == 0));
     }
 
     /// Deletes everything, after which nothing is left anywhere.
@@ -882,6 +921,7 @@ impl World {
                 "bytes of {}",
                 range.spec.name
             );
+            assert_eq!(range.counters.cold.load(Relaxed), 0, "keys are left");
         }
         assert_eq!(all_rows(self.open.keyspace.store()).len(), 0, "rows are left");
     }
@@ -1321,7 +1361,7 @@ proptest! {
                 specs.push(spec);
             }
         }
-        let inherited = Inherited { fsync: FsyncPolicy::No, eviction: EvictionPolicy::NoEviction };
+        let inherited = Inherited { fsync: FsyncPolicy::No, eviction: EvictionPolicy::NoEviction, notify: KeyspaceEvents::default() };
         let map = RangeMap::new(&specs, inherited, None);
         for key in &keys {
             let found = map.find(key).spec.name.clone();
@@ -1808,4 +1848,108 @@ fn a_million_keys_of_one_second_go_and_nobody_waits_long() {
     let map = keyspace.ranges();
     let counters = &map.by_name("default").expect("range").counters;
     assert_eq!((counters.total_keys(), counters.bytes.load(Relaxed)), (0, 0));
+}
+
+#[test]
+fn keys_whose_hashes_are_alike_are_kept_apart_when_they_are_sealed() {
+    const KEYS: u32 = 8_000;
+    let dir = tempfile::tempdir().expect("temp dir");
+    let (mut open, _) = Open::at(
+        dir.path(),
+        &[spec("m m: memory")],
+        &settings(0, EvictionPolicy::NoEviction),
+        START_MS,
+    );
+    let key = |i: u32| format!("m:{i}").into_bytes();
+    let set = |open: &mut Open, i: u32, value: &str| {
+        let value = format!("{value}{i}").into_bytes();
+        open.run(0, START_MS, &[b"SET", &key(i), &value]).expect("SET");
+    };
+    (0..KEYS).for_each(|i| set(&mut open, i, "old"));
+    let sealed = open.keyspace.seal_all().expect("seals");
+    assert!(sealed > u64::from(KEYS) * 9 / 10);
+    assert!(
+        sealed < u64::from(KEYS),
+        "no two hashes were alike: more keys are needed"
+    );
+    // Those that stayed, those that are written anew, and those that are gone: all into the next generation.
+    (0..KEYS)
+        .filter(|i| i % 3 == 0)
+        .for_each(|i| set(&mut open, i, "new"));
+    for i in (0..KEYS).filter(|i| i % 3 == 1) {
+        assert_eq!(open.run(0, START_MS, &[b"DEL", &key(i)]).expect("DEL"), b":1\r\n");
+    }
+    open.keyspace.seal_all().expect("seals");
+    for i in 0..KEYS {
+        let expected = match i % 3 {
+            0 => format!("new{i}"),
+            1 => String::new(),
+            _ => format!("old{i}"),
+        };
+        let expected = match expected.len() {
+            0 => b"$-1\r\n".to_vec(),
+            len => format!("${len}\r\n{expected}\r\n").into_bytes(),
+        };
+        assert_eq!(
+            open.run(0, START_MS, &[b"GET", &key(i)]).expect("GET"),
+            expected,
+            "{i}"
+        );
+    }
+    assert_eq!(open.scan(0, START_MS, 10).len() as u32, KEYS - KEYS.div_ceil(3));
+    assert_eq!(
+        open.keyspace.ranges().keys_in_db(0),
+        i64::from(KEYS - KEYS.div_ceil(3))
+    );
+}
+
+#[test]
+fn sealing_holds_the_limit_under_a_write_load_whatever_the_value_sizes() {
+    const LIMIT: u64 = 24 << 20;
+    for most in [60usize, 3_000, 60_000] {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let settings = Settings {
+            shards: 256,
+            seal_after: 300,
+            ..settings(LIMIT, EvictionPolicy::AllKeysLru)
+        };
+        let (mut open, _) = Open::at(dir.path(), &[spec("m m: memory")], &settings, START_MS);
+        let of_thread = open.keyspace.clone();
+        let sealer = std::thread::spawn(move || of_thread.seal_loop());
+        let (mut rng, mut written, mut peak) = (fastrand::Rng::with_seed(5), 0u64, 0);
+        let mut i = 0u64;
+        let began = Instant::now();
+        while written < 3 * LIMIT || began.elapsed() < Duration::from_secs(4) {
+            let now = START_MS + began.elapsed().as_millis() as i64;
+            let value = vec![b'v'; rng.usize(..most)];
+            let key = format!("m:{i}").into_bytes();
+            if open.keyspace.is_over_limit() {
+                let room = open.keyspace.make_room_for([&key[..]].into_iter(), now);
+                assert_eq!(room, Room::Enough);
+            }
+            open.run(0, now, &[b"SET", &key, &value]).expect("SET");
+            i += 1;
+            written += value.len() as u64 + 16;
+            if i.is_multiple_of(512) {
+                open.keyspace
+                    .expire_resident(now, Duration::from_millis(1), &mut open.effects);
+                peak = peak.max(open.keyspace.memory_bytes());
+            }
+        }
+        assert!(
+            peak < LIMIT + LIMIT / 20,
+            "values to {most}: {peak} of {LIMIT} in use"
+        );
+        let map = open.keyspace.ranges();
+        let counters = &map.by_name("m").expect("range").counters;
+        let (keys, evicted) = (counters.total_keys() as u64, counters.evicted.load(Relaxed));
+        assert!(counters.sealed.load(Relaxed) > 0, "nothing was sealed");
+        assert_eq!(keys + evicted, i, "every key is there or was evicted");
+        // What was written last is there.
+        let last = open.run(0, START_MS, &[b"EXISTS", format!("m:{}", i - 1).as_bytes()]);
+        assert_eq!(last.expect("EXISTS"), b":1\r\n");
+        drop(map);
+        open.close();
+        sealer.join().expect("sealing thread");
+    }
 }

@@ -9,16 +9,23 @@ use std::path::{Path, PathBuf};
 /// Who may name whom: `crate::<right>` may occur in files of the layer on the left, and nothing else may. A layer
 /// may always name itself. `net::session` stands for that module alone, where `net` would stand for all of it.
 const LAYERS: &[(&str, &[&str])] = &[
-    ("check", &["server", "store", "object", "journal", "config"]),
+    ("backup", &["server", "keyspace", "store", "journal", "config"]),
+    (
+        "check",
+        &["server", "backup", "store", "object", "journal", "config"],
+    ),
     ("import", &["server", "keyspace", "config"]),
     (
         "net",
-        &["server", "command", "observe", "keyspace", "config", "resp"],
+        &[
+            "server", "command", "observe", "pubsub", "keyspace", "config", "resp",
+        ],
     ),
     (
         "command",
         &[
-            "server", "observe", "keyspace", "object", "journal", "store", "config", "resp", SESSION, CLIENTS,
+            "server", "observe", "pubsub", "keyspace", "object", "journal", "store", "config", "resp",
+            SESSION, CLIENTS,
         ],
     ),
     (
@@ -27,17 +34,35 @@ const LAYERS: &[(&str, &[&str])] = &[
             "server", "command", "keyspace", "config", "resp", SESSION, CLIENTS,
         ],
     ),
-    ("keyspace", &["object", "journal", "store", "config", "resp"]),
+    (
+        "pubsub",
+        &[
+            "server::unix_ms",
+            "keyspace",
+            "store",
+            "config",
+            "resp",
+            GLOB,
+            CLIENTS,
+        ],
+    ),
+    (
+        "keyspace",
+        &["object", "journal", "store", "config", "resp", "pointer"],
+    ),
     ("store", &["object", "journal", "config"]),
     ("journal", &["config"]),
-    ("object", &["resp::number"]),
+    ("object", &["resp::number", "pointer"]),
     ("resp", &[]),
+    ("pointer", &[]),
     ("config", &[]),
 ];
 
 /// What session and admin commands see of a connection.
 const SESSION: &str = "net::session";
 const CLIENTS: &str = "net::clients";
+/// A pattern fits a name, or does not: nothing of a command.
+const GLOB: &str = "command::glob";
 
 /// The files that put the layers together; they may name all of them. `server` is the state that admin commands and
 /// listeners share; what lies below `command` never sees it.

@@ -4,7 +4,7 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::collections::{self, Collections};
 use crate::load::{self, Fill, KEYS};
@@ -22,6 +22,8 @@ const PACED_SHARE: f64 = 0.6;
 /// a throughput, so many short turns and their median serve it better than few long ones.
 const PACED_TIME: Duration = Duration::from_secs(2);
 const PACED_TURNS_PER_ROUND: usize = 3;
+/// While a backup is made its p99 is taken anew for every such time.
+const BACKUP_WINDOW: Duration = Duration::from_secs(1);
 /// A paced turn that reached less than this share of its rate is a figure of the load, not of the server.
 const PACED_RATE_MIN: f64 = 0.97;
 
@@ -90,8 +92,9 @@ impl<'a> Bench<'a> {
                 self.clean_start(row, |server| collections::fill_mixed(server, bytes))
             }
             Work::Replay { records } => self.replay(row, self.options.scaled(records)),
+            Work::Backup { bytes } => self.backup(row, self.options.scaled(bytes)),
         };
-        for label in ["terrace", "redis"] {
+        for label in ["terrace", "redis", "backups"] {
             let _ = fs::remove_dir_all(self.root.join(label));
         }
         outcome
@@ -331,6 +334,69 @@ impl<'a> Bench<'a> {
         })
     }
 
+    /// Terrace beside itself: what stands in the other server's column is the same load without a backup.
+    fn backup(&self, row: &Row, bytes: u64) -> Result<Outcome, Failure> {
+        let pair = self.start_pair(row, None)?;
+        load::fill(&pair.redis, Fill::Values, KEYS)?;
+        let rate = self.paced_rate(&pair.redis, Request::Get, 16)?;
+        let server = &pair.terrace;
+        collections::fill_mixed(server, bytes)?;
+        load::fill(server, Fill::Values, KEYS)?;
+        server.settle(Quiet::Long, SETTLE_TIME_MAX)?;
+        let folder = self.root.join("backups");
+        let figures = ["p99 ms, and idle", "p50 ms, and idle", "p99.9 ms, and idle"];
+        let mut measures = figures.map(|label| Turns::new(label).0);
+        let mut notes = vec![format!(
+            "{rate:.0} requests/s, batches of 16; both columns are Terrace"
+        )];
+        // The first turn of a kind brings in what the other one then finds.
+        paced::drive(server, Request::Get, 16, rate, PACED_TIME)?;
+        for round in 1..=self.options.rounds {
+            server.settle(Quiet::Long, SETTLE_TIME_MAX)?;
+            let idle = paced::drive(server, Request::Get, 16, rate, PACED_TIME)?;
+            server.settle(Quiet::Short, SETTLE_TIME_MAX)?;
+            // All of it anew: a second backup into the same folder would have little to do.
+            let _ = fs::remove_dir_all(&folder);
+            let began = Instant::now();
+            wire::ask(server.port, &["BACKUP", "TO", &folder.to_string_lossy()])
+                .map_err(Failure::io("BACKUP TO"))?;
+            let mut worst: Option<paced::Latency> = None;
+            let mut windows = 0;
+            while windows == 0 || is_backing_up(server) {
+                let found = paced::drive(server, Request::Get, 16, rate, BACKUP_WINDOW)?;
+                if worst.is_none_or(|worst| found.p99_ms > worst.p99_ms) {
+                    worst = Some(found);
+                }
+                windows += 1;
+            }
+            let Some(during) = worst else { continue };
+            let took = began.elapsed().as_secs_f64();
+            let lines = server.log_lines_with(&["backup:"]);
+            notes.extend(lines.last().map(|line| format!("round {round}: {line}")));
+            notes.push(format!(
+                "round {round}: {windows} windows of {BACKUP_WINDOW:?} in {took:.1} s, the worst of them counts"
+            ));
+            let pairs = [
+                (during.p99_ms, idle.p99_ms),
+                (during.p50_ms, idle.p50_ms),
+                (during.p999_ms, idle.p999_ms),
+            ];
+            for (measure, (during, idle)) in measures.iter_mut().zip(pairs) {
+                measure.terrace.push(during);
+                measure.redis.push(idle);
+            }
+            progress(
+                round,
+                server,
+                &format!("p99 {:.3} ms, idle {:.3} ms", during.p99_ms, idle.p99_ms),
+            );
+        }
+        Ok(Outcome {
+            measures: measures.into(),
+            notes,
+        })
+    }
+
     fn replay(&self, row: &Row, records: u64) -> Result<Outcome, Failure> {
         let mut speed = Turns::new("records / s");
         let mut seconds = Turns::new("s to first PONG");
@@ -355,6 +421,11 @@ impl<'a> Bench<'a> {
             notes,
         })
     }
+}
+
+/// What `BACKUP STATUS` is asked for: INFO has it as fields.
+fn is_backing_up(server: &Server) -> bool {
+    server.info_number("persistence", "backup_in_progress") == Some(1)
 }
 
 /// Collects one figure per turn for each server.

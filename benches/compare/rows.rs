@@ -13,6 +13,8 @@ pub enum Tier {
     Durable,
     /// Durable, and flushes put off for good, so that the journal alone holds the data.
     DurableJournalOnly,
+    /// Durable, with less memory than data.
+    DurableBounded,
 }
 
 impl Tier {
@@ -20,6 +22,7 @@ impl Tier {
         match self {
             Tier::Memory => &["--range", "default", "*", "memory"],
             Tier::Durable => &["--appendfsync", "everysec"],
+            Tier::DurableBounded => &["--appendfsync", "everysec", "--maxmemory", "2gb"],
             Tier::DurableJournalOnly => &[
                 "--appendfsync",
                 "everysec",
@@ -99,6 +102,8 @@ pub enum Work {
     MixedStart { bytes: u64 },
     /// From exec to the first PONG, after SIGKILL; judged by Terrace's records per second.
     Replay { records: u64 },
+    /// GETs at a fixed rate while a backup of so many bytes is made; judged by p99 beside that of the idle server.
+    Backup { bytes: u64 },
 }
 
 /// What the judged figure has to reach.
@@ -424,5 +429,12 @@ pub const ALL: &[Row] = &[
         against: Baseline::AppendOnlyUncut,
         work: Work::Replay { records: 5_000_000 },
         bar: Bar::AtLeast(1_000_000.0),
+    },
+    Row {
+        name: "p99 GET -P 16 during a backup",
+        tier: Tier::DurableBounded,
+        against: Baseline::Plain,
+        work: Work::Backup { bytes: 5_000_000_000 },
+        bar: Bar::RatioAtMost(2.0),
     },
 ];

@@ -234,11 +234,15 @@ fn bitfield(args: &Args<'_>, tx: &mut Tx<'_>, reply: &mut Reply) -> Outcome {
     reply.array(operations.len());
     tx.edit(key, |entry, change| {
         change.as_received();
+        let mut changed = entry.value().len() < len;
         entry.resize(len);
         let value = entry.value_mut();
-        operations
-            .iter()
-            .for_each(|operation| operation.run(value, reply));
+        for operation in &operations {
+            let before = operation.field.read(value);
+            operation.run(value, reply);
+            changed |= operation.field.read(value) != before;
+        }
+        change.told(changed);
     })?;
     Ok(())
 }

@@ -82,9 +82,11 @@ fn setbit(args: &Args<'_>, tx: &mut Tx<'_>, reply: &mut Reply) -> Outcome {
     let len = stored(tx, key)?.map_or(0, <[u8]>::len).max(byte + 1);
     let was = tx.edit(key, |entry, change| {
         change.as_received();
+        let grows = entry.value().len() < len;
         entry.resize(len);
         let byte = &mut entry.value_mut()[byte];
         let was = *byte & mask(offset) != 0;
+        change.told(grows || was != on);
         *byte = if on {
             *byte | mask(offset)
         } else {

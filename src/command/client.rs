@@ -170,6 +170,7 @@ fn line(client: &Arc<Client>, context: &Context<'_>, own: &str) -> String {
         client.query_bytes.load(Relaxed),
         client.output_bytes.load(Relaxed),
     );
+    let queued = client.queued.load(Relaxed);
     let mut line = format!(
         "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={} db={}",
         client.id,
@@ -182,12 +183,17 @@ fn line(client: &Arc<Client>, context: &Context<'_>, own: &str) -> String {
         flags(client),
         client.db.load(Relaxed)
     );
+    let inbox = client.inbox_bytes();
     // Writing to a String cannot fail.
     let _ = writeln!(
         line,
-        " sub=0 psub=0 ssub=0 multi=-1 qbuf={query} qbuf-free=0 argv-mem=0 multi-mem=0 rbs={output} rbp={output} obl=0 \
-         oll=0 omem=0 tot-mem={} events={} cmd={command} user=default redir=-1 resp={} lib-name={} lib-ver={}",
-        query + output + size_of::<Client>(),
+        " sub={} psub={} ssub={} multi={queued} qbuf={query} qbuf-free=0 argv-mem=0 multi-mem=0 rbs={output} rbp={output} obl=0 \
+         oll={} omem={inbox} tot-mem={} events={} cmd={command} user=default redir=-1 resp={} lib-name={} lib-ver={}",
+        client.subscribed[0].load(Relaxed),
+        client.subscribed[1].load(Relaxed),
+        client.subscribed[2].load(Relaxed),
+        client.inbox_len(),
+        query + output + inbox + size_of::<Client>(),
         if output > 0 { "rw" } else { "r" },
         client.protocol.load(Relaxed),
         names.lib_name,
@@ -199,6 +205,9 @@ fn line(client: &Arc<Client>, context: &Context<'_>, own: &str) -> String {
 fn flags(client: &Client) -> String {
     let letters = [
         (client_flag::MONITOR, 'O'),
+        (client_flag::MULTI, 'x'),
+        (client_flag::BROKEN, 'd'),
+        (client_flag::PUBSUB, 'P'),
         (client_flag::BLOCKED, 'b'),
         (client_flag::UNIX_SOCKET, 'U'),
         (client_flag::NO_EVICT, 'e'),

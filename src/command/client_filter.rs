@@ -2,7 +2,16 @@
 
 use super::args::Args;
 use super::error::{Error, quoted};
-use crate::net::clients::Client;
+use crate::net::clients::{Client, client_flag};
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum ClientType {
+    Normal,
+    /// Has subscribed to something.
+    PubSub,
+    /// Other servers: there are none so far.
+    Server,
+}
 
 /// One condition on a client.
 #[derive(Clone, Debug, PartialEq)]
@@ -10,8 +19,7 @@ pub enum Filter {
     Id(u64),
     Addr(Vec<u8>),
     Laddr(Vec<u8>),
-    /// Every client is an ordinary one so far; other types there are, and none is of them.
-    Normal(bool),
+    Type(ClientType),
     /// Connected for at least so many seconds.
     MaxAge(i64),
 }
@@ -22,7 +30,9 @@ impl Filter {
             Filter::Id(id) => client.id == *id,
             Filter::Addr(addr) => client.addr.as_bytes() == addr,
             Filter::Laddr(addr) => client.laddr.as_bytes() == addr,
-            Filter::Normal(normal) => *normal,
+            Filter::Type(ClientType::Normal) => !client.has(client_flag::PUBSUB),
+            Filter::Type(ClientType::PubSub) => client.has(client_flag::PUBSUB),
+            Filter::Type(ClientType::Server) => false,
             Filter::MaxAge(seconds) => (now_ms - client.created_ms) / 1_000 >= *seconds,
         }
     }
@@ -32,9 +42,11 @@ impl Filter {
 pub fn by_type(name: &[u8]) -> Result<Filter, Error> {
     let is = |known: &str| name.eq_ignore_ascii_case(known.as_bytes());
     if is("normal") {
-        Ok(Filter::Normal(true))
-    } else if ["slave", "replica", "master", "pubsub"].into_iter().any(is) {
-        Ok(Filter::Normal(false))
+        Ok(Filter::Type(ClientType::Normal))
+    } else if is("pubsub") {
+        Ok(Filter::Type(ClientType::PubSub))
+    } else if ["slave", "replica", "master"].into_iter().any(is) {
+        Ok(Filter::Type(ClientType::Server))
     } else {
         let name = String::from_utf8_lossy(quoted(name, usize::MAX));
         Err(Error::new(format!("ERR Unknown client type '{name}'")))

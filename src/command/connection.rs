@@ -66,8 +66,13 @@ pub static COMMANDS: &[Spec] = &[
 
 const GREETING: u32 = NOSCRIPT | LOADING | STALE | FAST | NO_AUTH | ALLOW_BUSY;
 
-fn ping(args: &Args<'_>, _: &mut Session, reply: &mut Reply) -> Outcome {
+fn ping(args: &Args<'_>, session: &mut Session, reply: &mut Reply) -> Outcome {
     match args.len() {
+        1 | 2 if session.only_listens() => {
+            reply.array(2);
+            reply.bulk(b"pong");
+            reply.bulk(args.rest(1).first().copied().unwrap_or_default());
+        }
         1 => reply.simple("PONG"),
         2 => reply.bulk(&args[1]),
         _ => return Err(Error::Arity("ping".into())),
@@ -226,6 +231,13 @@ fn speak(version: u8, context: &mut Context<'_>) {
 
 fn reset(_: &Args<'_>, context: &mut Context<'_>) -> Outcome {
     context.server.monitors.remove(context.session.client.id);
+    if let Some(own) = context.session.subscriptions.take() {
+        context.server.pubsub.leave(&context.server.keyspace, own);
+        context.session.client.move_inbox_to(context.reply);
+    }
+    super::transactions::end_watching(context.server, context.session);
+    context.session.note_subscriptions();
+    context.session.replied_pushes = false;
     let authenticated = context.server.config.load().requirepass.is_empty();
     context.session.reset(authenticated);
     speak(2, context);

@@ -4,7 +4,6 @@ use super::args::Args;
 use super::context::Context;
 use super::error::Error;
 use super::spec::{Handler, Outcome, Spec, acl, flag::*};
-use crate::keyspace::Effects;
 use crate::keyspace::load::may_wait;
 use crate::keyspace::range::DBS;
 use crate::net::session::Session;
@@ -118,7 +117,7 @@ fn flush(args: &Args<'_>, context: &mut Context<'_>, db: Option<u8>) -> Outcome 
         return Err(Error::Syntax);
     }
     words.finish()?;
-    let (_, end) = may_wait(|| context.server.keyspace.flush_db(db, &mut Effects::default()));
+    let (_, end) = may_wait(|| context.server.keyspace.flush_db(db, context.effects));
     wait_for(end, context);
     context.reply.ok();
     Ok(())
@@ -132,10 +131,8 @@ fn swapdb(args: &Args<'_>, context: &mut Context<'_>) -> Outcome {
     let (first, second) = (index(1, "first")?, index(2, "second")?);
     let (first, second) = (existing(first, context)?, existing(second, context)?);
     let end = may_wait(|| {
-        context
-            .server
-            .keyspace
-            .swap_db(first, second, &mut Effects::default())
+        let keyspace = &context.server.keyspace;
+        keyspace.swap_db(first, second, context.effects)
     });
     wait_for(end, context);
     context.reply.ok();

@@ -48,6 +48,8 @@ fn debug(args: &Args<'_>, context: &mut Context<'_>) -> Outcome {
         (b"DIGEST", 2) => digest(context),
         (b"DIGEST-VALUE", _) => digest_value(args, context),
         (b"STRINGMATCH-LEN", 4) => stringmatch_len(args, context),
+        (b"SEAL", 2) => seal(context),
+        (b"SEAL", 3) => seal_everything(args, context),
         (b"HELP", 2) => help(context),
         _ => Err(Error::new(format!(
             "ERR unknown subcommand or wrong number of arguments for '{}'. Try DEBUG HELP.",
@@ -152,6 +154,21 @@ fn reload(args: &Args<'_>, context: &mut Context<'_>) -> Outcome {
     Ok(())
 }
 
+/// Seals every entry of memory ranges that can be sealed. Replies with how many there were.
+fn seal(context: &mut Context<'_>) -> Outcome {
+    let count = may_wait(|| context.server.keyspace.seal_all())?;
+    context.reply.int(count as i64);
+    Ok(())
+}
+
+/// Whether entries are sealed as soon as they are written.
+fn seal_everything(args: &Args<'_>, context: &mut Context<'_>) -> Outcome {
+    let on = parse_i64(&args[2]).unwrap_or(0) != 0;
+    context.server.keyspace.sealing.set_everything(on);
+    context.reply.ok();
+    Ok(())
+}
+
 fn digest(context: &mut Context<'_>) -> Outcome {
     let (keyspace, now_ms) = (&context.server.keyspace, context.now_ms);
     let mut all = Digest::default();
@@ -229,6 +246,8 @@ fn help(context: &mut Context<'_>) -> Outcome {
         "    How a value is kept.",
         "RELOAD",
         "    Flush, and drop what can be read back from the store.",
+        "SEAL [0|1]",
+        "    Move every entry of memory ranges into the plain store, now or from now on.",
         "SET-ACTIVE-EXPIRE <0|1>",
         "    Whether expired keys are removed before they are asked for.",
         "SLEEP <seconds>",

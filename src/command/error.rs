@@ -27,6 +27,8 @@ pub enum Error {
         sub: Vec<u8>,
     },
     NoAuth,
+    /// The full name of a command that a subscriber may not send.
+    OnlyListens(String),
     OutOfMemory,
     /// Durable ranges cannot be written now.
     Misconf(String),
@@ -90,6 +92,10 @@ impl fmt::Display for Error {
                 write!(f, "ERR unknown subcommand. Try {name} HELP.")
             }
             Error::NoAuth => f.write_str("NOAUTH Authentication required."),
+            Error::OnlyListens(name) => write!(
+                f,
+                "ERR Can't execute '{name}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context"
+            ),
             Error::OutOfMemory => f.write_str("OOM command not allowed when used memory > 'maxmemory'."),
             Error::Misconf(why) => write!(
                 f,

@@ -9,6 +9,7 @@ use super::error::{Error, quoted};
 use super::quotas;
 use super::spec::{DataHandler, Handler, flag};
 use super::table::{self, Command, Finder};
+use super::transactions::{self, is_exec};
 use crate::keyspace::evict::Room;
 use crate::keyspace::load::may_wait;
 use crate::keyspace::quota::{ROUNDS_MAX, Used};
@@ -33,16 +34,29 @@ pub enum After {
 
 /// Runs the requests of one connection, one after the other.
 pub struct Executor {
-    server: Arc<Server>,
-    effects: Effects,
+    pub(super) server: Arc<Server>,
+    pub(super) effects: Effects,
     /// Unix milliseconds and the clock of the requests being run: one moment for a batch.
-    now_ms: i64,
+    pub(super) now_ms: i64,
     clock: Instant,
     /// The journal offset that must be durable before the replies written so far may leave; 0 for none.
     pub gate: u64,
     hashes: Vec<u64>,
     finder: Finder,
 }
+
+/// What a subscriber that speaks the older protocol may send.
+const LISTENING: [&str; 9] = [
+    "ping",
+    "subscribe",
+    "unsubscribe",
+    "psubscribe",
+    "punsubscribe",
+    "ssubscribe",
+    "sunsubscribe",
+    "quit",
+    "reset",
+];
 
 /// Requests in a batch from which on prefetching pays.
 const PREFETCH_FROM: usize = 3;
@@ -66,13 +80,14 @@ impl Executor {
         self.clock = Instant::now();
     }
 
-    /// Starts bringing in what the requests of a batch will need of memory: the first key of each.
+    /// Starts bringing in what the requests of a batch will need of memory: the first key of each, and an
+    /// element of its value.
     pub fn prefetch(&mut self, batch: &Batch, input: &[u8], session: &Session) {
         if batch.len() < PREFETCH_FROM {
             return;
         }
         let finder = &mut self.finder;
-        let keys = (0..batch.len()).filter_map(|i| table::first_key(&batch.request(i, input), finder));
+        let keys = (0..batch.len()).filter_map(|i| table::aim(&batch.request(i, input), finder));
         self.server.keyspace.prefetch(session.db, keys, &mut self.hashes);
     }
 
@@ -87,9 +102,14 @@ impl Executor {
         if let Err(error) = self.admit(spec, args, session) {
             return self.reject(Some(spec), error, reply, session);
         }
-        if self.server.pause.holds(spec.has(flag::WRITE), self.now_ms) {
+        if session.transaction.is_some() && !transactions::runs_at_once(spec) {
+            return self.queue(spec, args, session, reply);
+        }
+        let writes = spec.has(flag::WRITE) || is_exec(spec) && transactions::writes(session);
+        if self.server.pause.holds(writes, self.now_ms) {
             return After::Paused;
         }
+        session.replied_pushes = false;
         let outcome = self.run(spec, args, session, reply);
         if session.blocked.is_some() {
             reply.truncate(start);
@@ -113,6 +133,23 @@ impl Executor {
         After::Continue
     }
 
+    /// Keeps a command for EXEC.
+    fn queue(
+        &mut self,
+        spec: &'static Command,
+        args: &Args<'_>,
+        session: &mut Session,
+        reply: &mut Reply,
+    ) -> After {
+        let start = reply.len();
+        if let Err(error) = session.queue(spec, args, &self.server.config.load()) {
+            return self.reject(Some(spec), error, reply, session);
+        }
+        reply.simple("QUEUED");
+        session.settle_reply(reply, start);
+        After::Continue
+    }
+
     /// What may refuse a request before anything is locked.
     fn admit(&self, spec: &'static Command, args: &Args<'_>, session: &Session) -> Result<(), Error> {
         if !spec.accepts(args.len()) {
@@ -121,17 +158,20 @@ impl Executor {
         if !session.authenticated && !spec.has(flag::NO_AUTH) {
             return Err(Error::NoAuth);
         }
+        if session.only_listens() && !LISTENING.contains(&spec.name) {
+            return Err(Error::OnlyListens(spec.full_name.clone()));
+        }
         Ok(())
     }
 
-    fn run(
+    pub(super) fn run(
         &mut self,
         spec: &'static Command,
         args: &Args<'_>,
         session: &mut Session,
         reply: &mut Reply,
     ) -> Result<(), Error> {
-        if spec.has(flag::WRITE) {
+        if spec.has(flag::WRITE) && !self.effects.is_grouped() {
             self.prepare_write(spec, args)?;
         }
         match spec.handler {
@@ -143,12 +183,14 @@ impl Executor {
                 self.run_data(spec, handler, args, None, session, reply)
             }
             Handler::Session(handler) => handler(args, session, reply),
+            Handler::Exec => self.exec(session, reply),
             Handler::Admin(handler) => {
                 let mut context = Context {
                     server: &self.server,
                     session,
                     reply,
                     now_ms: self.now_ms,
+                    effects: &mut self.effects,
                     gate: 0,
                 };
                 let outcome = handler(args, &mut context);
@@ -191,12 +233,20 @@ impl Executor {
         session: &mut Session,
         reply: &mut Reply,
     ) -> Result<(), Error> {
-        let places = spec.key_positions(args);
-        let keys: SmallVec<[&[u8]; 4]> = places.iter().map(|at| args.all()[*at]).collect();
+        let alone = !self.effects.is_grouped();
+        let several: SmallVec<[&[u8]; 4]>;
+        let keys = match spec.only_key(args) {
+            Some(key) => std::slice::from_ref(key),
+            None => {
+                let places = spec.key_positions(args);
+                several = places.iter().map(|at| args.all()[*at]).collect();
+                &several
+            }
+        };
         let call = Call {
             db: session.db,
             now_ms: self.now_ms,
-            keys: &keys,
+            keys,
             received: args.all(),
             replay: None,
         };
@@ -205,7 +255,7 @@ impl Executor {
         if session.no_touch && spec.name != "touch" {
             tx.leave_clocks();
         }
-        if spec.has(flag::BLOCKING) {
+        if alone && spec.has(flag::BLOCKING) {
             tx.allow_wait();
         }
         let undo = match bounded {
@@ -226,7 +276,7 @@ impl Executor {
     }
 
     /// A write may have brought what others wait for.
-    fn serve_blocked(&mut self, spec: &Command, args: &Args<'_>, db: u8) {
+    pub(super) fn serve_blocked(&mut self, spec: &Command, args: &Args<'_>, db: u8) {
         let (blocked, keyspace) = (&self.server.blocked, &self.server.keyspace);
         match spec.handler {
             Handler::Data(_) => {
@@ -239,7 +289,7 @@ impl Executor {
     }
 
     /// Makes room, and refuses changes of durable ranges while the disk does not take them.
-    fn prepare_write(&self, spec: &Command, args: &Args<'_>) -> Result<(), Error> {
+    pub(super) fn prepare_write(&self, spec: &Command, args: &Args<'_>) -> Result<(), Error> {
         let keyspace = &self.server.keyspace;
         if keyspace.is_over_limit() {
             loop {
@@ -279,13 +329,20 @@ impl Executor {
         if let Some(spec) = spec {
             spec.stats.rejected.fetch_add(1, Relaxed);
         }
+        let error = transactions::rejected(spec, error, &self.server, session);
         self.server.errors.note(&error);
         error.write(reply);
         session.settle_reply(reply, start);
         After::Continue
     }
 
-    fn note(&mut self, spec: &'static Command, args: &Args<'_>, session: &mut Session, failed: bool) {
+    pub(super) fn note(
+        &mut self,
+        spec: &'static Command,
+        args: &Args<'_>,
+        session: &mut Session,
+        failed: bool,
+    ) {
         let ended = Instant::now();
         let nanos = ended.saturating_duration_since(self.clock).as_nanos() as u64;
         self.clock = ended;

@@ -8,6 +8,7 @@ use super::args::{Args, Options};
 use super::error::Error;
 use super::hashes::{bulk_or_null, change};
 use super::spec::{Handler, KeySpec, Outcome, Spec, acl, flag::*, key};
+use crate::keyspace::events::Event;
 use crate::keyspace::{Absent, Change, Tx};
 use crate::object::Hash;
 use crate::object::hash::FieldExpiry;
@@ -274,16 +275,21 @@ impl<'a> Done<'a> {
     fn note(&self, key: &[u8], at: i64, noted: &mut Change<'_>) {
         if !self.deleted.is_empty() {
             noted.command(&[&[b"HDEL", key][..], &self.deleted].concat());
+            noted.called(Event::HDel);
         }
         let (mut digits, mut count) = (itoa::Buffer::new(), itoa::Buffer::new());
         if !self.expire.is_empty() {
             let at = digits.format(at).as_bytes();
             let count = count.format(self.expire.len()).as_bytes();
             noted.command(&[&[b"HPEXPIREAT", key, at, b"FIELDS", count][..], &self.expire].concat());
+            if self.deleted.is_empty() {
+                noted.called(Event::HExpire);
+            }
         }
         if !self.persist.is_empty() {
             let count = count.format(self.persist.len()).as_bytes();
             noted.command(&[&[b"HPERSIST", key, b"FIELDS", count][..], &self.persist].concat());
+            noted.called(Event::HPersist);
         }
     }
 }
@@ -575,6 +581,12 @@ impl<'a> SetEx<'a> {
         noted.command(&[&[b"HSET", key][..], self.pairs].concat());
         if let FieldExpiry::At(at) = self.expiry {
             done.note(key, at, noted);
+            noted.called(Event::HSet);
+            noted.also(if done.deleted.is_empty() {
+                Event::HExpire
+            } else {
+                Event::HDel
+            });
         }
     }
 }

@@ -5,6 +5,7 @@ use super::spec::Stats;
 use super::table::{self, Command};
 use crate::config::format_percentile;
 use crate::keyspace::range::{DBS, RangeCounters};
+use crate::keyspace::records::Kind;
 use crate::net::clients::Client;
 use crate::observe::{memory, process};
 use crate::server::{REDIS_VERSION, Server, VERSION};
@@ -268,6 +269,28 @@ pub fn persistence(server: &Server, text: &mut Text) {
             "aof_delayed_fsync",
         ]);
     }
+    backups(server, text);
+}
+
+/// Redis has none of these.
+fn backups(server: &Server, text: &mut Text) {
+    let status = server.backups.status();
+    text.field("backup_in_progress", u8::from(status.state == "running"));
+    if status.state == "running" {
+        text.field("backup_current_percent", status.percent);
+        text.field("backup_current_bytes", status.bytes);
+        text.field("backup_current_bytes_total", status.bytes_total);
+    }
+    let failed = status.state == "failed";
+    text.field("backup_last_status", if failed { "err" } else { "ok" });
+    text.field("backup_last_time", status.last_success_ms / 1_000);
+    text.field(
+        "backup_last_duration_ms",
+        status.took_ms.map_or(-1, |ms| ms as i64),
+    );
+    text.field("backup_last_offset", status.offset);
+    text.field("backups_made", server.backups.made.load(Relaxed));
+    text.field("backups_failed", server.backups.failed.load(Relaxed));
 }
 
 /// Unix seconds of the last flush or snapshot, or of the start when there has been none.
@@ -316,10 +339,8 @@ pub fn stats(server: &Server, text: &mut Text) {
     ]);
     text.field("keyspace_hits", sum(|counters| counters.hits.load(Relaxed)));
     text.field("keyspace_misses", sum(|counters| counters.misses.load(Relaxed)));
+    pubsub(server, text);
     text.zeros(&[
-        "pubsub_channels",
-        "pubsub_patterns",
-        "pubsubshard_channels",
         "latest_fork_usec",
         "total_forks",
         "migrate_cached_sockets",
@@ -442,6 +463,28 @@ fn percentile_nanos(stats: &Stats, percentile: f64) -> u64 {
         seen > 0 && seen as f64 >= wanted
     });
     bucket.map_or(0, |bucket| 1 << bucket)
+}
+
+fn pubsub(server: &Server, text: &mut Text) {
+    let counts = &server.keyspace.record_counts;
+    let of_keys: usize = [Kind::Messages, Kind::Changes, Kind::Values]
+        .iter()
+        .map(|kind| counts.records(*kind))
+        .sum();
+    text.field("pubsub_channels", of_keys + server.pubsub.event_channels());
+    text.field("pubsub_patterns", server.pubsub.patterns());
+    text.field("pubsubshard_channels", counts.records(Kind::ShardMessages));
+    text.field("pubsub_clients", server.pubsub.delivery.clients());
+    text.field("pubsub_key_subscriptions", counts.subscriptions());
+    text.field("pubsub_key_bytes", counts.bytes());
+    text.field(
+        "pubsub_messages_delivered",
+        server.pubsub.delivery.messages.load(Relaxed),
+    );
+    text.field(
+        "client_output_buffer_limit_disconnections",
+        server.totals.output_limit_closed.load(Relaxed),
+    );
 }
 
 pub fn cluster(_: &Server, text: &mut Text) {

@@ -7,7 +7,7 @@ use super::error::Error;
 use super::spec::{Handler, KeySpec, Outcome, Spec, acl, flag::*, key, keys};
 use crate::keyspace::entry::{COPIED, ORIGIN, Value};
 use crate::keyspace::quota::{QuotaError, ROUNDS_MAX};
-use crate::keyspace::{Call, Effects, Entry, Expiry, Tx};
+use crate::keyspace::{Call, Entry, Expiry, Tx};
 use crate::resp::Reply;
 
 const EVERY_KEY: &[KeySpec] = &[keys(1, 1, "RO")];
@@ -218,11 +218,8 @@ fn in_two<R>(
         received: args.all(),
         replay: None,
     };
-    let mut effects = Effects::default();
-    let mut tx = context
-        .server
-        .keyspace
-        .begin_two(call, Some(other), &mut effects)?;
+    let keyspace = &context.server.keyspace;
+    let mut tx = keyspace.begin_two(call, Some(other), context.effects)?;
     let result = act(&mut tx);
     context.gate = context.gate.max(tx.commit());
     Ok(result)

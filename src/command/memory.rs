@@ -84,8 +84,10 @@ fn usage(args: &Args<'_>, tx: &mut Tx<'_>, reply: &mut Reply) -> Outcome {
             return Err(Error::Syntax);
         }
     }
+    let subscribers = tx.subscriber_bytes(&args[2]);
     match tx.peek(&args[2]) {
-        Some(entry) => reply.int((entry.size() + TABLE_SLOT) as i64),
+        Some(entry) => reply.int((entry.size() + TABLE_SLOT + subscribers) as i64),
+        None if subscribers > 0 => reply.int(subscribers as i64),
         None => reply.null(),
     }
     Ok(())

@@ -17,6 +17,7 @@ pub mod syntax;
 pub mod table;
 
 pub mod admin;
+pub mod backup;
 pub mod bitfield;
 pub mod bitmaps;
 pub mod blocked;
@@ -44,6 +45,7 @@ pub mod lolwut;
 pub mod memory;
 pub mod monitor;
 pub mod object;
+pub mod pubsub;
 pub mod ranges;
 pub mod scan;
 pub mod set_algebra;
@@ -53,6 +55,7 @@ pub mod sort;
 pub mod sorted_sets;
 pub mod streams;
 pub mod strings;
+pub mod transactions;
 
 pub use args::Args;
 pub use context::Context;

@@ -62,7 +62,7 @@ impl Replayer {
             .filter(|(_, batch)| !batch.is_empty());
         let finder = &mut self.finder;
         let keys =
-            requests.filter_map(|((_, payload), batch)| table::first_key(&batch.request(0, payload), finder));
+            requests.filter_map(|((_, payload), batch)| table::aim(&batch.request(0, payload), finder));
         keyspace.prefetch(0, keys, &mut self.hashes);
         for (((header, payload), batch), taken) in records.iter().zip(&mut batches).zip(taken) {
             let (mut db, mut at) = (0, taken);

@@ -6,6 +6,7 @@ use super::args::Args;
 use super::error::Error;
 use super::scan::{self, ScanOptions, Scanned};
 use super::spec::{Handler, Outcome, Spec, acl, flag::*, key};
+use crate::keyspace::events::Event;
 use crate::keyspace::{Absent, Change, Tx, WrongType};
 use crate::object::listpack::Item;
 use crate::object::{Native, Set};
@@ -155,10 +156,12 @@ fn smove(args: &Args<'_>, tx: &mut Tx<'_>, reply: &mut Reply) -> Outcome {
     };
     tx.peek_as::<Set>(destination)?;
     if is_member && source != destination {
+        tx.event(Event::SRem);
         tx.change(source, Absent::Skip, |set: &mut Set, change| {
             set.remove(member);
             change.command(&[b"SREM", source, member]);
         })?;
+        tx.event(Event::SAdd);
         add(destination, &[member], tx, |change| {
             change.command(&[b"SADD", destination, member]);
         })?;

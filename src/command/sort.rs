@@ -15,7 +15,7 @@ use super::context::Context;
 use super::error::Error;
 use super::key_spec::{Found, KeySpec, key, unknown};
 use super::spec::{Handler, Outcome, Spec, acl, flag::*};
-use crate::keyspace::{Call, Effects, Expiry, Tx};
+use crate::keyspace::{Call, Expiry, Tx};
 use crate::object::list::Side;
 use crate::object::{Hash, List, Native, Object};
 use crate::resp::Reply;
@@ -242,7 +242,6 @@ fn sort_ro(args: &Args<'_>, context: &mut Context<'_>) -> Outcome {
 fn run(args: &Args<'_>, plan: &Plan<'_>, context: &mut Context<'_>) -> Outcome {
     let mut known: HashSet<Vec<u8>> = HashSet::new();
     let mut before: Option<Elements> = None;
-    let mut effects = Effects::default();
     for attempt in 0.. {
         let others: Vec<Vec<u8>> = known
             .iter()
@@ -257,7 +256,7 @@ fn run(args: &Args<'_>, plan: &Plan<'_>, context: &mut Context<'_>) -> Outcome {
             received: args.all(),
             replay: None,
         };
-        let mut tx = context.server.keyspace.begin(call, &mut effects)?;
+        let mut tx = context.server.keyspace.begin(call, context.effects)?;
         if context.session.no_touch {
             tx.leave_clocks();
         }

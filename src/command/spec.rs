@@ -26,6 +26,8 @@ pub enum Handler {
     Session(fn(&Args<'_>, &mut Session, &mut Reply) -> Outcome),
     /// The session and the whole server. May wait for a disk.
     Admin(fn(&Args<'_>, &mut Context<'_>) -> Outcome),
+    /// Runs the commands of the connection that were queued.
+    Exec,
     /// Only subcommands.
     Container,
 }
@@ -97,6 +99,7 @@ pub mod acl {
     pub const HYPERLOGLOG: u32 = 1 << 16;
     pub const GEO: u32 = 1 << 17;
     pub const STREAM: u32 = 1 << 18;
+    pub const TRANSACTION: u32 = 1 << 19;
 
     /// In the order in which Redis lists them.
     pub const NAMES: &[(u32, &str)] = &[
@@ -119,6 +122,7 @@ pub mod acl {
         (BLOCKING, "@blocking"),
         (DANGEROUS, "@dangerous"),
         (CONNECTION, "@connection"),
+        (TRANSACTION, "@transaction"),
     ];
 
     /// What a command flag implies.
@@ -286,6 +290,13 @@ impl Spec {
         } else {
             args >= self.arity.unsigned_abs() as usize
         }
+    }
+
+    /// The key of a request of a command that has just one, at a fixed place.
+    #[inline]
+    pub fn only_key<'a>(&self, args: &Args<'a>) -> Option<&'a &'a [u8]> {
+        let at = self.only_key;
+        (at > 0).then(|| args.all().get(at)).flatten()
     }
 
     /// Argument positions of the keys of a request. It may be too short or have syntax errors: then what looks like

@@ -1,6 +1,6 @@
 //! The command table: every family's rows, found by name.
 
-use super::spec::{Spec, Stats};
+use super::spec::{Spec, Stats, acl};
 use crate::resp::RequestArgs;
 use smallvec::SmallVec;
 use std::collections::HashMap;
@@ -12,12 +12,14 @@ use std::sync::atomic::Ordering::Relaxed;
 /// Every family. A new file of commands is added here and nowhere else.
 static FAMILIES: &[&[Spec]] = &[
     super::admin::COMMANDS,
+    super::backup::COMMANDS,
     super::bitfield::COMMANDS,
     super::bitmaps::COMMANDS,
     super::client::COMMANDS,
     super::config::COMMANDS,
     super::connection::COMMANDS,
     super::databases::COMMANDS,
+    super::transactions::COMMANDS,
     super::debug::COMMANDS,
     super::dump::COMMANDS,
     super::expiry::COMMANDS,
@@ -30,6 +32,7 @@ static FAMILIES: &[&[Spec]] = &[
     super::keys::COMMANDS,
     super::lcs::COMMANDS,
     super::object::COMMANDS,
+    super::pubsub::COMMANDS,
     super::ranges::COMMANDS,
     super::scan::COMMANDS,
     super::set_algebra::COMMANDS,
@@ -177,12 +180,21 @@ impl Finder {
     }
 }
 
-/// The first key of a request, for prefetching: nothing is checked but that it is there.
+/// What a request is about, for prefetching: its first key and, of a type with elements, one that it may name.
+/// Nothing is checked but that they are there.
 #[inline]
-pub fn first_key<'a>(request: &RequestArgs<'a>, finder: &mut Finder) -> Option<&'a [u8]> {
-    let keys = finder.find(request.get(0))?.keys.first()?;
+pub fn aim<'a>(request: &RequestArgs<'a>, finder: &mut Finder) -> Option<(&'a [u8], Option<&'a [u8]>)> {
+    let command = finder.find(request.get(0))?;
+    let keys = command.keys.first()?;
     let at = keys.first(request.len(), |at| request.get(at))?;
-    Some(request.get(at))
+    // Fields come before their values, members after their scores.
+    let element = match command.acl {
+        acl::HASH => at + 1,
+        acl::SET | acl::SORTED_SET => request.len() - 1,
+        _ => at,
+    };
+    let element = (element > at && element < request.len()).then(|| request.get(element));
+    Some((request.get(at), element))
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! terrace [conf-file | -] [--directive value ...]
 //! terrace check [--repair] [--dir folder | folder]
 //! terrace import file [conf-file] [--directive value ...]
+//! terrace backup, terrace restore: see `tools`
 //! ```
 //!
 //! The words after `--name` up to the next one that begins with `--` are its values; `--name=…` is not a form of
@@ -16,6 +17,7 @@ use std::path::{Path, PathBuf};
 use super::Config;
 use super::file::{ConfigError, Loader};
 use super::syntax::split_args;
+use super::tools::{self, BackupTool, RestoreTool};
 
 /// What the command line asks for.
 #[derive(Debug)]
@@ -31,6 +33,10 @@ pub enum Command {
         file: PathBuf,
         startup: Box<Startup>,
     },
+    /// Make a backup.
+    Backup(BackupTool),
+    /// Make a data folder of a backup.
+    Restore(RestoreTool),
     /// The text to print.
     Version(String),
     /// The text to print.
@@ -51,6 +57,10 @@ const HELP: &str = "\
 Usage: terrace [conf-file | -] [--directive value ...]
        terrace check [--repair] [--dir folder | folder]
        terrace import file [conf-file] [--directive value ...]
+       terrace backup [--host name] [--port number] [--unix socket] folder
+       terrace backup --data folder folder
+       terrace restore [--to-offset number | --to-time time] [--journal folder]
+                       backup folder
        terrace -v | --version
        terrace -h | --help
 
@@ -63,12 +73,22 @@ options win over the file.
   terrace --port 7000 --dir data --appendfsync always
   terrace --range default '*' memory --maxmemory 2gb
 
-check looks through a data folder while no server uses it, and says what it
-finds; with --repair it also cuts off a journal where it is damaged.
+check looks through a data folder while no server uses it, or through a backup,
+and says what it finds; with --repair it also cuts off a data folder's journal
+where it is damaged.
 
 import takes the keys of an RDB file, such as a dump.rdb of Redis, into a data
 folder while no server uses it, in place of keys of the same name. A file that
 is damaged changes nothing.
+
+backup asks the server on that port or socket for a backup into a folder of its
+machine, with the password in REDISCLI_AUTH if there is one; or makes one of a
+data folder while no server uses it.
+
+restore makes a data folder of a backup, as it was at its end, or at an offset
+of the journal or a time (unix seconds or milliseconds, or like
+2026-11-21T08:54:52Z). --journal names a data folder, perhaps of a running
+server, whose journal goes on where the backup ends.
 ";
 
 impl Command {
@@ -80,6 +100,8 @@ impl Command {
             [b"-v" | b"--version"] => Ok(Command::Version(format!("Terrace {}", env!("CARGO_PKG_VERSION")))),
             [b"-h" | b"--help"] => Ok(Command::Help(HELP.into())),
             [b"check", rest @ ..] => check(rest),
+            [b"backup", rest @ ..] => tools::backup(rest).map(Command::Backup),
+            [b"restore", rest @ ..] => tools::restore(rest).map(Command::Restore),
             [b"import", file, rest @ ..] if !file.starts_with(b"-") => Ok(Command::Import {
                 file: absolute(&PathBuf::from(String::from_utf8_lossy(file).into_owned())),
                 startup: Box::new(serve(rest)?),

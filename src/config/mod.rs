@@ -13,6 +13,7 @@ pub mod file;
 pub mod range_spec;
 pub mod rewrite;
 pub mod syntax;
+pub mod tools;
 mod values;
 
 #[cfg(test)]
@@ -100,7 +101,14 @@ pub struct Config {
     pub journal_segment_size: u64,
     pub journal_flush_size: u64,
     pub journal_ring_size: u64,
+    /// 0 is no bound, here and below; with neither nothing is kept.
+    pub journal_retention_seconds: u64,
+    pub journal_retention_size: u64,
     pub store_block_cache: u64,
+    /// Empty: what is sealed is on the heap.
+    pub memory_dir: String,
+    /// 0: never.
+    pub seal_after_seconds: u32,
     pub flush_dirty_size: u64,
     /// A power of two.
     pub shards: usize,
@@ -184,7 +192,11 @@ impl Default for Config {
             journal_segment_size: 64 * MB,
             journal_flush_size: 512 * MB,
             journal_ring_size: 32 * MB,
+            journal_retention_seconds: 0,
+            journal_retention_size: 0,
             store_block_cache: 64 * MB,
+            memory_dir: String::new(),
+            seal_after_seconds: 300,
             flush_dirty_size: 256 * MB,
             shards: 4096,
             save: vec![(3600, 1), (300, 100), (60, 10_000)],

@@ -17,7 +17,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::values::{Compression, EvictionPolicy, FsyncPolicy, Tier, int, memory};
+use super::values::{Compression, EvictionPolicy, FsyncPolicy, KeyspaceEvents, Tier, int, memory};
 
 /// The range that covers whatever no other range does.
 pub const DEFAULT_RANGE: &str = "default";
@@ -76,6 +76,8 @@ pub struct RangeOptions {
     /// How values are packed in their rows.
     #[serde(default)]
     pub compression: Option<Compression>,
+    /// Which events of its keys are told, as in `notify-keyspace-events`.
+    pub notify: Option<KeyspaceEvents>,
 }
 
 impl RangeSpec {
@@ -273,6 +275,7 @@ impl RangeOptions {
             b"max-keys" => self.max_keys = Some(int(value, 0, i64::MAX).map_err(named)?),
             b"max-value-size" => self.max_value_size = Some(memory(value, 0, u64::MAX).map_err(named)?),
             b"compression" => self.compression = Some(Compression::read(value).map_err(named)?),
+            b"notify" => self.notify = Some(KeyspaceEvents::read(value).map_err(named)?),
             _ => return Err(format!("unknown range option '{}'", name.escape_ascii())),
         }
         Ok(())
@@ -297,6 +300,7 @@ impl RangeOptions {
                 .map(|bytes| ("max-value-size", bytes.to_string())),
         );
         entries.extend(self.compression.map(|how| ("compression", how.to_string())));
+        entries.extend(self.notify.map(|events| ("notify", events.to_string())));
         entries
     }
 }

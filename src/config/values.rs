@@ -374,7 +374,7 @@ impl fmt::Display for OutputBufferLimits {
 }
 
 /// The kinds of keyspace notification that are on: a set of the letters of `notify-keyspace-events`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeyspaceEvents(u16);
 
 impl KeyspaceEvents {

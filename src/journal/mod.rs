@@ -10,15 +10,23 @@
 //! * A write or sync that fails loses nothing: `failure()` tells commands to refuse until what was appended has reached
 //!   the disk after all. A failed write is tried again; a failed sync is not, see `tail`.
 
+mod reader;
 pub mod record;
+mod retention;
 mod ring;
 mod segment;
 mod tail;
 mod writer;
 
-pub use segment::{ReadError, ReadSummary, Record, Segment, inspect, list, read, remove_below, settle};
+pub use reader::SegmentReader;
+pub use retention::{Hold, Retention};
+pub use segment::{
+    EMPTY, ReadError, ReadSummary, Record, Segment, create, file_name, inspect, list, read, settle,
+    sync_folder,
+};
 
 use parking_lot::{Condvar, Mutex};
+use retention::Holds;
 use ring::Ring;
 use std::fs::File;
 use std::io;
@@ -70,6 +78,9 @@ struct Shared {
     tail: Tail,
     /// A sync failed, and the tail has not been written anew since.
     doubtful: AtomicBool,
+    /// Who needs segments below the mark, and what of them stays for the directives' sake.
+    holds: Arc<Holds>,
+    retention: Mutex<Retention>,
     /// Held from the beginning of a sync until its outcome is noted: a system reports an error once only, and whoever
     /// syncs next is told that all is well.
     syncing: Mutex<()>,
@@ -123,6 +134,8 @@ impl Journal {
             current: Mutex::new(file.clone()),
             tail: Tail::default(),
             doubtful: AtomicBool::new(false),
+            holds: Arc::default(),
+            retention: Mutex::default(),
             syncing: Mutex::new(()),
             wake_writer: Default::default(),
             wake_syncer: Default::default(),
@@ -208,9 +221,26 @@ impl Journal {
         true
     }
 
-    /// Removes the segments below `mark`.
+    /// The folder of the segments.
+    pub fn dir(&self) -> &Path {
+        &self.shared.dir
+    }
+
+    pub fn set_retention(&self, retention: Retention) {
+        *self.shared.retention.lock() = retention;
+    }
+
+    /// Keeps what is at or above `offset` in the journal for as long as the result lives.
+    pub fn hold(&self, offset: u64) -> Hold {
+        self.shared.holds.hold(offset)
+    }
+
+    /// Removes the segments below `mark`, but for those that are held or kept for some time.
     pub fn remove_below(&self, mark: u64) -> io::Result<()> {
-        segment::remove_below(&self.shared.dir, mark)
+        let retention = *self.shared.retention.lock();
+        self.shared
+            .holds
+            .trim(&self.shared.dir, mark, &retention, unix_ms())
     }
 
     /// Writes and syncs everything, and ends the threads. Appends must have ended. False when the disk refused.

@@ -1,4 +1,4 @@
-//! Segment files: naming, creating, listing, reading back, removing.
+//! Segment files: naming, creating, listing, reading back.
 //!
 //! A segment ends where the next one begins, even if there is more in its file: see `tail`.
 
@@ -6,6 +6,7 @@ use super::record::{self, FormatError, RECORD_HEADER, RecordHeader, SEGMENT_HEAD
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// No records.
@@ -97,7 +98,7 @@ pub fn create(
     let made = write_new(&unfinished, first_offset, created_ms, records).and_then(|file| {
         super::crash_point("segment-before-rename");
         // A crash here is fine: the next start removes the file, and everything in it is in another segment too.
-        fs::rename(&unfinished, dir.join(format!("journal-{first_offset:020}.log")))?;
+        fs::rename(&unfinished, dir.join(file_name(first_offset)))?;
         Ok(file)
     });
     if made.is_err() {
@@ -156,6 +157,11 @@ pub fn settle(dir: &Path, end: u64) -> io::Result<()> {
     sync_folder(dir)
 }
 
+/// The name of the segment that begins at an offset.
+pub fn file_name(first_offset: u64) -> String {
+    format!("journal-{first_offset:020}.log")
+}
+
 /// The segments in `dir`, by offset.
 pub fn list(dir: &Path) -> io::Result<Vec<Segment>> {
     let mut segments = Vec::new();
@@ -171,18 +177,6 @@ pub fn list(dir: &Path) -> io::Result<Vec<Segment>> {
     }
     segments.sort_by_key(|segment| segment.first_offset);
     Ok(segments)
-}
-
-/// Removes the segments that hold nothing at or above `mark`. The last one always stays.
-pub fn remove_below(dir: &Path, mark: u64) -> io::Result<()> {
-    let segments = list(dir)?;
-    for pair in segments.windows(2) {
-        if pair[1].first_offset <= mark {
-            super::crash_point("trim-before-remove");
-            fs::remove_file(&pair[0].path)?;
-        }
-    }
-    Ok(())
 }
 
 /// A record's header and payload.
@@ -274,9 +268,20 @@ fn truncate(path: &Path, position: usize, behind: &[Segment]) -> io::Result<()> 
     if position < SEGMENT_HEADER {
         return fs::remove_file(path);
     }
+    own_copy(path)?;
     let file = OpenOptions::new().write(true).open(path)?;
     file.set_len(position as u64)?;
     file.sync_all()
+}
+
+/// A backup may know the file by another name, and keeps it as it is.
+fn own_copy(path: &Path) -> io::Result<()> {
+    if fs::metadata(path)?.nlink() == 1 {
+        return Ok(());
+    }
+    let copy = path.with_file_name(UNFINISHED);
+    fs::copy(path, &copy)?;
+    fs::rename(copy, path)
 }
 
 type Bad = (usize, FormatError);
@@ -402,13 +407,9 @@ mod tests {
     }
 
     #[test]
-    fn reading_starts_behind_the_mark_and_old_segments_go() {
+    fn reading_starts_behind_the_mark() {
         let (dir, _) = journal(&[(0, "first effect"), (12, "second")]);
         create(dir.path(), 18, 1, EMPTY).expect("segment");
         assert_eq!(payloads(dir.path(), 12).expect("read").0, ["second"]);
-        remove_below(dir.path(), 17).expect("remove");
-        assert_eq!(list(dir.path()).expect("list").len(), 2);
-        remove_below(dir.path(), 18).expect("remove");
-        assert_eq!(list(dir.path()).expect("list").len(), 1);
     }
 }

@@ -16,7 +16,8 @@
 //! newer row of its keys, or neither: then it has not happened, and nobody was told that it had.
 
 use super::owed::Owed;
-use super::range::{Range, RangeMap};
+use super::range::{DBS, Range, RangeMap};
+use super::seal::SealedRows;
 use super::shard::ShardState;
 use super::{Entry, Keyspace};
 use crate::config::Tier;
@@ -31,16 +32,20 @@ pub const UNTIL_THE_END: u64 = u64::MAX;
 /// The discards that rows are held against.
 pub type Discards = Arc<Vec<Discard>>;
 
-/// The entries of a range that was dropped: each shard takes its own out.
+/// The entries of a range that was dropped: each shard takes its own out, and what it has sealed of it.
 struct Purge {
     map: Arc<RangeMap>,
     range: Arc<Range>,
     at: u64,
+    sealed: SealedRows,
     garbage: Mutex<Vec<Entry>>,
 }
 
 impl Owed for Purge {
-    fn pay(&self, state: &mut ShardState) {
+    fn pay(&self, state: &mut ShardState, shard: usize) {
+        self.sealed.forget_keys(state, shard, &self.range, |key| {
+            Arc::ptr_eq(self.map.find(key), &self.range)
+        });
         let gone = |entry: &mut Entry| Arc::ptr_eq(self.map.find(entry.key()), &self.range);
         if state
             .iter()
@@ -58,7 +63,7 @@ impl ShardState {
     pub(super) fn settle_discard(&mut self, at: u64) {
         self.epoch = self.epoch.wrapping_add(1);
         self.last_offset = self.last_offset.max(at);
-        if self.is_empty() {
+        if self.is_empty() && self.sealed.is_none() {
             self.expiries.clear();
             self.dirty.clear();
         }
@@ -108,6 +113,7 @@ impl Keyspace {
     /// Drops a range with everything in it. Returns the journal offset that makes it durable.
     pub(super) fn discard_range(self: &Arc<Keyspace>, map: RangeMap, name: &str) -> u64 {
         let (purge, at) = {
+            let _no_sealing = self.sealing.hold();
             let mut guards = self.lock_all();
             let old = self.ranges.load_full();
             let Some(range) = old.by_name(name).cloned() else {
@@ -128,8 +134,13 @@ impl Keyspace {
                 map: old,
                 range,
                 at,
+                sealed: self.sealed_rows(),
                 garbage: Mutex::default(),
             });
+            self.mix_generations();
+            let databases: Vec<u8> = (0..DBS as u8).collect();
+            // Not of its keys alone: a transaction that is broken without need is tried again.
+            self.break_all_transactions(&guards, &databases);
             Keyspace::owe(&mut guards, &purge);
             self.install(map);
             (purge, at)

@@ -3,6 +3,8 @@
 //! The payload stands by itself: a command on a database other than 0 is framed by `SELECT` there and back, more than
 //! one effect by `MULTI` and `EXEC`. So payloads in a row are what a replica can be sent.
 
+use super::events::Noted;
+
 const MULTI: &[u8] = b"*1\r\n$5\r\nMULTI\r\n";
 const EXEC: &[u8] = b"*1\r\n$4\r\nEXEC\r\n";
 /// A buffer that grew beyond this is given back after its use.
@@ -14,6 +16,10 @@ pub struct Effects {
     buf: Vec<u8>,
     count: usize,
     db: u8,
+    /// Kept back until the last command of a group has run.
+    grouped: bool,
+    /// What is to be told then; `Noted::guard` is the shard.
+    heard: Vec<Noted>,
 }
 
 /// A place in the recording.
@@ -21,6 +27,7 @@ pub struct EffectsMark {
     len: usize,
     count: usize,
     db: u8,
+    heard: usize,
 }
 
 impl Default for Effects {
@@ -29,6 +36,8 @@ impl Default for Effects {
             buf: MULTI.to_vec(),
             count: 0,
             db: 0,
+            grouped: false,
+            heard: Vec::new(),
         }
     }
 }
@@ -39,7 +48,8 @@ fn push_number(buf: &mut Vec<u8>, kind: u8, number: usize) {
     buf.extend_from_slice(b"\r\n");
 }
 
-fn push_command(buf: &mut Vec<u8>, words: &[&[u8]]) {
+/// Appends a command as an array of strings.
+pub(super) fn push_command(buf: &mut Vec<u8>, words: &[&[u8]]) {
     push_number(buf, b'*', words.len());
     for word in words {
         push_number(buf, b'$', word.len());
@@ -51,6 +61,31 @@ fn push_command(buf: &mut Vec<u8>, words: &[&[u8]]) {
 impl Effects {
     pub fn is_empty(&self) -> bool {
         self.count == 0
+    }
+
+    /// Says whether the commands that follow are a group: their effects stay here until it is committed.
+    pub fn set_grouped(&mut self, grouped: bool) {
+        self.grouped = grouped;
+    }
+
+    /// Keeps an event of a group until it is committed.
+    pub(super) fn keep(&mut self, noted: Noted) {
+        self.heard.push(noted);
+    }
+
+    pub(super) fn take_heard(&mut self) -> Vec<Noted> {
+        std::mem::take(&mut self.heard)
+    }
+
+    #[inline]
+    pub fn is_grouped(&self) -> bool {
+        self.grouped
+    }
+
+    /// True when there is something for the journal now.
+    #[inline]
+    pub fn is_due(&self) -> bool {
+        self.count > 0 && !self.grouped
     }
 
     /// Adds a change in a logical database.
@@ -76,12 +111,14 @@ impl Effects {
             len: self.buf.len(),
             count: self.count,
             db: self.db,
+            heard: self.heard.len(),
         }
     }
 
     /// Takes back what was pushed since.
     pub fn roll_back(&mut self, mark: &EffectsMark) {
         self.buf.truncate(mark.len);
+        self.heard.truncate(mark.heard);
         (self.count, self.db) = (mark.count, mark.db);
     }
 
@@ -97,8 +134,7 @@ impl Effects {
 
     pub fn clear(&mut self) {
         if self.buf.capacity() > KEEP_CAPACITY {
-            *self = Effects::default();
-            return;
+            self.buf = MULTI.to_vec();
         }
         self.buf.truncate(MULTI.len());
         (self.count, self.db) = (0, 0);

@@ -20,7 +20,7 @@
 use super::reclaim::reclaim;
 pub use crate::object::codec::Value;
 use crate::object::{Object, size_class};
-use crate::tagged::TaggedPtr;
+use crate::pointer::TaggedPtr;
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error, realloc};
 use std::ptr::NonNull;
 
@@ -56,6 +56,8 @@ pub const INDEXED: u8 = 1 << 2;
 pub const FLOAT: u8 = 1 << 3;
 /// The string is a copy by COPY; Redis does not share the small integers among such.
 pub const COPIED: u8 = 1 << 4;
+/// Somebody may watch the key: its shard's records know. Never clear while somebody does.
+pub const WATCHED: u8 = 1 << 5;
 /// How a string came about. Only what `OBJECT` says depends on it; it is neither stored nor recorded.
 pub const ORIGIN: u8 = EDITED | FLOAT | COPIED;
 
@@ -73,6 +75,8 @@ pub const FLUSHED: u8 = 1 << 4;
 pub const STALE_EXPIRY: u8 = 1 << 5;
 /// The store's expiry index has a row for that row: it expires, or a part of its value does.
 pub const STORED_INDEX: u8 = 1 << 6;
+/// A row is being written of this entry of a memory range, and the entry has not changed since.
+pub const SEALING: u8 = 1 << 7;
 
 #[repr(C)]
 struct Header {
@@ -478,9 +482,10 @@ impl Entry {
 
     /// A tombstone becomes what `other` is, and keeps what it knows of the store.
     pub fn revive(&mut self, other: Entry) {
-        let (store, fragment) = (self.header().store, self.fragment());
+        let (store, fragment, watched) = (self.header().store, self.fragment(), self.has(WATCHED));
         *self = other;
         self.header_mut().store = store;
+        self.set(WATCHED, watched);
         self.set_fragment(fragment);
     }
 

@@ -2,11 +2,13 @@
 //!
 //! Both choose by sampling, as Redis documents its approximated LRU and LFU: look at a few entries, take the worst.
 //! Entries of a shard's table stand in the order of their hashes, so a run of neighbours is a random sample of keys.
+//! Sealed keys go before resident ones, the coldest of them together (see `generations`).
 //! A durable key is never deleted by eviction: only its resident copy goes, and only when the store has an equal row.
 
 use super::Keyspace;
 use super::clock::{self, Tick};
 use super::entry::Entry;
+use super::events::{Event, News};
 use super::range::Range;
 use super::shard::ShardState;
 use crate::config::EvictionPolicy;
@@ -37,6 +39,12 @@ impl Keyspace {
         let most = self.limits.maxmemory.load(Relaxed);
         most > 0 && self.memory_bytes() > most
             || self.limits.range_limits.load(Relaxed) && self.a_range_is_over()
+    }
+
+    /// Not more than a thirty-second part over `maxmemory`.
+    fn is_little_over(&self) -> bool {
+        let most = self.limits.maxmemory.load(Relaxed);
+        self.memory_bytes() <= most.saturating_add(most / 32)
     }
 
     fn a_range_is_over(&self) -> bool {
@@ -79,7 +87,14 @@ impl Keyspace {
             if !over() {
                 return Room::Enough;
             }
-            if self.evict_one(only, tick) {
+            // What is sealed goes first. The thread that seals sees to that; a write goes on while it keeps up.
+            if self.sealing.is_evictable() {
+                self.sealing.wake();
+                if only.is_none() && self.is_little_over() {
+                    return Room::Enough;
+                }
+            }
+            if self.evict_one(only, tick) || self.evict_sealed(only.map(|range| range.spec.name.as_str())) {
                 continue;
             }
             // What a flush makes droppable is of no use to a memory range that is over its own limit.
@@ -157,6 +172,7 @@ impl Keyspace {
         if !range.is_durable() {
             self.remove_entry(state, hash, db, key, range);
             range.counters.evicted.fetch_add(1, Relaxed);
+            self.tell_now(state, hash, (db, key), (Event::Evicted, News::None));
             return;
         }
         self.drop_clean(state, hash, db, key, range);
@@ -194,5 +210,7 @@ impl Keyspace {
 }
 
 fn is_over(range: &Range) -> bool {
-    range.policy.maxmemory > 0 && range.counters.bytes.load(Relaxed) > range.policy.maxmemory as i64
+    let counters = &range.counters;
+    let bytes = counters.bytes.load(Relaxed) + counters.sealed_bytes.load(Relaxed);
+    range.policy.maxmemory > 0 && bytes > range.policy.maxmemory as i64
 }

@@ -8,10 +8,12 @@
 //! * a deleted key's item is dropped when it comes due, or when stale items outnumber live ones and the index is
 //!   rebuilt from the table.
 //!
-//! A key that is touched a thousand times with `EXPIRE` therefore costs one item of eight bytes.
+//! A key that is touched a thousand times with `EXPIRE` therefore costs one item of eight bytes. A sealed key keeps its
+//! item: the hash leads to its row.
 
 use super::effects::Effects;
 use super::entry::{self, Entry};
+use super::events::{Event, News};
 use super::load::may_wait;
 use super::range::Range;
 use super::shard::{ShardState, stale_expiry};
@@ -84,6 +86,18 @@ impl ExpiryIndex {
         self.items
     }
 
+    /// Every item: its slot and its hash, as `add_slot` takes them.
+    pub(super) fn for_each(&self, mut visit: impl FnMut(i64, u64)) {
+        for (slot, hashes) in &self.slots {
+            hashes.iter().for_each(|hash| visit(*slot, *hash));
+        }
+    }
+
+    pub(super) fn add_slot(&mut self, slot: i64, hash: u64) {
+        self.slots.entry(slot).or_default().push(hash);
+        self.items += 1;
+    }
+
     /// A close estimate of the heap bytes in use.
     pub fn bytes(&self) -> usize {
         self.items * 8 + self.slots.len() * 40
@@ -153,19 +167,37 @@ impl Keyspace {
         let due = state.expiries.take_due(now_ms, PORTION);
         let more = due.len() == PORTION;
         let mut count = 0;
+        let mut sealed = Vec::new();
         for hash in due {
             count += self.expire_hash(&mut state, hash, now_ms, effects);
+            if state.has_sealed(hash) {
+                sealed.push(hash);
+            }
         }
+        self.append_expired(&mut state, effects);
+        let bytes = state.table_bytes();
+        let counted = std::mem::replace(&mut state.counted_bytes, u32::try_from(bytes).unwrap_or(u32::MAX));
+        let bytes = state.counted_bytes;
+        self.table_bytes
+            .fetch_add(i64::from(bytes) - i64::from(counted), Relaxed);
+        drop(state);
+        for hash in sealed {
+            match self.expire_sealed(hash, now_ms, effects) {
+                Ok(expired) => count += expired,
+                Err(error) => log::error!("a sealed key that is due: {error}"),
+            }
+        }
+        (count, more)
+    }
+
+    /// Records what expired in a shard.
+    fn append_expired(&self, state: &mut ShardState, effects: &mut Effects) {
         if !effects.is_empty() {
             if let Some(journal) = self.journal() {
                 state.last_offset = journal.append(effects.finish());
             }
             effects.clear();
         }
-        let bytes = state.table_bytes();
-        let counted = std::mem::replace(&mut state.counted_bytes, bytes);
-        self.table_bytes.fetch_add(bytes as i64 - counted as i64, Relaxed);
-        (count, more)
     }
 
     /// Handles one index item that came due: its key has expired, expires later, or is gone.
@@ -197,12 +229,60 @@ impl Keyspace {
             let range = map.find(key);
             if self.remove_entry(state, hash, *db, key, range) {
                 range.counters.expired.fetch_add(1, Relaxed);
+                self.tell_now(state, hash, (*db, key), (Event::Expired, News::None));
                 if range.is_durable() {
                     effects.push(self.logical(*db), &[b"DEL", key]);
                 }
             }
         }
         expired.len() as u64
+    }
+
+    /// Handles an item that came due and may be of a sealed key: deletes the key if it has expired, else the item is put
+    /// in again.
+    fn expire_sealed(&self, hash: u64, now_ms: i64, effects: &mut Effects) -> Result<u64, StoreError> {
+        loop {
+            let (epoch, slots) = {
+                let state = self.shards[self.shard_of(hash)].lock();
+                (state.epoch, state.sealed_slots(hash))
+            };
+            let mut found: Vec<(u8, Vec<u8>, i64)> = Vec::new();
+            let mut failed = None;
+            self.visit_slots(self.shard_of(hash), &slots, |slot, of, key, row, _| {
+                if of != hash {
+                    return;
+                }
+                match self.entry_of_sealed((slot.db, key), &row, now_ms) {
+                    Ok(entry) => {
+                        let next = entry.next_expiry();
+                        found.extend(next.map(|at| (slot.db, key.to_vec(), at)));
+                    }
+                    Err(error) => failed = Some(error),
+                }
+            })?;
+            failed.map_or(Ok(()), Err)?;
+            {
+                let mut state = self.shards[self.shard_of(hash)].lock();
+                if state.epoch != epoch {
+                    // Some key of the shard was sealed, loaded or deleted meanwhile; it may be this one.
+                    let expired = self.expire_hash(&mut state, hash, now_ms, effects);
+                    self.append_expired(&mut state, effects);
+                    drop(state);
+                    if expired > 0 {
+                        return Ok(expired);
+                    }
+                    continue;
+                }
+                for (_, _, at) in found.iter().filter(|(_, _, at)| *at > now_ms) {
+                    state.expiries.add_again(*at, hash);
+                }
+            }
+            let mut count = 0;
+            for (db, key, _) in found.iter().filter(|(_, _, at)| *at <= now_ms) {
+                count += u64::from(self.expire_key(*db, key, now_ms, effects)?);
+            }
+            return Ok(count);
+        }
     }
 
     /// Removes fields whose expiry has passed from the hash of an entry, at most about `most`. Effect: `HDEL`. A hash
@@ -230,15 +310,18 @@ impl Keyspace {
         if fields.is_empty() {
             return;
         }
+        let words: Vec<&[u8]> = [b"HDEL", &key[..]]
+            .into_iter()
+            .chain(fields.iter().map(|field| &field[..]))
+            .collect();
         if range.is_durable() {
-            let words: Vec<&[u8]> = [b"HDEL", &key[..]]
-                .into_iter()
-                .chain(fields.iter().map(|field| &field[..]))
-                .collect();
             effects.push(self.logical(db), &words);
         }
+        let news = News::command(&words);
+        self.tell_now(state, hash, (db, &key), (Event::HExpired, news));
         if is_empty {
             self.remove_entry(state, hash, db, &key, range);
+            self.tell_now(state, hash, (db, &key), (Event::Del, News::None));
         } else {
             settle(self, state, hash, Some(place), range);
         }
@@ -253,7 +336,8 @@ impl Keyspace {
         most: usize,
         effects: &mut Effects,
     ) -> Result<(usize, bool), StoreError> {
-        let nothing_cold = |range: &std::sync::Arc<Range>| range.counters.cold.load(Relaxed) <= 0;
+        let nothing_cold =
+            |range: &std::sync::Arc<Range>| !range.is_durable() || range.counters.cold.load(Relaxed) <= 0;
         if self.ranges.load().iter().all(nothing_cold) {
             return Ok((0, false));
         }

@@ -24,7 +24,7 @@
 use super::entry::{DIRTY, Entry, FLUSH_PARITY, FLUSHED, STALE_EXPIRY, STORED, STORED_EXPIRES, STORED_INDEX};
 use super::range::DBS;
 use super::shard::ShardState;
-use super::{Keyspace, StoreError};
+use super::{Keyspace, StoreError, held};
 use crate::config::Compression;
 use crate::journal::crash_point;
 use crate::object::codec;
@@ -134,6 +134,17 @@ impl FlushState {
         self.stored.lock()
     }
 
+    /// As `stored`, which waits for a running flush; none when `give_up` says so first.
+    pub(super) fn stored_unless(&self, give_up: impl Fn() -> bool) -> Option<MutexGuard<'_, Stored>> {
+        loop {
+            match self.stored.try_lock_for(POLL) {
+                None if give_up() => return None,
+                None => {}
+                stored => return stored,
+            }
+        }
+    }
+
     pub(super) fn failure(&self) -> Option<Arc<str>> {
         if self.failed.load(Relaxed) {
             self.failure.lock().clone()
@@ -176,6 +187,10 @@ impl FlushState {
 
     /// Flushes everything that is dirty now; returns when it is in the store, or with why it cannot be.
     pub fn run_and_wait(&self) -> Result<(), StoreError> {
+        if held::is_active() {
+            // The flush would wait for the shards that this thread holds.
+            return Err(StoreError::new("this cannot be done within a transaction"));
+        }
         let mut requests = self.requests.lock();
         requests.asked += 1;
         let mine = requests.asked;
@@ -503,6 +518,8 @@ impl Keyspace {
                 (counts.0[*db as usize], counts.1[*db as usize]) = (0, 0);
             }
         }
+        // The store is then without rows that effects below took away: it is the state at no offset before them.
+        stored.newest = stored.newest.max(end);
         let mut meta = self.meta(stored);
         for discard in &mut meta.discards {
             discard.wiped |= discards.iter().any(|wiped| wiped.at == discard.at);

@@ -4,25 +4,76 @@
 //! dropped, the row is read (first without touching the disk, else on a thread that may wait), the shard is locked
 //! again and the row inserted if the key is still absent. In between the key may have come and gone; the shard's
 //! epoch tells, and the read is done again.
+//!
+//! A sealed key of a memory range is found in the same way, but its shard knows whether there is a row, and in which part
+//! of the plain store. It comes into the transaction as a *guest*: it can be read, and is made resident when it is
+//! changed, or when it is read again not long after.
 
 use super::effects::Effects;
 use super::range::{Range, RangeMap};
-use super::shard::ShardGuard;
+use super::seal::Guest;
+use super::shard::{ShardGuard, ShardState};
 use super::tx::{Call, Tx};
-use super::{Keyspace, StoreError};
+use super::{Keyspace, StoreError, held};
 use crate::store::block::Cached;
 use crate::store::rows::Row;
 use smallvec::SmallVec;
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-type Guards<'k> = SmallVec<[(usize, ShardGuard<'k>); 1]>;
+pub(super) type Guards<'k> = SmallVec<[(usize, ShardGuard<'k>); 1]>;
+
+/// The shards of some keys, locked, under the map that is in force.
+pub(super) struct Locked<'k> {
+    pub guards: Guards<'k>,
+    pub map: arc_swap::Guard<Arc<RangeMap>>,
+    /// Physical database and hash of the first key.
+    first: (u8, u64),
+}
+
+/// What is locked for some keys.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Reach {
+    /// Their shards, for one command: sealed keys may be guests.
+    Keys,
+    /// Their shards, for several commands.
+    Group,
+    /// Every shard, for several commands.
+    Every,
+}
 
 /// A key of a transaction: physical database, hash, bytes.
 type Place<'a> = (u8, u64, &'a [u8]);
 
+/// Keys of one command that may be guests; of more, those that are sealed become resident.
+const GUESTS_MOST: usize = 256;
+
+pub(super) type Guests = SmallVec<[Guest; 1]>;
+
 /// Keys found to be absent from the store, with the epoch of their shard before the look.
-type KnownAbsent = HashSet<(u64, u32)>;
+pub(super) type KnownAbsent = HashSet<(u64, u32)>;
+
+/// What was seen in the stores without a lock, with the epoch of the key's shard before the look.
+#[derive(Default)]
+pub(super) struct Known {
+    pub absent: KnownAbsent,
+    guests: Guests,
+}
+
+impl Known {
+    fn has(&self, (db, hash, key): &Place<'_>, epoch: u32) -> bool {
+        let is_it = |guest: &Guest| {
+            guest.hash == *hash
+                && guest.epoch == epoch
+                && guest.entry.db() == *db
+                && guest.entry.key() == *key
+        };
+        self.absent.contains(&(*hash, epoch))
+            || self.guests.iter().any(is_it)
+            || held::knows_absent(*hash, epoch)
+    }
+}
 
 impl Keyspace {
     /// Locks the keys of `call`; all of them are then resident or known to be absent.
@@ -35,8 +86,10 @@ impl Keyspace {
             let shard = self.shard_of(hash);
             let guard = self.shards[shard].lock();
             let map = self.ranges.load();
-            let warm =
-                self.none_cold(map.find(key), call.replay.is_some()) || guard.find(hash, db, key).is_some();
+            let range = map.find(key);
+            let warm = self.none_cold(range, call.replay.is_some())
+                || guard.find(hash, db, key).is_some()
+                || !range.is_durable() && !may_be_sealed(&guard, hash, db);
             if warm && self.physical(call.db) == db {
                 let guards = SmallVec::from_buf([(shard, guard)]);
                 return Ok(Tx::new(self, map, guards, call, (db, hash), effects));
@@ -48,12 +101,11 @@ impl Keyspace {
     /// True when no key of the range has to be looked for in a store.
     #[inline]
     fn none_cold(&self, range: &Range, replay: bool) -> bool {
-        !range.is_durable()
-            || if replay {
-                self.recovery.store_is_empty()
-            } else {
-                range.counters.cold.load(Relaxed) <= 0
-            }
+        if replay && range.is_durable() {
+            self.recovery.store_is_empty()
+        } else {
+            range.counters.cold.load(Relaxed) <= 0
+        }
     }
 
     /// As `begin`, for commands whose keys also stand in a second logical database (`MOVE`, `COPY`).
@@ -63,47 +115,81 @@ impl Keyspace {
         second: Option<u8>,
         effects: &'k mut Effects,
     ) -> Result<Tx<'k>, StoreError> {
-        let mut absent = KnownAbsent::new();
+        let databases = [Some(call.db), second];
+        let named: SmallVec<[(u8, &[u8]); 2]> = databases
+            .iter()
+            .flatten()
+            .flat_map(|db| call.keys.iter().map(|key| (*db, *key)))
+            .collect();
+        let (locked, known) = self.lock_resident(&named, Reach::Keys, call.replay.is_some(), call.now_ms)?;
+        let (db, hash) = locked.first;
+        // Without keys there is no first one to have told its database.
+        let db = if named.is_empty() {
+            self.physical(call.db)
+        } else {
+            db
+        };
+        let mut tx = Tx::new(self, locked.map, locked.guards, call, (db, hash), effects);
+        tx.guests = known.guests;
+        Ok(tx)
+    }
+
+    /// Locks the shards of keys, given with their logical databases, or every shard; the keys are resident then, or
+    /// guests, or known to be absent.
+    pub(super) fn lock_resident<'k>(
+        &'k self,
+        named: &[(u8, &[u8])],
+        reach: Reach,
+        replay: bool,
+        now_ms: i64,
+    ) -> Result<(Locked<'k>, Known), StoreError> {
+        let mut known = Known::default();
         loop {
             // Read under no lock: if SWAPDB comes in between, the places are computed again below.
-            let databases: SmallVec<[u8; 2]> = [Some(call.db), second]
+            let places: SmallVec<[Place<'_>; 2]> = named
                 .iter()
-                .flatten()
-                .map(|db| self.physical(*db))
+                .map(|(db, key)| {
+                    let db = self.physical(*db);
+                    (db, self.hasher.hash(db, key), *key)
+                })
                 .collect();
-            let place = |db: &u8| {
-                call.keys
-                    .iter()
-                    .map(|key| (*db, self.hasher.hash(*db, key), *key))
-                    .collect::<SmallVec<[Place<'k>; 2]>>()
+            let guards = if reach == Reach::Every {
+                self.lock_all().into_iter().enumerate().collect()
+            } else {
+                self.lock_places(&places)
             };
-            let places: SmallVec<[Place<'k>; 2]> = databases.iter().flat_map(place).collect();
-            let guards = self.lock_places(&places);
-            let unmoved = [Some(call.db), second]
+            let unmoved = named
                 .iter()
-                .flatten()
-                .zip(&databases)
-                .all(|(db, at)| self.physical(*db) == *at);
+                .zip(&places)
+                .all(|((db, _), place)| self.physical(*db) == place.0);
             if !unmoved {
                 continue;
             }
             let map = self.ranges.load();
-            let may_be_cold =
-                |place: &&Place<'k>| self.may_be_cold(&guards, &map, place, &absent, call.replay.is_some());
-            let cold: SmallVec<[Place<'k>; 1]> = places.iter().filter(may_be_cold).copied().collect();
+            let may_be_cold = |place: &&Place<'_>| self.may_be_cold(&guards, &map, place, &known, replay);
+            let cold: SmallVec<[Place<'_>; 1]> = places.iter().filter(may_be_cold).copied().collect();
             if cold.is_empty() {
-                let first = places.first().map_or(0, |place| place.1);
-                return Ok(Tx::new(self, map, guards, call, (databases[0], first), effects));
+                let first = places.first().map_or((0, 0), |place| (place.0, place.1));
+                known.guests.retain(|guest| {
+                    let state = self.guarded(&guards, guest.hash);
+                    state.is_some_and(|state| state.epoch == guest.epoch)
+                });
+                return Ok((Locked { guards, map, first }, known));
             }
             drop(guards);
             if self.is_over_limit() {
                 // What is loaded takes the place of what was used longer ago. If nothing can go now, the next write
                 // sees to it.
-                self.make_room(call.now_ms);
+                self.make_room(now_ms);
             }
             // All of them before the locks are taken again: a command of many cold keys loads each once.
+            let as_guests = reach == Reach::Keys && places.len() <= GUESTS_MOST;
             for place in cold {
-                self.load(place, call.now_ms, &mut absent)?;
+                if map.find(place.2).is_durable() {
+                    self.load(place, now_ms, &mut known)?;
+                } else {
+                    self.look_sealed(place, (now_ms, as_guests), &mut known)?;
+                }
             }
         }
     }
@@ -129,28 +215,66 @@ impl Keyspace {
         guards: &Guards<'_>,
         map: &RangeMap,
         place: &Place<'_>,
-        absent: &KnownAbsent,
+        known: &Known,
         replay: bool,
     ) -> bool {
         let (db, hash, key) = *place;
-        if self.none_cold(map.find(key), replay) {
+        let range = map.find(key);
+        if self.none_cold(range, replay) {
             return false;
         }
-        let shard = self.shard_of(hash);
-        let Ok(at) = guards.binary_search_by_key(&shard, |(shard, _)| *shard) else {
+        let Some(state) = self.guarded(guards, hash) else {
             return false;
         };
-        let state = &guards[at].1;
-        state.find(hash, db, key).is_none() && !absent.contains(&(hash, state.epoch))
+        state.find(hash, db, key).is_none()
+            && (range.is_durable() || may_be_sealed(state, hash, db))
+            && !known.has(place, state.epoch)
+    }
+
+    /// The locked shard of a hash.
+    fn guarded<'g>(&self, guards: &'g Guards<'_>, hash: u64) -> Option<&'g ShardState> {
+        let shard = self.shard_of(hash);
+        let at = guards.binary_search_by_key(&shard, |(shard, _)| *shard).ok()?;
+        Some(&guards[at].1)
+    }
+
+    /// Reads a sealed key: it becomes a guest, or resident when it is in use, or it is noted to be absent.
+    fn look_sealed(
+        &self,
+        place: Place<'_>,
+        (now_ms, as_guest): (i64, bool),
+        known: &mut Known,
+    ) -> Result<(), StoreError> {
+        let (db, hash, key) = place;
+        let shard = &self.shards[self.shard_of(hash)];
+        let (epoch, candidates, again) = {
+            let mut state = shard.lock();
+            let epoch = state.epoch;
+            let Some(sealed) = &mut state.sealed else {
+                return Ok(());
+            };
+            let candidates: SmallVec<[u16; 2]> = sealed.candidates(hash, db).collect();
+            (epoch, candidates, sealed.note_read(hash))
+        };
+        let Some(guest) = self.read_sealed(place, (epoch, &candidates), now_ms)? else {
+            known.absent.insert((hash, epoch));
+            return Ok(());
+        };
+        // What has expired is resident before it is deleted, as everywhere.
+        let due = guest.entry.next_expiry().is_some_and(|at| at <= now_ms);
+        if as_guest && !again && !due {
+            known.guests.push(guest);
+            return Ok(());
+        }
+        let mut state = shard.lock();
+        if state.epoch == epoch && state.find(hash, db, key).is_none() {
+            self.unseal(&mut state, guest);
+        }
+        Ok(())
     }
 
     /// Looks a key up in the store and makes it resident, or notes that it is absent.
-    fn load(
-        &self,
-        (db, hash, key): Place<'_>,
-        now_ms: i64,
-        absent: &mut KnownAbsent,
-    ) -> Result<(), StoreError> {
+    fn load(&self, (db, hash, key): Place<'_>, now_ms: i64, known: &mut Known) -> Result<(), StoreError> {
         let shard = &self.shards[self.shard_of(hash)];
         let epoch = shard.lock().epoch;
         let bytes = match self.store.get_cached(db, key)? {
@@ -176,11 +300,17 @@ impl Keyspace {
                 self.insert_loaded(&mut state, hash, entry);
             }
             None => {
-                absent.insert((hash, epoch));
+                known.absent.insert((hash, epoch));
             }
         }
         Ok(())
     }
+}
+
+#[inline]
+fn may_be_sealed(state: &ShardState, hash: u64, db: u8) -> bool {
+    let sealed = state.sealed.as_ref();
+    sealed.is_some_and(|sealed| sealed.candidates(hash, db).next().is_some())
 }
 
 /// Runs something that may wait for a disk; on a runtime's worker thread its other tasks go on elsewhere meanwhile.

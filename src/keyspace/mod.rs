@@ -9,22 +9,31 @@
 //! | `moves`, `discards` | moving a range to the other tier; dropping all that a range holds |
 //! | `owed` | work on all entries that counts as done at one moment |
 //! | `tx`, `effects` | reading and changing keys under their locks; what is recorded of it |
+//! | `held` | several transactions as one |
 //! | `load`, `prefetch` | opening a `Tx`: locking shards, bringing cold keys in; starting cache misses early |
 //! | `expire`, `evict`, `quota` | removing what is due; making room; limits of a range |
+//! | `records`, `subscribers` | who has subscribed to which key; a set of client numbers |
+//! | `events` | what a change is called, and who is told |
 //! | `scan`, `whole` | iteration; commands on whole databases |
-//! | `snapshot`, `import` | all keys into an RDB file; keys from one |
+//! | `snapshot`, `import`, `backup` | all keys into an RDB file; keys from one; what a backup is made of |
 //! | `flush`, `recover` | dirty entries into the store; the state after a start |
+//! | `seal`, `sealed` | cold entries of memory ranges into the plain store and back; what a shard knows of them |
+//! | `generations`, `warm` | what goes from the plain store; what is left to the next start |
 //!
-//! Lock order: the ranges' change lock, then the flush lock, then shards by ascending index. Nothing waits for a disk
+//! Lock order: the ranges' change lock, then the flush lock, then the sealer's, then shards by ascending index. Nothing waits for a disk
 //! while it holds a shard.
 
+pub mod backup;
 pub mod clock;
 pub mod discards;
 pub mod effects;
 pub mod entry;
+pub mod events;
 pub mod evict;
 pub mod expire;
 pub mod flush;
+pub mod generations;
+pub mod held;
 pub mod import;
 pub mod load;
 pub mod moves;
@@ -34,14 +43,19 @@ pub mod quota;
 pub mod range;
 pub mod ranges;
 pub mod reclaim;
+pub mod records;
 pub mod recount;
 pub mod recover;
 pub mod reshape;
 pub mod scan;
+pub mod seal;
+pub mod sealed;
 pub mod shard;
 pub mod snapshot;
+pub mod subscribers;
 pub mod table;
 pub mod tx;
+pub mod warm;
 pub mod whole;
 
 pub use effects::Effects;
@@ -53,6 +67,7 @@ use crate::object::{self, codec};
 use crate::store::StoreError;
 use crate::store::block::BlockStore;
 use crate::store::flush::Discard;
+use crate::store::plain::PlainStore;
 use crate::store::rows::{Row, RowError};
 use arc_swap::{ArcSwap, ArcSwapOption, Guard};
 use clock::Tick;
@@ -76,6 +91,8 @@ pub struct Settings {
     /// Bytes of journal, and of dirty entries, after which a flush starts.
     pub journal_flush_size: u64,
     pub flush_dirty_size: u64,
+    /// Seconds without use after which an entry of a memory range is sealed; 0 is never.
+    pub seal_after: u32,
     /// Bytes of a string.
     pub max_value_len: u64,
     /// Thresholds of encodings.
@@ -113,6 +130,8 @@ pub struct Keyspace {
     entry_bytes: AtomicI64,
     table_bytes: AtomicI64,
     store: Arc<BlockStore>,
+    plain: PlainStore,
+    pub sealing: seal::SealState,
     journal: OnceLock<Journal>,
     pub flush: flush::FlushState,
     pub snapshots: snapshot::SnapshotState,
@@ -121,6 +140,8 @@ pub struct Keyspace {
     expire_next: AtomicUsize,
     recovery: recover::RecoveryState,
     positions: scan::Positions,
+    listener: OnceLock<Arc<dyn events::Listener>>,
+    pub record_counts: records::RecordCounts,
     /// Held while the set of ranges changes.
     change: parking_lot::Mutex<()>,
     /// How often databases were flushed: a count that was under way then is made again.
@@ -137,6 +158,17 @@ pub struct Keyspace {
 impl Keyspace {
     /// An empty keyspace over a store; `recover` fills it and opens the journal.
     pub fn new(store: BlockStore, map: RangeMap, settings: &Settings, hash_seed: u64) -> Keyspace {
+        Keyspace::with_plain(store, PlainStore::on_heap(), map, settings, hash_seed)
+    }
+
+    /// As `new`, with the store behind memory ranges.
+    pub fn with_plain(
+        store: BlockStore,
+        plain: PlainStore,
+        map: RangeMap,
+        settings: &Settings,
+        hash_seed: u64,
+    ) -> Keyspace {
         let shards = settings.shards.clamp(1, 1 << 16).next_power_of_two();
         let keyspace = Keyspace {
             shards: (0..shards).map(|_| Shard::new()).collect(),
@@ -149,6 +181,8 @@ impl Keyspace {
             entry_bytes: AtomicI64::new(0),
             table_bytes: AtomicI64::new(0),
             store: Arc::new(store),
+            plain,
+            sealing: seal::SealState::default(),
             journal: OnceLock::new(),
             flush: flush::FlushState::default(),
             snapshots: snapshot::SnapshotState::default(),
@@ -156,6 +190,8 @@ impl Keyspace {
             expire_next: AtomicUsize::new(0),
             recovery: recover::RecoveryState::default(),
             positions: scan::Positions::default(),
+            listener: OnceLock::new(),
+            record_counts: records::RecordCounts::default(),
             change: parking_lot::Mutex::new(()),
             db_flushes: AtomicU64::new(0),
             discards: ArcSwap::default(),
@@ -188,6 +224,7 @@ impl Keyspace {
         })));
         self.flush
             .set_sizes(settings.journal_flush_size, settings.flush_dirty_size);
+        self.sealing.set_after(settings.seal_after);
         self.note_policies(&self.ranges.load());
     }
 
@@ -228,7 +265,7 @@ impl Keyspace {
 
     #[inline]
     fn shard_of(&self, hash: u64) -> usize {
-        (hash >> 32) as usize & (self.shards.len() - 1)
+        shard::shard_of(hash, self.shards.len())
     }
 
     /// This moment for access clocks.
@@ -261,9 +298,10 @@ impl Keyspace {
         }
     }
 
-    /// Bytes that entries and tables use: what `maxmemory` is held against.
+    /// Bytes that entries, tables and the plain store use: what `maxmemory` is held against.
     pub fn memory_bytes(&self) -> u64 {
-        (self.entry_bytes.load(Relaxed) + self.table_bytes.load(Relaxed)).max(0) as u64
+        let resident = self.entry_bytes.load(Relaxed) + self.table_bytes.load(Relaxed);
+        resident.max(0) as u64 + self.plain.memory_bytes()
     }
 
     /// Deletes an entry, live or expired. In a durable range whose store may hold a row of the key, a tombstone stays
@@ -346,11 +384,14 @@ impl Keyspace {
     /// Ends flushing, flushes what is dirty, and closes the journal: the next start replays nothing.
     pub fn close(&self) -> Result<(), StoreError> {
         self.stop_jobs();
+        self.sealing.stop();
+        let sealed = self.close_plain();
         let flushed = self.flush.stop();
         let closed = self.journal().is_none_or(Journal::close);
         self.store.close();
         join_all(&self.store_jobs);
         flushed?;
+        sealed?;
         if closed {
             Ok(())
         } else {

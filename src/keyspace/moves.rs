@@ -2,10 +2,11 @@
 //!
 //! ```text
 //! memory -> durable                                  durable -> memory
-//!   moment: the range is durable, every entry of it    cold keys are made resident, none may leave memory
-//!           is dirty: each shard owes the marking      moment, once none is cold: the range is a memory range; each
-//!   shards pay, a flush writes everything                shard owes to forget what its entries have in the store; the
-//!   moment: the mark row says that it is durable         range's rows are discarded (see `discards`)
+//!   sealed keys are made resident, none is sealed      cold keys are made resident, none may leave memory
+//!   moment: the range is durable, every entry of it    moment, once none is cold: the range is a memory range; each
+//!           is dirty: each shard owes the marking        shard owes to forget what its entries have in the store; the
+//!   shards pay, a flush writes everything                range's rows are discarded (see `discards`)
+//!   moment: the mark row says that it is durable
 //! ```
 //!
 //! Both moments that change the tier are in the journal, and hold every shard for an instant only. From the first one on
@@ -91,10 +92,12 @@ struct MarkDirty {
 }
 
 impl Owed for MarkDirty {
-    fn pay(&self, state: &mut ShardState) {
+    fn pay(&self, state: &mut ShardState, _: usize) {
         let ShardState { table, dirty, .. } = state;
         let ours = |entry: &&mut Entry| Arc::ptr_eq(self.map.find(entry.key()), &self.range);
         for entry in table.iter_mut().filter(ours) {
+            // A row of the plain store that is on its way comes too late.
+            entry.store_set(entry::SEALING, false);
             if !entry.store_has(entry::DIRTY) {
                 entry.store_set(entry::DIRTY, true);
                 dirty.push(self.hasher.of(entry));
@@ -115,7 +118,7 @@ struct Detach {
 }
 
 impl Owed for Detach {
-    fn pay(&self, state: &mut ShardState) {
+    fn pay(&self, state: &mut ShardState, _: usize) {
         let mut tombstones = false;
         for entry in state.table.iter_mut() {
             if Arc::ptr_eq(self.map.find(entry.key()), &self.range) {
@@ -171,12 +174,9 @@ impl Keyspace {
             began: (now_ms, Instant::now()),
         });
         self.moves.current.store(Some(under_way.clone()));
-        match to {
-            Tier::Durable => self.switch_to_durable(name),
-            Tier::Memory => {
-                let _guards = self.lock_all();
-                self.install(self.with_move(name, Tier::Durable, Some(Tier::Memory)));
-            }
+        {
+            let _guards = self.lock_all();
+            self.install(self.with_move(name, range.spec.tier, Some(to)));
         }
         drop(change);
         self.spawn("move", move |keyspace| keyspace.run_move(&under_way));
@@ -239,14 +239,16 @@ impl Keyspace {
                 match why {
                     Ended::Stopping => log::info!("range '{name}' stays as it is: the server ends"),
                     Ended::NoRoom => {
-                        log::warn!("range '{name}' stays durable: memory has no room for its keys");
+                        log::warn!("range '{name}' stays as it is: memory has no room for its keys");
                     }
                     Ended::Failed(error) => log::error!("range '{name}' stays as it is: {error}"),
                 }
-                if current.to == Tier::Memory {
-                    let _change = self.change.lock();
-                    let _guards = self.lock_all();
-                    self.install(self.with_move(name, Tier::Durable, None));
+                let _change = self.change.lock();
+                let _guards = self.lock_all();
+                let tier = self.ranges.load().by_name(name).map(|range| range.spec.tier);
+                // Once it is durable for commands, there is no way back but a crash.
+                if let Some(tier) = tier.filter(|tier| *tier != current.to) {
+                    self.install(self.with_move(name, tier, None));
                 }
             }
         }
@@ -255,14 +257,53 @@ impl Keyspace {
 
     // ---- To disk ------------------------------------------------------------------------------------------------
 
-    /// The moment from which on the range is durable for commands.
-    fn switch_to_durable(&self, name: &str) {
+    /// Makes the sealed keys of a memory range resident.
+    fn load_sealed_keys(&self, current: &Move) -> Result<(), Ended> {
+        let map = self.ranges.load_full();
+        let Some(range) = map.by_name(&current.range) else {
+            return Ok(());
+        };
+        for shard in 0..self.shards.len() {
+            for db in 0..DBS as u8 {
+                if range.counters.cold.load(Relaxed) <= 0 {
+                    return Ok(());
+                }
+                let (guard, sealed) = self.lock_with_sealed(shard, db, (0, usize::MAX))?;
+                drop(guard);
+                let ours = sealed
+                    .keys
+                    .iter()
+                    .filter(|key| Arc::ptr_eq(map.find(&key.key), range));
+                for key in ours {
+                    // Keys that are held by a group are resident.
+                    drop(self.hold(&[(self.logical(db), &key.key)], false, current.now_ms())?);
+                }
+            }
+            let whole = self.limits.maxmemory.load(Relaxed);
+            if whole > 0 && self.memory_bytes() > whole {
+                return Err(Ended::NoRoom);
+            }
+            if self.moves.stopping.load(Relaxed) {
+                return Err(Ended::Stopping);
+            }
+        }
+        Ok(())
+    }
+
+    /// The moment from which on the range is durable for commands; false when some key of it is sealed after all.
+    fn switch_to_durable(&self, name: &str) -> bool {
+        let _change = self.change.lock();
+        let _no_sealing = self.sealing.hold();
         let mut guards = self.lock_all();
+        let cold = |range: &Arc<Range>| range.counters.cold.load(Relaxed) > 0;
+        if self.ranges.load().by_name(name).is_some_and(cold) {
+            return false;
+        }
         let at = self.append_words(&[b"RANGE", b"ALTER", name.as_bytes(), b"TIER", b"durable"]);
         self.install(self.with_move(name, Tier::Durable, Some(Tier::Durable)));
         let map = self.ranges.load_full();
         let Some(range) = map.by_name(name).cloned() else {
-            return;
+            return true;
         };
         self.flush
             .note_dirty(range.counters.bytes.load(Relaxed).max(0) as usize);
@@ -273,11 +314,19 @@ impl Keyspace {
             at,
         });
         Keyspace::owe(&mut guards, &mark);
+        self.mix_generations();
         drop(guards);
         crash_point("move-after-switch");
+        true
     }
 
     fn move_to_durable(&self, current: &Move) -> Result<(), Ended> {
+        loop {
+            self.load_sealed_keys(current)?;
+            if self.switch_to_durable(&current.range) {
+                break;
+            }
+        }
         let shards = self.shards.len() as i64;
         for (done, shard) in self.shards.iter().enumerate() {
             drop(shard.lock());
@@ -411,6 +460,7 @@ impl Keyspace {
     fn switch_to_memory(&self, name: &str) -> bool {
         let _change = self.change.lock();
         let detach = {
+            let _no_sealing = self.sealing.hold();
             let mut guards = self.lock_all();
             let map = self.ranges.load_full();
             let Some(range) = map.by_name(name).cloned() else {
@@ -428,6 +478,7 @@ impl Keyspace {
             });
             self.install(self.with_move(name, Tier::Memory, None));
             self.positions.begin_anew();
+            self.mix_generations();
             let detach = Arc::new(Detach {
                 map,
                 range,

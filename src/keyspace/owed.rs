@@ -15,7 +15,8 @@ use std::sync::Arc;
 
 /// Work that a shard owes. It is done with the shard locked, once per shard.
 pub trait Owed: Send + Sync {
-    fn pay(&self, state: &mut ShardState);
+    /// The shard's number is what its sealed rows are found by.
+    fn pay(&self, state: &mut ShardState, shard: usize);
 }
 
 impl Keyspace {
@@ -27,8 +28,8 @@ impl Keyspace {
 
     /// From this moment on every shard owes this; `guards` are all shards.
     pub(super) fn owe(guards: &mut [ShardGuard<'_>], owed: &Arc<impl Owed + 'static>) {
-        for state in guards {
-            state.stale_expiries.owe(owed.clone());
+        for (shard, state) in guards.iter_mut().enumerate() {
+            state.stale_expiries.owe(owed.clone(), shard);
         }
     }
 

@@ -4,32 +4,42 @@
 //! lock, the bucket, the entry. For a batch the waits of all keys are overlapped: first the lock lines of all shards
 //! are asked for, then (locking each for a moment) the buckets, then the entries. By the time the first command runs,
 //! nearly everything is on its way.
+//!
+//! Where several requests in a row are about one key, it is the elements of its value that are far apart: they are
+//! asked for in the same way.
 
 use super::Keyspace;
-
-/// Asks for the cache line at an address. Any address will do: nothing is read.
-#[inline]
-fn prefetch(address: *const u8) {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: a prefetch is a hint; it neither faults nor changes anything, whatever the address.
-    unsafe {
-        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(address.cast());
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = address;
-}
+use crate::pointer::prefetch;
+use smallvec::SmallVec;
 
 const LINE: usize = 64;
 
+/// Requests in a row about the same key: its hash, the key, and the element that each but the first names.
+struct Run<'a> {
+    hash: u64,
+    key: &'a [u8],
+    elements: SmallVec<[&'a [u8]; 16]>,
+}
+
 impl Keyspace {
-    /// Brings the shards, buckets and entries of keys in a logical database nearer. `hashes` is scratch space.
-    pub fn prefetch<'a>(&self, db: u8, keys: impl Iterator<Item = &'a [u8]>, hashes: &mut Vec<u64>) {
+    /// Brings the shards, buckets and entries of keys in a logical database nearer. With each key may come an element of
+    /// its value that will be looked for. `hashes` is scratch space.
+    pub fn prefetch<'a>(
+        &self,
+        db: u8,
+        keys: impl Iterator<Item = (&'a [u8], Option<&'a [u8]>)>,
+        hashes: &mut Vec<u64>,
+    ) {
         let db = self.physical(db);
         hashes.clear();
         let mut last: Option<&[u8]> = None;
-        for key in keys {
-            // One key again and again is near already.
+        let mut runs: SmallVec<[Run<'a>; 1]> = SmallVec::new();
+        for (key, element) in keys {
             if last.replace(key) == Some(key) {
+                // The key is near already.
+                if let (Some(hash), Some(element)) = (hashes.last(), element) {
+                    add_element(&mut runs, *hash, key, element);
+                }
                 continue;
             }
             let hash = self.hasher.hash(db, key);
@@ -51,5 +61,23 @@ impl Keyspace {
                 prefetch(entry.wrapping_add(LINE));
             }
         }
+        for run in runs {
+            let state = self.shards[self.shard_of(run.hash)].lock();
+            let entry = state.find(run.hash, db, run.key);
+            if let Some(object) = entry.and_then(|entry| entry.object()) {
+                object.prefetch(&run.elements);
+            }
+        }
+    }
+}
+
+fn add_element<'a>(runs: &mut SmallVec<[Run<'a>; 1]>, hash: u64, key: &'a [u8], element: &'a [u8]) {
+    match runs.last_mut() {
+        Some(run) if run.hash == hash && run.key == key => run.elements.push(element),
+        _ => runs.push(Run {
+            hash,
+            key,
+            elements: SmallVec::from_slice(&[element]),
+        }),
     }
 }

@@ -74,7 +74,7 @@ pub struct Used<'a> {
 /// What has to be looked at after a command, and what it takes to undo it.
 pub struct Undo<'a> {
     saved: Vec<Saved<'a>>,
-    mark: EffectsMark,
+    mark: (EffectsMark, usize),
 }
 
 struct Saved<'a> {

@@ -4,7 +4,7 @@
 //! never changes: `RANGE CREATE`, `ALTER` and `DROP` build another and exchange it while every shard is locked, so
 //! who holds a shard sees one map. The counters of a range are shared between the maps it is in.
 
-use crate::config::{Bounds, Compression, EvictionPolicy, FsyncPolicy, RangeSpec, Tier};
+use crate::config::{Bounds, Compression, EvictionPolicy, FsyncPolicy, KeyspaceEvents, RangeSpec, Tier};
 use crossbeam_utils::CachePadded;
 use std::fmt;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ pub struct RangeCounters {
     pub keys: [AtomicI64; DBS],
     /// Those of them that have an expiry.
     pub expires: [AtomicI64; DBS],
-    /// Keys that are only in the store.
+    /// Keys that are only in a store.
     pub cold: AtomicI64,
     /// Bytes of resident entries.
     pub bytes: AtomicI64,
@@ -32,8 +32,9 @@ pub struct RangeCounters {
     pub dropped: AtomicU64,
     /// Cold keys that became resident.
     pub loaded: AtomicU64,
-    /// Keys that moved into the plain store, and the bytes that are there.
+    /// Entries of a memory range that moved into the plain store.
     pub sealed: AtomicU64,
+    /// Bytes of the rows there that count.
     pub sealed_bytes: AtomicI64,
     /// Files of rows that a flush wrote with rows of this range among them, and the bytes of those rows.
     pub flushes: AtomicU64,
@@ -65,6 +66,8 @@ pub struct Policy {
     /// Bytes of a value; 0 is no limit.
     pub max_value_size: u64,
     pub compression: Compression,
+    /// The events of its keys that are told to whoever listens.
+    pub notify: KeyspaceEvents,
 }
 
 pub struct Range {
@@ -84,9 +87,9 @@ impl Range {
         self.spec.tier == Tier::Durable
     }
 
-    /// On its way to memory: its keys stay resident.
+    /// About to leave for the other tier: its keys stay resident.
     pub fn stays_resident(&self) -> bool {
-        self.spec.by_command.moving == Some(Tier::Memory)
+        self.spec.by_command.moving.is_some_and(|to| to != self.spec.tier)
     }
 
     /// What can be relied on: a range on its way is of the tier that it comes from.
@@ -96,6 +99,12 @@ impl Range {
             Some(Tier::Memory) => Tier::Durable,
             None => self.spec.tier,
         }
+    }
+
+    /// Changes of its keys are told to whoever listens.
+    #[inline]
+    pub fn notifies(&self) -> bool {
+        !self.policy.notify.is_empty()
     }
 
     /// Replies about this range's keys wait for the disk.
@@ -109,6 +118,7 @@ impl Range {
 pub struct Inherited {
     pub fsync: FsyncPolicy,
     pub eviction: EvictionPolicy,
+    pub notify: KeyspaceEvents,
 }
 
 pub struct RangeMap {
@@ -143,6 +153,7 @@ impl RangeMap {
                     max_keys: spec.options.max_keys.unwrap_or(0),
                     max_value_size: spec.options.max_value_size.unwrap_or(0),
                     compression: spec.options.compression.unwrap_or(Compression::None),
+                    notify: spec.options.notify.unwrap_or(inherited.notify),
                 };
                 Arc::new(Range {
                     spec,
@@ -166,6 +177,7 @@ impl RangeMap {
         let inherited = Inherited {
             fsync: FsyncPolicy::EverySec,
             eviction: EvictionPolicy::NoEviction,
+            notify: KeyspaceEvents::default(),
         };
         RangeMap::new(specs, inherited, None)
     }
@@ -304,6 +316,7 @@ mod tests {
         let inherited = Inherited {
             fsync: FsyncPolicy::EverySec,
             eviction: EvictionPolicy::NoEviction,
+            notify: KeyspaceEvents::default(),
         };
         RangeMap::new(&specs, inherited, None)
     }

@@ -245,6 +245,7 @@ impl Keyspace {
         // What is in the store is first made equal to what is resident, so that few changes are left to count.
         self.flush.run_and_wait()?;
         let mut stored = self.flush.stored();
+        let _no_sealing = self.sealing.hold();
         let guards = self.lock_all();
         let old = self.ranges.load();
         if let Some(range) = empty.and_then(|name| old.by_name(name)) {
@@ -274,8 +275,12 @@ impl Keyspace {
                 }
             }
         }
+        self.for_each_sealed(&guards, |db, key, expires, bytes| {
+            moves.add_sealed(old.find(key), map.find(key), (db, expires, bytes));
+        })?;
         moves.check_tiers()?;
         moves.apply(&mut stored);
+        self.mix_generations();
         self.install(map);
         Ok(())
     }
@@ -303,6 +308,7 @@ struct Move {
     rows: i64,
     row_expires: i64,
     cold: i64,
+    sealed_bytes: i64,
 }
 
 /// What changes hands, by database and by the addresses of both ranges.
@@ -325,6 +331,7 @@ impl Moves {
             rows: 0,
             row_expires: 0,
             cold: 0,
+            sealed_bytes: 0,
         }))
     }
 
@@ -349,6 +356,16 @@ impl Moves {
         }
     }
 
+    /// A sealed key: whether it expires, and the bytes of its row.
+    fn add_sealed(&mut self, from: &Arc<Range>, to: &Arc<Range>, (db, expires, bytes): (u8, bool, u32)) {
+        if let Some(sums) = self.between(db, from, to) {
+            sums.keys += 1;
+            sums.expires += i64::from(expires);
+            sums.cold += 1;
+            sums.sealed_bytes += i64::from(bytes);
+        }
+    }
+
     /// Refuses when keys would go from one tier to the other.
     fn check_tiers(&self) -> Result<(), RangeError> {
         let stuck = |sums: &&Move| sums.from.spec.tier != sums.to.spec.tier && sums.keys > 0;
@@ -368,6 +385,7 @@ impl Moves {
                 counters.expires[db].fetch_add(sign * sums.expires, Relaxed);
                 counters.bytes.fetch_add(sign * sums.bytes, Relaxed);
                 counters.cold.fetch_add(sign * sums.cold, Relaxed);
+                counters.sealed_bytes.fetch_add(sign * sums.sealed_bytes, Relaxed);
                 // A tombstone in what becomes a memory range takes its row's count along, and back at the next flush.
                 let counts = stored.counts.entry(range.spec.name.clone()).or_default();
                 counts.0[db] += sign * sums.rows;

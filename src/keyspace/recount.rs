@@ -8,7 +8,7 @@
 //! ```
 //!
 //! A key is cold at the moment if it has a row and is not resident, so of each range: cold = rows - resident entries
-//! that have a row. No set of keys has to be kept. FLUSHDB in between sets counters to zero: then the count begins anew.
+//! that have a row. No set of keys has to be kept. Of what is sealed a shard knows itself which rows count. FLUSHDB in between sets counters to zero: then the count begins anew.
 //!
 //! Until they are right, the ranges' counts of cold keys are made far too high: `Keyspace::begin` looks into the store
 //! for every key that is not resident while a range may have cold ones, and must not be told that it has none.
@@ -17,6 +17,8 @@ use super::entry::{STORED, STORED_EXPIRES};
 use super::flush::Stored;
 use super::owed::Owed;
 use super::range::{DBS, Range, RangeMap};
+use super::seal::SealedRows;
+use super::sealed::Slot;
 use super::shard::ShardState;
 use super::{Keyspace, StoreError};
 use crate::journal::crash_point;
@@ -38,6 +40,7 @@ struct Tally {
     row_expires: [i64; DBS],
     cold: i64,
     bytes: i64,
+    sealed_bytes: i64,
 }
 
 impl Tally {
@@ -54,6 +57,7 @@ impl Tally {
             row_expires,
             cold: counters.cold.load(Relaxed),
             bytes: counters.bytes.load(Relaxed),
+            sealed_bytes: counters.sealed_bytes.load(Relaxed),
         }
     }
 
@@ -66,6 +70,7 @@ impl Tally {
         }
         self.cold += sign * other.cold;
         self.bytes += sign * other.bytes;
+        self.sealed_bytes += sign * other.sealed_bytes;
     }
 
     /// Adds these numbers to the counters.
@@ -80,6 +85,7 @@ impl Tally {
         }
         counters.cold.fetch_add(self.cold, Relaxed);
         counters.bytes.fetch_add(self.bytes, Relaxed);
+        counters.sealed_bytes.fetch_add(self.sealed_bytes, Relaxed);
     }
 }
 
@@ -88,7 +94,9 @@ struct Count {
     /// The ranges at the moment, and the places of those that are counted.
     map: Arc<RangeMap>,
     ranges: Vec<Arc<Range>>,
+    sealed: SealedRows,
     tallies: Mutex<Vec<Tally>>,
+    failed: Mutex<Option<StoreError>>,
 }
 
 impl Count {
@@ -98,9 +106,27 @@ impl Count {
     }
 }
 
+impl Count {
+    fn add_sealed(&self, state: &ShardState, shard: usize, tallies: &mut [Tally]) -> Result<(), StoreError> {
+        let Some(sealed) = &state.sealed else {
+            return Ok(());
+        };
+        let live: Vec<Slot> = sealed.directory.iter().filter(|slot| slot.live).collect();
+        self.sealed.visit(shard, &live, |slot, _, key, row, bytes| {
+            if let Some(place) = self.place(key) {
+                let (tally, db) = (&mut tallies[place], slot.db as usize);
+                tally.keys[db] += 1;
+                tally.expires[db] += i64::from(row.expiry.is_some());
+                tally.cold += 1;
+                tally.sealed_bytes += i64::from(bytes);
+            }
+        })
+    }
+}
+
 impl Owed for Count {
     /// Resident entries; those with a row are taken from the cold ones, which all rows are added to later.
-    fn pay(&self, state: &mut ShardState) {
+    fn pay(&self, state: &mut ShardState, shard: usize) {
         let mut tallies = vec![Tally::default(); self.ranges.len()];
         for entry in state.iter() {
             let Some(place) = self.place(entry.key()) else {
@@ -112,6 +138,9 @@ impl Owed for Count {
             tally.expires[db] += i64::from(entry.expiry().is_some()) - i64::from(stored_expires);
             tally.cold -= i64::from(stored);
             tally.bytes += entry.size() as i64;
+        }
+        if let Err(error) = self.add_sealed(state, shard, &mut tallies) {
+            self.failed.lock().get_or_insert(error);
         }
         let mut sums = self.tallies.lock();
         for (sum, tally) in sums.iter_mut().zip(&tallies) {
@@ -148,6 +177,9 @@ impl Keyspace {
                 continue;
             };
             self.pay_all();
+            if let Some(error) = moment.count.failed.lock().take() {
+                return Err(error);
+            }
             crash_point("recount-after-moment");
             self.count_rows(&moment)?;
             crash_point("recount-before-settling");
@@ -170,6 +202,7 @@ impl Keyspace {
     /// The moment of a count; none when databases are to be wiped from the store first.
     fn begin_count(&self, names: &[String]) -> Option<Moment<'_>> {
         let stored = self.flush.stored();
+        let _no_sealing = self.sealing.hold();
         let mut guards = self.lock_all();
         if self.flush.has_wipes() {
             return None;
@@ -182,6 +215,8 @@ impl Keyspace {
         let noted = ranges.iter().map(|range| Tally::noted(range, &stored)).collect();
         let count = Arc::new(Count {
             tallies: Mutex::new(vec![Tally::default(); ranges.len()]),
+            sealed: self.sealed_rows(),
+            failed: Mutex::default(),
             map,
             ranges,
         });
@@ -249,7 +284,5 @@ impl Keyspace {
         ] {
             to.fetch_add(from.load(Relaxed), Relaxed);
         }
-        to.sealed_bytes
-            .fetch_add(from.sealed_bytes.load(Relaxed), Relaxed);
     }
 }

@@ -99,6 +99,7 @@ impl Keyspace {
     pub(super) fn reshape(&self, specs: &[RangeSpec], counted: &[String]) -> Result<(), RangeError> {
         {
             let mut stored = self.flush.stored();
+            let _no_sealing = self.sealing.hold();
             let _guards = self.lock_all();
             let old = self.ranges.load();
             let map = RangeMap::new(specs, old.inherited, Some(&old));
@@ -107,6 +108,7 @@ impl Keyspace {
                 .filter_map(|name| map.by_name(name).cloned())
                 .collect();
             self.distrust(&ranges, &mut stored);
+            self.mix_generations();
             self.install(map);
         }
         self.recount(counted)?;
@@ -125,6 +127,7 @@ impl Keyspace {
     ) -> Result<(), RangeError> {
         {
             let mut stored = self.flush.stored();
+            let _no_sealing = self.sealing.hold();
             let _guards = self.lock_all();
             let old = self.ranges.load();
             let map = RangeMap::new(specs, old.inherited, Some(&old));
@@ -136,6 +139,7 @@ impl Keyspace {
                 return Err(RangeError::NotEmpty(from.spec.name.clone(), keys as u64));
             }
             Keyspace::hand_over(from, to, &mut stored);
+            self.mix_generations();
             self.install(map);
         }
         crash_point("reshape-before-mark");

@@ -1,13 +1,14 @@
 //! Iteration over keys: `SCAN`, `KEYS`, `RANDOMKEY`, `RANGE SCAN`.
 //!
-//! A scan has two parts. First the shards, in order: of each the resident entries that have *no row* in the store, in
-//! the order of the low half of their hashes. Then the store's rows in key order, passing over those whose resident
-//! entry is a tombstone or has expired. A key that exists throughout stands in one of the two at every moment, and
+//! A scan has two parts. First the shards, in order: of each the resident entries that have *no row* in the block store,
+//! and the keys that are sealed, in the order of some bits of their hashes. Then the block store's rows in key order,
+//! passing over those whose resident entry is a tombstone or has expired. A key that exists throughout stands in one of the two at every moment, and
 //! moves only from the first to the second (a flush), never back; so it is returned. One that moves meanwhile, or that
-//! a flush is just writing anew, may be returned twice.
+//! a flush is just writing anew, may be returned twice. A key of a memory range is sealed and loaded within its shard,
+//! of which a scan sees one moment (`Keyspace::lock_with_sealed`).
 //!
 //! ```text
-//! cursor, first part:   0 | shard:16 bits at 32 | low half of a hash: go on at or above it
+//! cursor, first part:   0 | shard:16 bits at 32 | 32 bits of a hash (`order_of`): go on at or above them
 //! cursor, second part:  bit 62 | number of a position in a bounded table: go on at or above that key
 //! ```
 //!
@@ -21,6 +22,8 @@ use super::Keyspace;
 use super::discards::{Discards, stands_against};
 use super::entry::{Entry, STORED};
 use super::range::Range;
+use super::seal::{SealedKey, SealedPart};
+use super::sealed::{FRAGMENT_BITS, fragment};
 use crate::object::codec;
 use crate::store::StoreError;
 use crate::store::rows::{self, Row};
@@ -32,6 +35,14 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 
 const IN_STORE: u64 = 1 << 62;
+/// Bits of an order behind the fragment.
+const BEHIND: u32 = 32 - FRAGMENT_BITS;
+
+/// What the keys of a shard are scanned by: the fragment that sealed keys are found by, then other bits of the hash.
+fn order_of(hash: u64) -> u32 {
+    fragment(hash) << BEHIND | hash as u32 & ((1 << BEHIND) - 1)
+}
+
 const POSITIONS_MOST: usize = 4096;
 
 /// Where scans of the store go on, by cursor number.
@@ -95,6 +106,15 @@ pub struct Found<'a> {
 }
 
 impl<'a> Found<'a> {
+    fn sealed(key: &'a SealedKey) -> Result<Found<'a>, StoreError> {
+        Ok(Found {
+            key: &key.key,
+            kind: key.kind()?,
+            expiry: key.expiry,
+            value: key.value(),
+        })
+    }
+
     fn resident(entry: &'a Entry) -> Found<'a> {
         Found {
             key: entry.key(),
@@ -205,7 +225,7 @@ impl Keyspace {
                 cursor = IN_STORE;
                 break;
             }
-            let (seen, next) = self.scan_shard(shard, cursor as u32, physical, left, now_ms, &mut visit);
+            let (seen, next) = self.scan_shard(shard, cursor as u32, physical, left, now_ms, &mut visit)?;
             cursor = next.map_or((shard as u64 + 1) << 32, |order| {
                 (shard as u64) << 32 | u64::from(order)
             });
@@ -239,28 +259,32 @@ impl Keyspace {
         most: usize,
         now_ms: i64,
         visit: &mut impl FnMut(Found<'_>),
-    ) -> (usize, Option<u32>) {
-        let state = self.shards[shard].lock();
+    ) -> Result<(usize, Option<u32>), StoreError> {
+        let (state, sealed) = self.lock_with_sealed(shard, db, (order >> BEHIND, most))?;
+        // Behind what was read there may be more that is sealed: that is for the next step.
+        let end = sealed.next.map_or(u64::MAX, |next| u64::from(next) << BEHIND);
         let wanted = |entry: &&Entry| {
             entry.db() == db && !entry.is_absent() && !self.flush.has_row(entry) && !entry.is_expired(now_ms)
         };
-        let order_of = |entry: &Entry| self.hasher.hash(db, entry.key()) as u32;
-        let mut found: Vec<(u32, &Entry)> = state
+        let resident = state
             .iter()
             .filter(wanted)
-            .map(|entry| (order_of(entry), entry))
-            .filter(|(at, _)| *at >= order)
-            .collect();
+            .map(|entry| Ok((order_of(self.hasher.of(entry)), Found::resident(entry))));
+        let live = |key: &&SealedKey| key.expiry.is_none_or(|at| at > now_ms);
+        let cold = sealed.keys.iter().filter(live);
+        let cold = cold.map(|key| Ok((order_of(key.hash), Found::sealed(key)?)));
+        let mut found: Vec<(u32, Found<'_>)> = resident.chain(cold).collect::<Result<_, StoreError>>()?;
+        found.retain(|(at, _)| *at >= order && u64::from(*at) < end);
         found.sort_unstable_by_key(|(at, _)| *at);
         // All entries of one order go together, so that the cursor can stand behind them.
         let mut taken = most.min(found.len());
         while taken > 0 && taken < found.len() && found[taken].0 == found[taken - 1].0 {
             taken += 1;
         }
-        found[..taken]
-            .iter()
-            .for_each(|(_, entry)| visit(Found::resident(entry)));
-        (taken, found.get(taken).map(|(at, _)| *at))
+        let next = found.get(taken).map(|(at, _)| *at);
+        let next = next.or(sealed.next.map(|next| next << BEHIND));
+        found.drain(..taken).for_each(|(_, found)| visit(found));
+        Ok((taken, next))
     }
 
     /// Visits the keys of up to `most` rows from `from` on; the row key to go on from, if any are left.
@@ -335,7 +359,18 @@ impl Keyspace {
         }
         let cold: i64 = map.iter().map(|range| range.counters.cold.load(Relaxed)).sum();
         let start = fastrand::usize(..self.shards.len());
-        if fastrand::i64(..keys) >= cold {
+        let sealed: i64 = map
+            .iter()
+            .filter(|range| !range.is_durable())
+            .map(|range| range.counters.cold.load(Relaxed))
+            .sum();
+        let chosen = fastrand::i64(..keys);
+        if chosen < sealed
+            && let Some(key) = self.random_sealed(physical, now_ms)?
+        {
+            return Ok(Some(key));
+        }
+        if chosen >= cold || cold == sealed {
             for at in 0..self.shards.len() {
                 let state = self.shards[(start + at) & (self.shards.len() - 1)].lock();
                 let live = |entry: &&Entry| {
@@ -360,8 +395,8 @@ impl Keyspace {
         Ok(found)
     }
 
-    /// Keys of a logical database, ordered, with their values if wanted. Entries without a row are collected first, then
-    /// merged with the store's rows; each key exists at some moment of the call, and one that exists throughout is there.
+    /// Keys of a logical database, ordered, with their values if wanted. Entries without a row and sealed keys are
+    /// collected first, then merged with the store's rows. Sealed keys stand in no order, so all of them are looked at; each key exists at some moment of the call, and one that exists throughout is there.
     pub fn range_scan(&self, db: u8, wanted: &Wanted<'_>, now_ms: i64) -> Result<Pairs, StoreError> {
         loop {
             let restarts = self.positions.restarts();
@@ -381,8 +416,18 @@ impl Keyspace {
         if wanted.end.is_some_and(|end| wanted.start >= end) {
             return Ok(Vec::new());
         }
-        for shard in &self.shards {
-            let state = shard.lock();
+        let any_sealed = self.any_sealed();
+        for shard in 0..self.shards.len() {
+            let (state, sealed) = match any_sealed {
+                true => self.lock_with_sealed(shard, physical, (0, usize::MAX))?,
+                false => (self.shards[shard].lock(), SealedPart::default()),
+            };
+            let live = |key: &&SealedKey| key.expiry.is_none_or(|at| at > now_ms);
+            for key in sealed.keys.iter().filter(live) {
+                if best.is_inside(&key.key) {
+                    best.offer(&Found::sealed(key)?);
+                }
+            }
             for entry in state.iter() {
                 let takes = entry.db() == physical
                     && !entry.is_absent()

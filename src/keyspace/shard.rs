@@ -7,21 +7,26 @@
 //!   from here may carry it: every effect up to it is in the row, every later one will have a higher offset;
 //! * the next expiry of an entry is that of its row in the store (or of the one that a running flush writes), or the row's
 //!   is in `stale_expiries`: so the store's expiry index is kept exact without reading it;
-//! * `epoch` moves whenever a key leaves the table while the store may hold it, so that who looked into the store
-//!   without the lock can tell whether what it saw is still true.
+//! * `epoch` moves whenever a key leaves the table while a store may hold it, and whenever a row of the plain store
+//!   begins to count or ends, so that who looked into a store without the lock can tell whether what it saw is true.
 
 use super::entry::{self, Entry};
 use super::expire::ExpiryIndex;
+use super::held;
 use super::owed::Owed;
+use super::records::Records;
+use super::sealed::{SealedShard, Slot, fragment};
 use super::table::Table;
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use std::hash::{BuildHasher, Hasher};
+use std::marker::PhantomData;
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
 /// Hashes (database, key) with a seed of this process.
 ///
-/// Shard, table bucket and table tag come from different bits: the table uses the highest 16, the shard
-/// those from bit 32, `SCAN` orders a shard by the lowest 32.
+/// Shard and table come from different bits: the table uses the highest 16, the directory of sealed keys the highest 18,
+/// the shard those from bit 32. `SCAN` orders a shard by the highest 18 and the lowest 14.
 #[derive(Clone)]
 pub struct KeyHasher {
     seed: foldhash::fast::FixedState,
@@ -47,13 +52,62 @@ impl KeyHasher {
     }
 }
 
+/// The shard of a hash; `shards` is a power of two.
+#[inline]
+pub fn shard_of(hash: u64, shards: usize) -> usize {
+    (hash >> 32) as usize & (shards - 1)
+}
+
 /// A shard: its own cache line for the lock, so that neighbours do not disturb each other.
 #[repr(align(128))]
 pub struct Shard {
     state: Mutex<ShardState>,
 }
 
-pub type ShardGuard<'a> = MutexGuard<'a, ShardState>;
+/// The right to a shard's state: its lock, or the loan of a lock that a group of this thread holds (`held`).
+pub struct ShardGuard<'a> {
+    shard: &'a Shard,
+    lent: bool,
+    /// Locks and loans belong to the thread that took them.
+    not_send: PhantomData<*const ()>,
+}
+
+impl ShardGuard<'_> {
+    pub(super) fn address(&self) -> *const Shard {
+        self.shard
+    }
+}
+
+impl Deref for ShardGuard<'_> {
+    type Target = ShardState;
+
+    #[inline]
+    fn deref(&self) -> &ShardState {
+        // SAFETY: this guard holds the shard's lock, or has the only loan of it from a group, which does not look at the
+        // state while it is lent; so nobody else has a reference to the state.
+        unsafe { &*self.shard.state.data_ptr() }
+    }
+}
+
+impl DerefMut for ShardGuard<'_> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut ShardState {
+        // SAFETY: as `deref`, and `&mut self` makes the access exclusive.
+        unsafe { &mut *self.shard.state.data_ptr() }
+    }
+}
+
+impl Drop for ShardGuard<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        if self.lent {
+            held::give_back(self.shard);
+        } else {
+            // SAFETY: a guard that was not lent took the lock when it was made, on this thread, and is its only owner.
+            unsafe { self.shard.state.force_unlock() };
+        }
+    }
+}
 
 pub struct ShardState {
     pub(super) table: Table,
@@ -64,10 +118,14 @@ pub struct ShardState {
     /// Hash and old expiry of entries whose row in the store's expiry index has to go with the next flush; and what
     /// has to be done before anything else happens in the shard.
     pub stale_expiries: StaleExpiries,
+    /// Who has subscribed to keys of this shard.
+    pub(super) records: Records,
     pub epoch: u32,
-    pub expiries: ExpiryIndex,
     /// What `table_bytes` was when the keyspace last counted it.
-    pub counted_bytes: usize,
+    pub counted_bytes: u32,
+    pub expiries: ExpiryIndex,
+    /// None while no key is sealed.
+    pub(super) sealed: Option<Box<SealedShard>>,
 }
 
 // A shard is two cache lines, which are fetched together.
@@ -82,6 +140,8 @@ struct StaleList {
     items: Vec<(u64, i64)>,
     /// What is to be done with the shard's entries before anything happens to them, in this order.
     owed: Vec<Arc<dyn Owed>>,
+    /// The number of the shard, for who is owed something.
+    shard: usize,
 }
 
 impl StaleExpiries {
@@ -97,17 +157,19 @@ impl StaleExpiries {
         self.0.take().map_or(Vec::new(), |list| list.items)
     }
 
-    /// Before anything else happens in the shard, this has to.
-    pub(super) fn owe(&mut self, owed: Arc<dyn Owed>) {
-        self.0.get_or_insert_default().owed.push(owed);
+    /// Before anything else happens in the shard of this number, this has to.
+    pub(super) fn owe(&mut self, owed: Arc<dyn Owed>, shard: usize) {
+        let list = self.0.get_or_insert_default();
+        list.shard = shard;
+        list.owed.push(owed);
     }
 
-    /// Takes out what is waiting.
-    fn take_owed(&mut self) -> Vec<Arc<dyn Owed>> {
+    /// Takes out what is waiting, and the number of the shard.
+    fn take_owed(&mut self) -> (Vec<Arc<dyn Owed>>, usize) {
         let Some(list) = &mut self.0 else {
-            return Vec::new();
+            return (Vec::new(), 0);
         };
-        let owed = std::mem::take(&mut list.owed);
+        let owed = (std::mem::take(&mut list.owed), list.shard);
         if list.items.is_empty() {
             self.0 = None;
         }
@@ -129,28 +191,52 @@ impl Shard {
                 last_offset: 0,
                 dirty: Vec::new(),
                 stale_expiries: StaleExpiries::default(),
+                records: Records::default(),
                 epoch: 0,
-                expiries: ExpiryIndex::default(),
                 counted_bytes: 0,
+                expiries: ExpiryIndex::default(),
+                sealed: None,
             }),
         }
     }
 
     #[inline]
     pub fn lock(&self) -> ShardGuard<'_> {
-        let mut state = self.state.lock();
-        if state.stale_expiries.0.is_some() {
-            pay(&mut state);
+        let lent = match self.state.try_lock() {
+            Some(guard) => {
+                std::mem::forget(guard);
+                false
+            }
+            None => self.lock_taken(),
+        };
+        let mut guard = ShardGuard {
+            shard: self,
+            lent,
+            not_send: PhantomData,
+        };
+        if guard.stale_expiries.0.is_some() {
+            pay(&mut guard);
         }
-        state
+        guard
+    }
+
+    /// True when it is this thread's group that holds the lock, and lends it.
+    #[cold]
+    fn lock_taken(&self) -> bool {
+        let lent = held::borrow(self);
+        if !lent {
+            std::mem::forget(self.state.lock());
+        }
+        lent
     }
 }
 
 /// The lock of a shard that owes something.
 #[cold]
 fn pay(state: &mut ShardState) {
-    for owed in state.stale_expiries.take_owed() {
-        owed.pay(state);
+    let (owed, shard) = state.stale_expiries.take_owed();
+    for owed in owed {
+        owed.pay(state, shard);
     }
 }
 
@@ -168,7 +254,11 @@ impl ShardState {
     }
 
     /// Adds an entry whose key is not in the table.
-    pub fn insert(&mut self, hash: u64, entry: Entry) -> &mut Entry {
+    pub fn insert(&mut self, hash: u64, mut entry: Entry) -> &mut Entry {
+        if !self.records.is_empty() {
+            let watched = self.records.is_watched(hash, entry.db(), entry.key());
+            entry.set(entry::WATCHED, watched);
+        }
         self.table.insert(hash, entry)
     }
 
@@ -209,6 +299,20 @@ impl ShardState {
         self.table.iter()
     }
 
+    /// The rows that count and that may be of a sealed key with this hash.
+    pub(super) fn sealed_slots(&self, hash: u64) -> Vec<Slot> {
+        let Some(sealed) = &self.sealed else {
+            return Vec::new();
+        };
+        let like = sealed.directory.like(fragment(hash));
+        like.filter(|slot| slot.live).collect()
+    }
+
+    pub(super) fn has_sealed(&self, hash: u64) -> bool {
+        let sealed = self.sealed.as_ref();
+        sealed.is_some_and(|sealed| sealed.directory.like(fragment(hash)).any(|slot| slot.live))
+    }
+
     pub fn len(&self) -> usize {
         self.table.len()
     }
@@ -217,12 +321,14 @@ impl ShardState {
         self.table.is_empty()
     }
 
-    /// Bytes of the table itself, the expiry index and the lists for the flush.
+    /// Bytes of the table itself, the expiry index, the lists for the flush and the directory of sealed keys.
     pub fn table_bytes(&self) -> usize {
         self.table.bytes()
+            + self.sealed.as_ref().map_or(0, |sealed| sealed.bytes())
             + self.expiries.bytes()
             + self.dirty.capacity() * size_of::<u64>()
             + self.stale_expiries.bytes()
+            + self.records.bytes()
     }
 
     /// Takes every entry for which `wanted` holds out of the table.

@@ -7,6 +7,9 @@
 //!          the rows of the frozen store follow       but those of keys that were dirty at the moment
 //! ```
 //!
+//! What a shard has sealed is written with its entries. The generations that were there at the moment are kept until the
+//! snapshot is made.
+//!
 //! Guarantees: the file holds every key as it was at the moment, each once; nothing is copied but the piece of the file
 //! that is being written and the names of dirty keys, of which a flush just before has left few. The file comes to its
 //! name when it is whole and on the disk.
@@ -18,6 +21,8 @@ use super::discards::stands_against;
 use super::entry::{DIRTY, STORED};
 use super::owed::Owed;
 use super::range::DBS;
+use super::seal::SealedRows;
+use super::sealed::Slot;
 use super::shard::ShardState;
 use super::{Keyspace, StoreError};
 use crate::object::codec::file::FileWriter;
@@ -90,6 +95,7 @@ pub struct Saved {
 pub struct Snapshot {
     /// Physical → logical database at the moment.
     logical: [u8; DBS],
+    sealed: SealedRows,
     output: Mutex<SnapshotOutput>,
 }
 
@@ -103,7 +109,7 @@ struct SnapshotOutput {
 
 impl Owed for Snapshot {
     /// Writes the entries of a shard that is locked, but for those that equal their rows. An error is kept for the end.
-    fn pay(&self, state: &mut ShardState) {
+    fn pay(&self, state: &mut ShardState, shard: usize) {
         let output = &mut *self.output.lock();
         for entry in state.iter() {
             if output.failed.is_some() {
@@ -123,6 +129,35 @@ impl Owed for Snapshot {
             let written = output.file.key(db, entry.key(), entry.expiry(), value);
             output.keys += 1;
             output.failed = written.err();
+        }
+        self.take_sealed(state, shard, output);
+    }
+}
+
+impl Snapshot {
+    /// Writes the keys that the shard has sealed.
+    fn take_sealed(&self, state: &ShardState, shard: usize, output: &mut SnapshotOutput) {
+        let Some(sealed) = &state.sealed else { return };
+        let slots: Vec<Slot> = sealed.directory.iter().filter(|slot| slot.live).collect();
+        let mut failed = None;
+        let read = self.sealed.visit(shard, &slots, |slot, _, key, row, _| {
+            if failed.is_some() || output.failed.is_some() {
+                return;
+            }
+            let (db, expiry) = (self.logical[slot.db as usize], row.expiry);
+            let written = if row.is_object {
+                let row = Row::of_object(expiry, row.payload);
+                output.row(db, (slot.db, key), &row)
+            } else {
+                output.keys += 1;
+                let value = ValueRef::String(row.payload);
+                let written = output.file.key(db.into(), key, expiry, value);
+                written.map_err(StoreError::new)
+            };
+            failed = written.err();
+        });
+        if let Some(error) = failed.or(read.err()) {
+            output.failed.get_or_insert(io::Error::other(error));
         }
     }
 }
@@ -237,6 +272,7 @@ impl Keyspace {
         }
         Snapshot {
             logical,
+            sealed: self.sealed_rows(),
             output: Mutex::new(SnapshotOutput {
                 file,
                 keys: 0,

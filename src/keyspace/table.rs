@@ -46,7 +46,7 @@ pub struct Place {
 
 #[derive(Default)]
 pub struct Table {
-    buckets: Vec<Bucket>,
+    buckets: Box<[Bucket]>,
     len: usize,
 }
 
@@ -220,6 +220,16 @@ impl Table {
         }
     }
 
+    /// How many buckets there are.
+    pub fn buckets(&self) -> usize {
+        self.buckets.len()
+    }
+
+    /// The entries in a bucket.
+    pub fn bucket(&self, at: usize) -> impl Iterator<Item = &Entry> {
+        self.buckets[at].slots.iter().flatten()
+    }
+
     pub fn iter(&self) -> impl Iterator<Item = &Entry> {
         self.buckets.iter().flat_map(|bucket| &bucket.slots).flatten()
     }
@@ -273,7 +283,7 @@ impl Table {
 
     /// Bytes of the buckets.
     pub fn bytes(&self) -> usize {
-        self.buckets.capacity() * size_of::<Bucket>()
+        self.buckets.len() * size_of::<Bucket>()
     }
 
     /// The address of the home bucket of a hash; none in an empty table.

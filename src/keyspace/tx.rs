@@ -1,13 +1,18 @@
 //! A transaction: the locked shards of its keys, and the only way in which handlers read and change entries.
 //!
 //! Guarantees:
-//! * While a `Tx` lives, its keys are resident or known to be absent; nothing here waits for a disk.
+//! * While a `Tx` lives, its keys are resident, guests, or known to be absent; nothing here waits for a disk. A guest is
+//!   the copy of a sealed key: it serves reads, and is made resident before it is changed.
 //! * Every change updates counts and bytes, puts the entry among the dirty ones and records its effect, exactly once.
 //! * The effects are appended to the journal before the shards are unlocked, also when a handler panics.
 //! * Expired keys and fields are never seen: a lookup that meets one deletes it, and that is an effect like any other.
 
-use super::effects::{Effects, EffectsMark};
+mod heard;
+
+use super::effects::{self, Effects, EffectsMark};
 use super::entry::{self, Entry, NewValue, Value};
+use super::events::Event;
+use super::load::Guests;
 use super::range::{DBS, Range, RangeMap};
 use super::shard::{ShardGuard, ShardState, stale_expiry};
 use super::table::Place;
@@ -16,6 +21,7 @@ use crate::journal::Journal;
 use crate::object::{Limits, Native, Object, codec};
 use crate::resp::Reply;
 use arc_swap::Guard;
+use heard::Heard;
 use smallvec::SmallVec;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -63,8 +69,15 @@ pub struct Change<'c> {
     received: &'c [&'c [u8]],
     /// None where effects are not recorded.
     effects: Option<&'c mut Effects>,
+    /// The same for those who have asked for what becomes of the key.
+    aside: Option<&'c mut Vec<u8>>,
     is_new: bool,
     made: bool,
+    /// The event that the change is, if the command does not say so, and one that follows it.
+    called: Option<Event>,
+    also: Option<Event>,
+    /// Whether the event is told, if that is not just whether something changed.
+    told: Option<bool>,
 }
 
 impl Change<'_> {
@@ -84,11 +97,29 @@ impl Change<'_> {
         if let Some(effects) = &mut self.effects {
             effects.push(self.db, words);
         }
+        if let Some(aside) = &mut self.aside {
+            effects::push_command(aside, words);
+        }
+    }
+
+    /// The event is told although nothing changed, or is not although something did: where Redis has it so.
+    pub fn told(&mut self, told: bool) {
+        self.told = Some(told);
+    }
+
+    /// The change is this event, whatever the command is called.
+    pub fn called(&mut self, event: Event) {
+        self.called = Some(event);
+    }
+
+    /// The change is this event too, beside the one that the command is called by.
+    pub fn also(&mut self, event: Event) {
+        self.also = Some(event);
     }
 
     /// False where nobody reads the effects: what is dear to put together need not be, `command(&[])` will do.
     pub fn is_recorded(&self) -> bool {
-        self.effects.is_some()
+        self.effects.is_some() || self.aside.is_some()
     }
 }
 
@@ -123,9 +154,15 @@ pub struct Tx<'a> {
     /// Hash of the first key, which is nearly always the one asked for.
     first_hash: u64,
     effects: &'a mut Effects,
+    /// Keys that are sealed, and were read for this transaction.
+    pub(super) guests: Guests,
     /// Accesses are noted on the entries' clocks.
     touches: bool,
     may_wait: bool,
+    /// What the changes from now on are called, where the command does not say so.
+    event: Option<Event>,
+    /// What is to be told at the end, if anybody wants to know.
+    heard: Option<Box<Heard>>,
     /// Aside, because it is rare: a transaction is handed on by value, and is dear to move when it is large.
     wait: Option<Box<Wait>>,
     finished: bool,
@@ -148,8 +185,11 @@ impl<'a> Tx<'a> {
             db,
             first_hash,
             effects,
+            guests: Guests::new(),
             touches: true,
             may_wait: false,
+            event: None,
+            heard: None,
             wait: None,
             finished: false,
         }
@@ -178,12 +218,16 @@ impl<'a> Tx<'a> {
         self.map.find(key).clone()
     }
 
-    pub(super) fn effects_mark(&self) -> EffectsMark {
-        self.effects.mark()
+    /// Where effects and events are now, to come back to.
+    pub(super) fn effects_mark(&self) -> (EffectsMark, usize) {
+        (self.effects.mark(), self.events())
     }
 
-    pub(super) fn roll_back_effects(&mut self, mark: &EffectsMark) {
+    pub(super) fn roll_back_effects(&mut self, (mark, events): &(EffectsMark, usize)) {
         self.effects.roll_back(mark);
+        if let Some(heard) = &mut self.heard {
+            heard.events.truncate(*events);
+        }
     }
 
     /// From now on reads and edits leave the access clocks as they are (`CLIENT NO-TOUCH`).
@@ -248,6 +292,8 @@ impl<'a> Tx<'a> {
     #[inline]
     fn find(&mut self, key: &[u8]) -> Spot {
         let (hash, guard) = self.locate(key);
+        // Only in a transaction that has read sealed keys.
+        self.admit(key);
         let (db, state) = (self.db, &self.guards[guard].1);
         let place = state
             .table
@@ -265,13 +311,34 @@ impl<'a> Tx<'a> {
         spot
     }
 
+    /// Where a key stands among the guests.
+    #[inline]
+    fn guest(&self, key: &[u8]) -> Option<usize> {
+        if self.guests.is_empty() {
+            return None;
+        }
+        let (hash, _) = self.locate(key);
+        self.guests
+            .iter()
+            .position(|guest| guest.hash == hash && guest.entry.db() == self.db && guest.entry.key() == key)
+    }
+
+    /// Makes a key resident that is a guest.
+    #[inline]
+    fn admit(&mut self, key: &[u8]) {
+        let Some(at) = self.guest(key) else { return };
+        let guest = self.guests.swap_remove(at);
+        let (_, guard) = self.locate(key);
+        self.keyspace.unseal(&mut self.guards[guard].1, guest);
+    }
+
     /// Deletes a key that has expired, or those fields that have.
     #[cold]
     fn expire(&mut self, key: &[u8], spot: Spot) -> Spot {
         let (db, now_ms) = (self.db, self.call.now_ms);
         if self.at(spot).is_some_and(|entry| entry.is_expired(now_ms)) {
             self.map.find(key).counters.expired.fetch_add(1, Relaxed);
-            self.remove(key);
+            self.remove(key, &[Event::Expired]);
         } else if let Some(place) = spot.place {
             let state = &mut *self.guards[spot.guard].1;
             let range = self.map.find(key);
@@ -299,14 +366,18 @@ impl<'a> Tx<'a> {
     /// Reads a key: counts a hit or a miss, and remembers the access for eviction.
     #[inline]
     pub fn lookup(&mut self, key: &[u8]) -> Option<&Entry> {
+        if let Some(at) = self.guest(key) {
+            self.map.find(key).counters.hits.fetch_add(1, Relaxed);
+            return Some(&self.guests[at].entry);
+        }
         let spot = self.find(key);
         let counters = &self.map.find(key).counters;
-        let table = &mut self.guards[spot.guard].1.table;
-        let found = spot.place.and_then(|place| table.at_mut(place));
-        let Some(entry) = found.filter(|entry| !entry.is_absent()) else {
+        if self.at(spot).is_none() {
             counters.misses.fetch_add(1, Relaxed);
+            self.miss(key);
             return None;
-        };
+        }
+        let entry = self.guards[spot.guard].1.table.at_mut(spot.place?)?;
         counters.hits.fetch_add(1, Relaxed);
         if self.touches {
             clock::touch(entry, self.keyspace.tick(self.call.now_ms));
@@ -316,20 +387,26 @@ impl<'a> Tx<'a> {
 
     /// Reads a key without using it: counts a hit or a miss, but eviction does not see the access.
     pub fn glance(&mut self, key: &[u8]) -> Option<&Entry> {
+        if let Some(at) = self.guest(key) {
+            self.map.find(key).counters.hits.fetch_add(1, Relaxed);
+            return Some(&self.guests[at].entry);
+        }
         let spot = self.find(key);
         let counters = &self.map.find(key).counters;
-        let found = self.at(spot);
-        let counter = if found.is_some() {
-            &counters.hits
-        } else {
-            &counters.misses
-        };
+        let found = self.at(spot).is_some();
+        let counter = if found { &counters.hits } else { &counters.misses };
         counter.fetch_add(1, Relaxed);
-        found
+        if !found {
+            self.miss(key);
+        }
+        self.at(spot)
     }
 
     /// Reads a key without leaving a trace: the old value of a write.
     pub fn peek(&mut self, key: &[u8]) -> Option<&Entry> {
+        if let Some(at) = self.guest(key) {
+            return Some(&self.guests[at].entry);
+        }
         let spot = self.find(key);
         self.at(spot)
     }
@@ -344,8 +421,15 @@ impl<'a> Tx<'a> {
             self.lookup(key);
         }
         // Nothing moves any more: whatever had expired went with its lookup, and it is the same moment still.
-        let spots: SmallVec<[Spot; 4]> = keys.iter().map(|key| self.find(key)).collect();
-        spots.into_iter().map(|spot| self.at(spot)).collect()
+        let spots: SmallVec<[Result<usize, Spot>; 4]> = keys
+            .iter()
+            .map(|key| self.guest(key).ok_or_else(|| self.find(key)))
+            .collect();
+        let entry = |at: Result<usize, Spot>| match at {
+            Ok(guest) => Some(&self.guests[guest].entry),
+            Err(spot) => self.at(spot),
+        };
+        spots.into_iter().map(entry).collect()
     }
 
     /// Reads several values of type `T`, as `lookup_all`.
@@ -385,7 +469,7 @@ impl<'a> Tx<'a> {
     /// Replaces the value of a key by an object; an empty one removes it. Effect: `RESTORE`, or `DEL`.
     pub fn put_object(&mut self, key: &[u8], object: Object, expiry: Expiry) {
         if object.is_empty() {
-            self.remove(key);
+            self.remove(key, &[Event::Del]);
         } else {
             self.replace(key, NewValue::Object(object), expiry);
         }
@@ -402,7 +486,7 @@ impl<'a> Tx<'a> {
             Expiry::Clear => default_expiry(range, &self.call),
         };
         if at.is_some_and(|at| at <= self.call.now_ms) && self.call.replay.is_none() {
-            self.remove(key);
+            self.remove(key, &[Event::Del]);
             return;
         }
         if range.is_durable() && self.call.replay.is_none() {
@@ -411,23 +495,29 @@ impl<'a> Tx<'a> {
         let (keyspace, db) = (self.keyspace, self.db);
         let state = &mut *self.guards[spot.guard].1;
         let clock = clock::fresh(keyspace.tick(self.call.now_ms));
-        match spot.place.and_then(|place| state.table.at_mut(place)) {
+        let watched = match spot.place.and_then(|place| state.table.at_mut(place)) {
             Some(entry) => {
                 let (before, before_next) = (entry.size(), entry.next_expiry());
                 entry.assign_value(value, at);
                 entry.set_clock(clock);
                 let stale = reindex(entry, before_next);
                 keyspace.count_bytes(range, before, entry.size());
+                let watched = entry.has(entry::WATCHED);
                 state.stale_expiries.note(spot.hash, stale);
                 settle(keyspace, state, spot.hash, spot.place, range);
+                watched
             }
             None => {
                 let entry = Entry::with_value(db, key, value, at, clock);
                 keyspace.count_bytes(range, 0, entry.size());
-                insert(keyspace, state, spot.hash, entry, range);
+                insert(keyspace, state, spot.hash, entry, range)
             }
-        }
+        };
         count_change(range, db, old, Some(at));
+        if self.is_heard(key, watched, range) {
+            let expires = matches!(expiry, Expiry::At(_));
+            self.note_write(key, old.is_none(), (None, expires.then_some(Event::Expire)), None);
+        }
     }
 
     /// Takes a value out of the keyspace, with its expiry and its origin flags. Effect: `DEL`.
@@ -442,7 +532,7 @@ impl<'a> Tx<'a> {
         let value = entry.take_value();
         self.keyspace
             .count_bytes(self.map.find(key), before, entry.size());
-        self.remove(key);
+        self.remove(key, Event::of_removal(self.call.received));
         Some((value, expiry, origin))
     }
 
@@ -500,8 +590,12 @@ impl<'a> Tx<'a> {
             result
         });
         // A new one that stayed as it was is not in the table.
-        if is_empty && self.peek(key).is_some() {
+        if is_empty && let Some(entry) = self.peek(key) {
+            let watched = entry.has(entry::WATCHED);
             self.forget(key);
+            if self.is_heard(key, watched, self.map.find(key)) {
+                self.note(key, Event::Del);
+            }
         }
         Ok(Some(result))
     }
@@ -516,12 +610,17 @@ impl<'a> Tx<'a> {
     ) -> R {
         let range = self.map.find(key);
         let journaled = range.is_durable() && self.call.replay.is_none();
+        let mut aside = self.wants_values(spot, key).then(Vec::new);
         let mut noted = Change {
             db: self.call.db,
             received: self.call.received,
             effects: journaled.then_some(&mut *self.effects),
+            aside: aside.as_mut(),
             is_new: false,
             made: false,
+            called: None,
+            also: None,
+            told: None,
         };
         let (keyspace, tick) = (self.keyspace, self.keyspace.tick(self.call.now_ms));
         let state = &mut *self.guards[spot.guard].1;
@@ -529,7 +628,10 @@ impl<'a> Tx<'a> {
         if let Some(entry) = found.filter(|entry| !entry.is_absent()) {
             let (before, before_next) = (entry.size(), entry.next_expiry());
             let result = change(entry, &mut noted);
-            if noted.made {
+            let (made, told) = (noted.made, noted.told.unwrap_or(noted.made));
+            let events = (noted.called, noted.also);
+            let watched = entry.has(entry::WATCHED);
+            if made {
                 if self.touches {
                     clock::touch(entry, tick);
                 }
@@ -539,6 +641,11 @@ impl<'a> Tx<'a> {
                     state.stale_expiries.note(spot.hash, stale);
                 }
                 settle(keyspace, state, spot.hash, spot.place, range);
+            }
+            if told && self.is_heard(key, watched, range) {
+                self.note_write(key, false, events, aside);
+            } else if made && watched {
+                self.break_transactions(key);
             }
             return result;
         }
@@ -552,18 +659,24 @@ impl<'a> Tx<'a> {
         if let Some(at) = expiry {
             noted.command(&[b"PEXPIREAT", key, itoa::Buffer::new().format(at).as_bytes()]);
         }
+        let events = (noted.called, noted.also);
         count_change(range, self.db, None, Some(expiry));
-        match spot.place.and_then(|place| state.table.at_mut(place)) {
+        let watched = match spot.place.and_then(|place| state.table.at_mut(place)) {
             Some(tombstone) => {
                 let before = tombstone.size();
                 tombstone.revive(entry);
                 keyspace.count_bytes(range, before, tombstone.size());
+                let watched = tombstone.has(entry::WATCHED);
                 settle(keyspace, state, spot.hash, spot.place, range);
+                watched
             }
             None => {
                 keyspace.count_bytes(range, 0, entry.size());
-                insert(keyspace, state, spot.hash, entry, range);
+                insert(keyspace, state, spot.hash, entry, range)
             }
+        };
+        if self.is_heard(key, watched, range) {
+            self.note_write(key, true, events, aside);
         }
         result
     }
@@ -590,12 +703,18 @@ impl<'a> Tx<'a> {
 
     /// Deletes a key; false when there was none. Effect: `DEL`.
     pub fn delete(&mut self, key: &[u8]) -> bool {
-        self.exists(key) && self.remove(key)
+        self.exists(key) && self.remove(key, Event::of_removal(self.call.received))
     }
 
     /// Deletes the entry of a key, expired or not.
-    fn remove(&mut self, key: &[u8]) -> bool {
+    fn remove(&mut self, key: &[u8], events: &[Event]) -> bool {
+        let (hash, guard) = self.locate(key);
+        let found = self.guards[guard].1.find(hash, self.db, key);
+        let watched = found.is_some_and(|entry| entry.has(entry::WATCHED));
         let removed = self.forget(key);
+        if removed && self.is_heard(key, watched, self.map.find(key)) {
+            events.iter().for_each(|event| self.note(key, *event));
+        }
         let range = self.map.find(key);
         if removed && range.is_durable() && self.call.replay.is_none() {
             self.effects.push(self.call.db, &[b"DEL", key]);
@@ -605,6 +724,7 @@ impl<'a> Tx<'a> {
 
     /// Deletes the entry of a key without an effect of its own: what was recorded before leads to it.
     fn forget(&mut self, key: &[u8]) -> bool {
+        self.admit(key);
         let (hash, guard) = self.locate(key);
         let range = self.map.find(key);
         self.keyspace
@@ -622,13 +742,15 @@ impl<'a> Tx<'a> {
             return false;
         }
         if at.is_some_and(|at| at <= self.call.now_ms) && self.call.replay.is_none() {
-            return self.remove(key);
+            return self.remove(key, &[Event::Del]);
         }
         let range = self.map.find(key);
+        let mut watched = false;
         let state = &mut *self.guards[spot.guard].1;
         if let Some(entry) = spot.place.and_then(|place| state.table.at_mut(place)) {
             let (before, before_next) = (entry.size(), entry.next_expiry());
             entry.set_expiry(at);
+            watched = entry.has(entry::WATCHED);
             let stale = reindex(entry, before_next);
             self.keyspace.count_bytes(range, before, entry.size());
             state.stale_expiries.note(spot.hash, stale);
@@ -645,7 +767,23 @@ impl<'a> Tx<'a> {
                 None => self.effects.push(self.call.db, &[b"PERSIST", key]),
             }
         }
+        if self.is_heard(key, watched, range) {
+            self.note(
+                key,
+                if at.is_some() {
+                    Event::Expire
+                } else {
+                    Event::Persist
+                },
+            );
+        }
         true
+    }
+
+    /// Bytes of what is kept of the key's subscribers, whether it has a value or not.
+    pub fn subscriber_bytes(&self, key: &[u8]) -> usize {
+        let (hash, guard) = self.locate(key);
+        self.guards[guard].1.records.bytes_at(hash, self.db, key)
     }
 
     /// The thresholds of encodings.
@@ -669,14 +807,18 @@ impl<'a> Tx<'a> {
                 .iter_mut()
                 .for_each(|(_, state)| state.last_offset = state.last_offset.max(end));
         }
-        if !self.effects.is_empty()
+        let mut end = 0;
+        if self.effects.is_due()
             && let Some(journal) = self.keyspace.journal()
         {
-            let end = journal.append(self.effects.finish());
+            end = journal.append(self.effects.finish());
             for (_, state) in &mut self.guards {
                 state.last_offset = end;
             }
             self.effects.clear();
+        }
+        if let Some(heard) = self.heard.take() {
+            self.tell(heard.events, end);
         }
         self.gate()
     }
@@ -713,7 +855,8 @@ fn default_expiry(range: &Range, call: &Call<'_>) -> Option<i64> {
     (ttl > 0 && call.replay.is_none()).then(|| call.now_ms.saturating_add(ttl))
 }
 
-/// After a change: the entry's expiry is in the index, and an entry of a durable range among the dirty ones.
+/// After a change: the entry's expiry is in the index, an entry of a durable range among the dirty ones, and one of a
+/// memory range no longer about to be sealed.
 #[inline]
 pub(super) fn settle(
     keyspace: &Keyspace,
@@ -731,16 +874,19 @@ pub(super) fn settle(
         entry.set(entry::INDEXED, true);
         state.expiries.add(at, hash);
     }
-    if range.is_durable() && !entry.store_has(entry::DIRTY) {
+    if !range.is_durable() {
+        // A row that is being written is not of this entry any more.
+        entry.store_set(entry::SEALING, false);
+    } else if !entry.store_has(entry::DIRTY) {
         entry.store_set(entry::DIRTY, true);
         keyspace.flush.note_dirty(entry.size());
         state.dirty.push(hash);
     }
 }
 
-/// Adds an entry whose key is not in the table, settled.
+/// Adds an entry whose key is not in the table, settled. True when the key is watched.
 #[inline]
-fn insert(keyspace: &Keyspace, state: &mut ShardState, hash: u64, mut entry: Entry, range: &Range) {
+fn insert(keyspace: &Keyspace, state: &mut ShardState, hash: u64, mut entry: Entry, range: &Range) -> bool {
     if let Some(at) = entry.next_expiry() {
         entry.set(entry::INDEXED, true);
         state.expiries.add(at, hash);
@@ -750,7 +896,7 @@ fn insert(keyspace: &Keyspace, state: &mut ShardState, hash: u64, mut entry: Ent
         keyspace.flush.note_dirty(entry.size());
         state.dirty.push(hash);
     }
-    state.insert(hash, entry);
+    state.insert(hash, entry).has(entry::WATCHED)
 }
 
 fn record_value(effects: &mut Effects, db: u8, key: &[u8], value: &NewValue<'_>, at: Option<i64>) {

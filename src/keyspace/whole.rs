@@ -13,6 +13,8 @@ impl Keyspace {
     pub fn flush_db(&self, db: Option<u8>, effects: &mut Effects) -> (i64, u64) {
         let guards = self.lock_all();
         let physical: Vec<u8> = db.map_or((0..DBS as u8).collect(), |db| vec![self.physical(db)]);
+        // What a group did before is a record of its own: a row is told from what was flushed by its offset.
+        self.append(effects);
         match db {
             Some(db) => effects.push(db, &[b"FLUSHDB"]),
             None => effects.push(0, &[b"FLUSHALL"]),
@@ -34,7 +36,7 @@ impl Keyspace {
     fn append(&self, effects: &mut Effects) -> u64 {
         let durable = self.ranges.load().iter().any(|range| range.is_durable());
         let end = match self.journal() {
-            Some(journal) if durable => journal.append(effects.finish()),
+            Some(journal) if durable && !effects.is_empty() => journal.append(effects.finish()),
             _ => 0,
         };
         effects.clear();
@@ -44,6 +46,8 @@ impl Keyspace {
     fn clear(&self, mut guards: Vec<ShardGuard<'_>>, physical: &[u8], end: u64) -> (i64, Vec<Entry>) {
         let map = self.ranges.load();
         self.db_flushes.fetch_add(1, Relaxed);
+        self.break_all_transactions(&guards, physical);
+        self.clear_sealed(&mut guards, physical);
         let mut garbage = Vec::new();
         for state in &mut guards {
             garbage.append(&mut state.extract(|entry| physical.contains(&entry.db())));
@@ -87,7 +91,10 @@ impl Keyspace {
     /// Exchanges two logical databases. Returns the journal offset behind the effect.
     pub fn swap_db(&self, a: u8, b: u8, effects: &mut Effects) -> u64 {
         let mut guards = self.lock_all();
+        self.append(effects);
+        self.break_all_transactions(&guards, &[self.physical(a), self.physical(b)]);
         self.exchange(a, b);
+        self.exchange_watches(&mut guards, (self.physical(a), self.physical(b)));
         let (mut first, mut second) = (itoa::Buffer::new(), itoa::Buffer::new());
         effects.push(
             0,

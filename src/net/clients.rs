@@ -3,7 +3,9 @@
 //! A connection is reached only through its `Client`: by a flag that it looks at, an inbox of bytes that it writes
 //! out, and a waker. So nobody ever waits for a slow client.
 
-use crate::config::Config;
+use crate::config::{Config, OutputBufferLimit};
+use crate::resp::Reply;
+use crate::server::unix_ms;
 use atomic_waker::AtomicWaker;
 use bytes::Bytes;
 use dashmap::DashMap;
@@ -22,10 +24,39 @@ pub mod client_flag {
     pub const UNIX_SOCKET: u32 = 1 << 3;
     /// Waits for a key.
     pub const BLOCKED: u32 = 1 << 4;
+    /// Has subscribed to something.
+    pub const PUBSUB: u32 = 1 << 5;
+    /// Closed because it left too much unread.
+    pub const OVER_LIMIT: u32 = 1 << 6;
+    /// Between MULTI and EXEC.
+    pub const MULTI: u32 = 1 << 7;
+    /// A key that it watches has changed: its transaction will not run.
+    pub const BROKEN: u32 = 1 << 8;
 }
+
+/// In place of the number of queued commands, when no transaction has begun.
+pub const NOT_QUEUING: i64 = -1;
 
 /// Pushed bytes that a client may leave unread before it is closed.
 const INBOX_MOST: usize = 64 << 20;
+
+/// How much may wait for a client, as the configuration says at the moment. Zero is no limit.
+#[derive(Default)]
+pub struct OutputLimit {
+    hard_bytes: AtomicU64,
+    soft_bytes: AtomicU64,
+    soft_ms: AtomicI64,
+}
+
+impl OutputLimit {
+    pub fn set(&self, limit: OutputBufferLimit) {
+        self.hard_bytes.store(limit.hard_bytes, Relaxed);
+        self.soft_bytes.store(limit.soft_bytes, Relaxed);
+        let soft_ms = limit.soft_seconds.saturating_mul(1_000);
+        self.soft_ms
+            .store(i64::try_from(soft_ms).unwrap_or(i64::MAX), Relaxed);
+    }
+}
 
 /// What a client has said of itself.
 #[derive(Default, Clone)]
@@ -46,6 +77,8 @@ pub struct Client {
     /// 2 or 3.
     pub protocol: AtomicU8,
     pub flags: AtomicU32,
+    /// Commands queued since MULTI.
+    pub queued: AtomicI64,
     pub last_active_ms: AtomicI64,
     /// Bytes received and not yet run; replies not yet written.
     pub query_bytes: AtomicUsize,
@@ -55,9 +88,14 @@ pub struct Client {
     pub net_out: AtomicU64,
     /// `Command::number` of the last command; 0 before the first.
     pub last_command: AtomicU32,
+    /// Subscriptions: to channels, patterns, shard channels.
+    pub subscribed: [AtomicU32; 3],
     killed: AtomicBool,
     inbox: Mutex<VecDeque<Bytes>>,
+    /// What is in the inbox, and what was taken out of it and is not yet written.
     inbox_bytes: AtomicUsize,
+    /// Unix milliseconds since which the inbox is above the soft limit; 0 when it is not.
+    over_soft_since_ms: AtomicI64,
     signalled: AtomicBool,
     pub(super) waker: AtomicWaker,
 }
@@ -91,7 +129,9 @@ impl Client {
     /// Ends the connection soon.
     pub fn kill(&self) {
         self.killed.store(true, Release);
-        self.signal();
+        self.signalled.store(true, Release);
+        // Even when a signal is waiting already: who writes to a socket that takes nothing looks for this one alone.
+        self.waker.wake();
     }
 
     pub fn is_killed(&self) -> bool {
@@ -109,14 +149,51 @@ impl Client {
         self.signal();
     }
 
+    /// As `send`, within a limit that is told each time. False when the client is being closed.
+    pub fn deliver(&self, bytes: Bytes, limit: &OutputLimit) -> bool {
+        if self.is_killed() {
+            return false;
+        }
+        let queued = (self.inbox_bytes.fetch_add(bytes.len(), Relaxed) + bytes.len()) as u64;
+        let exceeds = |most: u64| most > 0 && queued > most;
+        if exceeds(limit.hard_bytes.load(Relaxed)) || !self.is_within_soft(limit, queued) {
+            self.set(client_flag::OVER_LIMIT, true);
+            self.kill();
+            return false;
+        }
+        self.inbox.lock().push_back(bytes);
+        self.signal();
+        true
+    }
+
+    /// False when too much has waited for too long.
+    fn is_within_soft(&self, limit: &OutputLimit, queued: u64) -> bool {
+        let soft = limit.soft_bytes.load(Relaxed);
+        let since = self.over_soft_since_ms.load(Relaxed);
+        if soft == 0 || queued <= soft {
+            if since != 0 {
+                self.over_soft_since_ms.store(0, Relaxed);
+            }
+            return true;
+        }
+        let now = unix_ms();
+        if since == 0 {
+            self.over_soft_since_ms.store(now, Relaxed);
+        }
+        since == 0 || now - since <= limit.soft_ms.load(Relaxed)
+    }
+
     /// Makes the connection look at what it waits for.
     pub fn wake(&self) {
         self.signal();
     }
 
+    /// Who comes when a signal is waiting already need not wake again: the connection looks at everything it was
+    /// given when it takes the signal.
     fn signal(&self) {
-        self.signalled.store(true, Release);
-        self.waker.wake();
+        if !self.signalled.swap(true, AcqRel) {
+            self.waker.wake();
+        }
     }
 
     /// True once for any number of signals.
@@ -124,11 +201,36 @@ impl Client {
         self.signalled.load(Relaxed) && self.signalled.swap(false, AcqRel)
     }
 
-    pub(super) fn take_inbox(&self) -> VecDeque<Bytes> {
+    /// Exchanges the inbox for an empty queue. Its bytes count until they are `written`.
+    pub(super) fn take_inbox(&self, empty: &mut VecDeque<Bytes>) {
+        debug_assert!(empty.is_empty());
+        std::mem::swap(&mut *self.inbox.lock(), empty);
+    }
+
+    /// So many bytes of the inbox are with the client.
+    pub(super) fn written(&self, bytes: usize) {
+        self.inbox_bytes.fetch_sub(bytes, Relaxed);
+    }
+
+    /// Puts what is in the inbox behind the replies so far.
+    pub fn move_inbox_to(&self, reply: &mut Reply) {
+        if self.inbox_bytes() == 0 {
+            return;
+        }
         let taken = std::mem::take(&mut *self.inbox.lock());
-        self.inbox_bytes
-            .fetch_sub(taken.iter().map(Bytes::len).sum(), Relaxed);
-        taken
+        for bytes in &taken {
+            reply.raw(bytes);
+            self.written(bytes.len());
+        }
+    }
+
+    /// Bytes that wait for the client beside its replies, and how many pieces of them are in the inbox.
+    pub fn inbox_bytes(&self) -> usize {
+        self.inbox_bytes.load(Relaxed)
+    }
+
+    pub fn inbox_len(&self) -> usize {
+        self.inbox.lock().len()
     }
 }
 
@@ -169,6 +271,7 @@ impl Clients {
             } else {
                 0
             }),
+            queued: AtomicI64::new(NOT_QUEUING),
             last_active_ms: AtomicI64::new(now_ms),
             query_bytes: AtomicUsize::new(0),
             output_bytes: AtomicUsize::new(0),
@@ -176,9 +279,11 @@ impl Clients {
             net_in: AtomicU64::new(0),
             net_out: AtomicU64::new(0),
             last_command: AtomicU32::new(0),
+            subscribed: Default::default(),
             killed: AtomicBool::new(false),
             inbox: Mutex::default(),
             inbox_bytes: AtomicUsize::new(0),
+            over_soft_since_ms: AtomicI64::new(0),
             signalled: AtomicBool::new(false),
             waker: AtomicWaker::new(),
         });
@@ -223,7 +328,7 @@ impl Clients {
         for client in self.by_id.iter() {
             let idle_ms = now_ms - client.last_active_ms.load(Relaxed);
             if idle_ms > i64::from(timeout) * 1_000
-                && !client.has(client_flag::MONITOR | client_flag::BLOCKED)
+                && !client.has(client_flag::MONITOR | client_flag::BLOCKED | client_flag::PUBSUB)
             {
                 client.kill();
             }

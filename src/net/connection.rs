@@ -3,15 +3,16 @@
 //! Guarantees: at most one batch of replies is held for a client that does not read, because the next request runs
 //! only after they are written; and at most `client-query-buffer-limit` of requests.
 
-use super::clients::Client;
+use super::clients::{Client, client_flag};
 use super::session::Session;
 use super::socket::Socket;
 use crate::command::blocked::{Ended, Waiter};
 use crate::command::{After, Args, Executor};
 use crate::resp::{Batch, Limits, Parser, Protocol, Reply};
 use crate::server::{Server, unix_ms};
-use bytes::{Buf, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use smallvec::SmallVec;
+use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::{Pin, pin};
@@ -23,10 +24,17 @@ use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 /// Bytes read at once; a longer request makes the buffer grow.
 const READ_BYTES: usize = 16 << 10;
+/// The same, and what is kept for replies, of a client that has subscribed to something.
+const LISTENER_BYTES: usize = 512;
+const LISTENER_REPLY_BYTES: usize = 2 << 10;
 /// Room lent to a request that announces a large argument, before its bytes are there.
 const LEND_MOST: usize = 1 << 20;
 /// Replies are written when they have grown to this, although requests are left.
 const WRITE_BYTES: usize = 64 << 10;
+/// A pushed message is copied behind others, to be written with them, unless it is longer than this.
+const JOIN_BYTES: usize = 16 << 10;
+/// Places for pushed messages that an idle connection keeps.
+const KEEP_INCOMING: usize = 64;
 /// Requests parsed at once.
 const BATCH: usize = 128;
 /// A buffer that has grown beyond this is given back when it is empty.
@@ -42,6 +50,10 @@ pub struct Connection {
     limits: Limits,
     input: BytesMut,
     reply: Reply,
+    /// What was taken out of the inbox and is being written.
+    incoming: VecDeque<Bytes>,
+    /// The last thing seen was a signal: what the client has sent comes next, however much is sent to it.
+    signalled: bool,
 }
 
 enum Event {
@@ -79,6 +91,8 @@ impl Connection {
             limits,
             input: BytesMut::with_capacity(READ_BYTES),
             reply: Reply::new(Protocol::Resp2),
+            incoming: VecDeque::new(),
+            signalled: false,
             socket,
             client,
             server: server.clone(),
@@ -87,13 +101,24 @@ impl Connection {
 
     /// Serves until either side ends.
     pub async fn run(mut self) {
-        let limit = match self.serve().await {
+        let ended = self.serve().await;
+        if let Some(own) = self.session.subscriptions.take() {
+            self.server.pubsub.leave(&self.server.keyspace, own);
+        }
+        if let Some(own) = self.session.watching.take() {
+            self.server.pubsub.end_watching(&self.server.keyspace, &own);
+        }
+        let limit = match ended {
             Err(End::QueryBufferLimit) => Some("client-query-buffer-limit"),
             Err(End::OutputBufferLimit) => Some("client-output-buffer-limit"),
+            _ if self.client.has(client_flag::OVER_LIMIT) => Some("client-output-buffer-limit pubsub"),
             _ => None,
         };
         if let Some(limit) = limit {
             log::warn!("client {} closed: it exceeded {limit}", self.client.addr);
+        }
+        if limit.is_some_and(|limit| limit.starts_with("client-output")) {
+            self.server.totals.output_limit_closed.fetch_add(1, Relaxed);
         }
         self.server.monitors.remove(self.client.id);
         self.server.clients.remove(self.client.id);
@@ -125,17 +150,24 @@ impl Connection {
 
     /// Waits for bytes, or for somebody who wants something of this client.
     async fn next_event(&mut self) -> Event {
+        let read_bytes = if self.session.subscriptions.is_some() {
+            self.shrink_buffers();
+            LISTENER_BYTES
+        } else {
+            READ_BYTES
+        };
         let wanted = self
             .parser
             .bytes_wanted(self.input.len())
-            .clamp(READ_BYTES / 4, LEND_MOST);
+            .clamp(read_bytes / 4, LEND_MOST);
         if self.input.capacity() - self.input.len() < wanted {
-            self.input.reserve(wanted.max(READ_BYTES));
+            self.input.reserve(wanted.max(read_bytes));
         }
         let (client, socket, input) = (&self.client, &mut self.socket, &mut self.input);
         let mut read = pin!(socket.read_buf(input));
-        poll_fn(|cx| {
-            if client.take_signal() {
+        let read_first = self.signalled;
+        let event = poll_fn(|cx| {
+            if !read_first && client.take_signal() {
                 return Poll::Ready(Event::Signal);
             }
             if let Poll::Ready(read) = read.as_mut().poll(cx) {
@@ -148,15 +180,51 @@ impl Connection {
                 Poll::Pending
             }
         })
-        .await
+        .await;
+        self.signalled = matches!(event, Event::Signal);
+        event
+    }
+
+    /// Subscribers are many, and mostly wait: their buffers are no larger than that needs.
+    fn shrink_buffers(&mut self) {
+        if self.input.is_empty() && self.input.capacity() > LISTENER_BYTES {
+            self.input = BytesMut::with_capacity(LISTENER_BYTES);
+        }
+        self.parser.shrink();
+        if self.reply.is_empty() && self.reply.capacity() > LISTENER_REPLY_BYTES {
+            self.reply = Reply::new(self.reply.protocol());
+        }
     }
 
     async fn on_signal(&mut self) -> Result<(), End> {
         if self.client.is_killed() {
             return Err(End::Closed);
         }
-        for bytes in self.client.take_inbox() {
-            self.write(&bytes).await?;
+        self.write_inbox().await
+    }
+
+    /// Writes what was pushed to the client: many messages with one write.
+    async fn write_inbox(&mut self) -> Result<(), End> {
+        self.client.take_inbox(&mut self.incoming);
+        let mut joined = 0;
+        while let Some(bytes) = self.incoming.pop_front() {
+            if bytes.len() > JOIN_BYTES {
+                self.write_reply().await?;
+                self.write(&bytes).await?;
+                joined += bytes.len();
+            } else {
+                joined += bytes.len();
+                self.reply.raw(&bytes);
+            }
+            if self.reply.len() >= WRITE_BYTES || bytes.len() > JOIN_BYTES {
+                self.write_reply().await?;
+                self.client.written(std::mem::take(&mut joined));
+            }
+        }
+        self.write_reply().await?;
+        self.client.written(joined);
+        if self.incoming.capacity() > KEEP_INCOMING {
+            self.incoming = VecDeque::new();
         }
         Ok(())
     }
@@ -203,6 +271,10 @@ impl Connection {
         self.client.commands.fetch_add(batch.len() as u64, Relaxed);
         self.server.totals.commands.fetch_add(batch.len() as u64, Relaxed);
         self.executor.prefetch(batch, &self.input, &self.session);
+        if self.session.subscriptions.is_some() {
+            // What came before the requests is read before their replies.
+            self.client.move_inbox_to(&mut self.reply);
+        }
         let mut at = 0;
         while at < batch.len() {
             let start = self.reply.len();
@@ -211,7 +283,13 @@ impl Connection {
                 .executor
                 .execute(&Args::new(&words), &mut self.session, &mut self.reply)
             {
-                After::Continue => at += 1,
+                After::Continue => {
+                    at += 1;
+                    if self.session.subscriptions.is_some() {
+                        // What it has sent to itself comes behind the reply that says so.
+                        self.client.move_inbox_to(&mut self.reply);
+                    }
+                }
                 After::Blocked => {
                     drop(words);
                     at += 1;
@@ -377,7 +455,12 @@ impl Connection {
 
     /// Writes bytes, within what `client-output-buffer-limit normal` allows to wait and for how long.
     async fn write(&mut self, bytes: &[u8]) -> Result<(), End> {
-        let limit = self.server.config.load().client_output_buffer_limit.normal;
+        let limits = self.server.config.load().client_output_buffer_limit;
+        let limit = if self.session.subscriptions.is_some() {
+            limits.pubsub
+        } else {
+            limits.normal
+        };
         let exceeds = |most: u64| most > 0 && bytes.len() as u64 > most;
         if exceeds(limit.hard_bytes) {
             return Err(End::OutputBufferLimit);

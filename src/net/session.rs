@@ -1,8 +1,13 @@
 //! What a connection is to the commands it sends: its database, whether it has authenticated, how it wants replies.
 
-use super::clients::{Client, client_flag};
+use super::clients::{Client, NOT_QUEUING, client_flag};
 use crate::command::blocked::Waiter;
 use crate::command::table::Command;
+use crate::command::transactions::Transaction;
+use crate::command::{Args, Error};
+use crate::config::Config;
+use crate::pubsub::subscriptions::Subscriptions;
+use crate::pubsub::watching::Watching;
 use crate::resp::Reply;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -31,8 +36,16 @@ pub struct Session {
     pub hold: Option<i64>,
     /// The command just run waits for a key.
     pub blocked: Option<Arc<Waiter>>,
+    /// Between MULTI and EXEC: the commands so far.
+    pub transaction: Option<Box<Transaction>>,
+    /// None while the client watches no key.
+    pub watching: Option<Box<Watching>>,
     /// `CLIENT NO-TOUCH`: reads leave the access clocks of keys as they are.
     pub no_touch: bool,
+    /// None while the client has subscribed to nothing.
+    pub subscriptions: Option<Box<Subscriptions>>,
+    /// What the command just run has replied are pushes, which `CLIENT REPLY` does not keep back.
+    pub replied_pushes: bool,
     pub last_command: Option<&'static Command>,
 }
 
@@ -46,7 +59,11 @@ impl Session {
             closing: false,
             hold: None,
             blocked: None,
+            transaction: None,
+            watching: None,
             no_touch: false,
+            subscriptions: None,
+            replied_pushes: false,
             last_command: None,
         }
     }
@@ -56,16 +73,64 @@ impl Session {
         self.client.db.store(db, Relaxed);
     }
 
+    /// Commands are queued from now on.
+    pub fn enter_transaction(&mut self) {
+        self.transaction = Some(Box::default());
+        self.client.queued.store(0, Relaxed);
+        self.client.set(client_flag::MULTI, true);
+    }
+
+    /// Adds a command to the transaction that has begun.
+    pub fn queue(
+        &mut self,
+        command: &'static Command,
+        args: &Args<'_>,
+        config: &Config,
+    ) -> Result<(), Error> {
+        if let Some(transaction) = &mut self.transaction {
+            transaction.add(command, args, config)?;
+            self.client.queued.store(transaction.len() as i64, Relaxed);
+        }
+        Ok(())
+    }
+
+    /// Commands are run at once again.
+    pub fn leave_transaction(&mut self) -> Option<Box<Transaction>> {
+        self.client.queued.store(NOT_QUEUING, Relaxed);
+        self.client.set(client_flag::MULTI, false);
+        self.transaction.take()
+    }
+
     /// As a new connection, but for what the client has said of its library.
     pub fn reset(&mut self, authenticated: bool) {
         self.select(0);
         self.authenticated = authenticated;
         self.reply_mode = ReplyMode::On;
         self.no_touch = false;
+        self.leave_transaction();
         for flag in [client_flag::MONITOR, client_flag::NO_EVICT, client_flag::NO_TOUCH] {
             self.client.set(flag, false);
         }
         self.client.names.lock().name.clear();
+    }
+
+    /// Shows to others what is subscribed to.
+    pub fn note_subscriptions(&mut self) {
+        self.replied_pushes = true;
+        let own = self.subscriptions.as_deref();
+        let counts = own.map_or([0; 3], |own| {
+            [own.channels(), own.patterns(), own.shard_channels()]
+        });
+        self.client.set(client_flag::PUBSUB, counts != [0; 3]);
+        for (shown, count) in self.client.subscribed.iter().zip(counts) {
+            shown.store(count as u32, Relaxed);
+        }
+    }
+
+    /// A subscriber that speaks the older protocol cannot tell messages from replies, so it may do little else.
+    #[inline]
+    pub fn only_listens(&self) -> bool {
+        self.subscriptions.is_some() && self.client.protocol.load(Relaxed) == 2
     }
 
     /// Takes back the reply of a command that the client does not want to see; it begins at `start`.
@@ -74,7 +139,9 @@ impl Session {
         if self.reply_mode == ReplyMode::On {
             return;
         }
-        reply.truncate(start);
+        if !std::mem::take(&mut self.replied_pushes) {
+            reply.truncate(start);
+        }
         self.reply_mode = match self.reply_mode {
             ReplyMode::SkipNext => ReplyMode::Skip,
             ReplyMode::Skip => ReplyMode::On,

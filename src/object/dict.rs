@@ -24,13 +24,18 @@ mod segment;
 
 pub use field::Field;
 
+use crate::pointer::prefetch;
 use segment::Segment;
+use smallvec::SmallVec;
 use std::hash::{BuildHasher, Hasher};
 
 /// What a `Dict` holds: an owned pointer of 8 bytes (of which `Option` takes no more) with 16 bits to spare for the
 /// table: `Field`, or a pointer into another structure that shares the item.
 pub trait DictItem {
     fn key(&self) -> &[u8];
+
+    /// Where its bytes are.
+    fn address(&self) -> *const u8;
 
     /// The 16 bits that the table last noted in this item; it must not read anything but the pointer itself.
     fn tag(&self) -> u16;
@@ -132,6 +137,24 @@ impl<T: DictItem, H: BuildHasher> Dict<T, H> {
         let hash = self.hash(key);
         let at = self.segment(hash);
         Some((at, self.segments[at].find(hash, key)?))
+    }
+
+    /// Starts the cache misses of looking keys up: of all slots first, then of the items in them.
+    pub fn prefetch(&self, keys: &[&[u8]]) {
+        let homes: SmallVec<[(u64, usize); 16]> = keys
+            .iter()
+            .map(|key| {
+                let hash = self.hash(key);
+                let at = self.segment(hash);
+                prefetch(self.segments[at].home_address(hash));
+                (hash, at)
+            })
+            .collect();
+        for (hash, at) in homes {
+            if let Some(item) = self.segments[at].like(hash).next() {
+                prefetch(item.address());
+            }
+        }
     }
 
     pub fn contains(&self, key: &[u8]) -> bool {

@@ -141,6 +141,13 @@ impl Parser {
         Self::default()
     }
 
+    /// Gives back the memory that a long request in parts has taken, once it is whole.
+    pub fn shrink(&mut self) {
+        if self.partial.is_none() {
+            self.partial_spans = Vec::new();
+        }
+    }
+
     /// Parses whole requests from `buf` into `batch` (which is emptied first), at most `max` of them. Returns how many
     /// bytes they took, and the error that follows them, if one does: answer the requests first, then send the error
     /// and close.

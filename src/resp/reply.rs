@@ -77,6 +77,11 @@ impl Reply {
         self.buf.clear();
     }
 
+    /// Bytes that it holds memory for.
+    pub fn capacity(&self) -> usize {
+        self.buf.capacity()
+    }
+
     /// Takes back what was written since the reply was `len` bytes long.
     pub fn truncate(&mut self, len: usize) {
         self.buf.truncate(len);

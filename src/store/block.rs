@@ -4,6 +4,7 @@
 //! wholly or not at all. A read error is an error, never an absent row.
 
 use super::StoreError;
+use super::checkpoint;
 use super::flush::Meta;
 use super::rows;
 use rocksdb::statistics::{StatsLevel, Ticker};
@@ -15,6 +16,9 @@ use rocksdb::{
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
+
+/// Rows from one report of `verify` to the next.
+const REPORT_ROWS: u64 = 65_536;
 
 /// What a read without touching the disk can say.
 pub enum Cached {
@@ -97,12 +101,31 @@ impl BlockStore {
                 std::fs::remove_file(item.path()).map_err(StoreError::new)?;
             }
         }
+        checkpoint::remove_left_over(path)?;
         Ok(BlockStore {
             db,
             options,
             path: path.to_path_buf(),
             ingested: AtomicU64::new(0),
         })
+    }
+
+    /// Opens the store in `path` to look at: nothing in the folder changes but RocksDB's own log.
+    pub fn open_to_read(path: &Path, cache_size: usize) -> Result<BlockStore, StoreError> {
+        let mut options = options(&Cache::new_lru_cache(cache_size));
+        options.create_if_missing(false);
+        let db = DB::open_for_read_only(&options, path, false)
+            .map_err(|error| StoreError::new(format_args!("{}: {}", path.display(), error.into_string())))?;
+        Ok(BlockStore {
+            db,
+            options,
+            path: path.to_path_buf(),
+            ingested: AtomicU64::new(0),
+        })
+    }
+
+    pub(super) fn db(&self) -> &DB {
+        &self.db
     }
 
     pub(super) fn options(&self) -> &Options {
@@ -225,11 +248,21 @@ impl BlockStore {
 
     /// Reads every block of every file and checks its checksum.
     pub fn verify(&self) -> Result<(), StoreError> {
+        self.verify_with(|_, _| {})
+    }
+
+    /// As `verify`. `report` hears now and then how many rows of how many have been read; rows that newer files replace
+    /// are among the latter only.
+    pub fn verify_with(&self, mut report: impl FnMut(u64, u64)) -> Result<(), StoreError> {
+        let total = self.db.live_files()?.iter().map(|file| file.num_entries).sum();
         let mut read = ReadOptions::default();
         read.set_verify_checksums(true);
         read.fill_cache(false);
-        for row in self.db.iterator_opt(IteratorMode::Start, read) {
+        for (done, row) in (0..).zip(self.db.iterator_opt(IteratorMode::Start, read)) {
             row?;
+            if done % REPORT_ROWS == 0 {
+                report(done, total);
+            }
         }
         Ok(())
     }

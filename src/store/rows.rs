@@ -92,6 +92,16 @@ impl<'a> Row<'a> {
         })
     }
 
+    /// A row of an object that stands elsewhere.
+    pub fn of_object(expiry: Option<i64>, object: &'a [u8]) -> Row<'a> {
+        Row {
+            offset: 0,
+            expiry,
+            packing: Compression::None,
+            object,
+        }
+    }
+
     /// The object's serialization.
     pub fn object(&self) -> Result<Cow<'a, [u8]>, RowError> {
         if self.packing == Compression::None {

@@ -134,6 +134,55 @@ class Basics:
         self.assertEqual(r.bitpos("b", 1), 7)
         self.assertEqual(r.bitfield("b").get("u8", 0).incrby("u8", 0, 1).execute(), [1, 2])
 
+    def test_publish_and_subscribe(self):
+        r = self.r
+        with r.pubsub() as heard:
+            heard.subscribe("news", "sport")
+            heard.psubscribe("n*")
+            kinds = [heard.get_message(timeout=5)["type"] for _ in range(3)]
+            self.assertEqual(kinds, ["subscribe", "subscribe", "psubscribe"])
+            self.assertEqual(r.publish("news", "one"), 2)
+            self.assertEqual(r.publish("sport", "two"), 1)
+            self.assertEqual(r.publish("nobody", "three"), 1)
+            got = [heard.get_message(timeout=5) for _ in range(4)]
+            got = sorted((m["type"], m["channel"], m["data"]) for m in got)
+            self.assertEqual(
+                got,
+                [
+                    ("message", "news", "one"),
+                    ("message", "sport", "two"),
+                    ("pmessage", "news", "one"),
+                    ("pmessage", "nobody", "three"),
+                ],
+            )
+            self.assertEqual(sorted(r.pubsub_channels()), ["news", "sport"])
+            self.assertEqual(dict(r.pubsub_numsub("news", "x")), {"news": 1, "x": 0})
+            self.assertEqual(r.pubsub_numpat(), 1)
+            if self.protocol == 2:
+                # In RESP3 the answer is an ordinary reply, which get_message cannot tell from a message.
+                heard.ping()
+                self.assertEqual(heard.get_message(timeout=5)["type"], "pong")
+            heard.unsubscribe()
+            heard.punsubscribe()
+            kinds = sorted(heard.get_message(timeout=5)["type"] for _ in range(3))
+            self.assertEqual(kinds, ["punsubscribe", "unsubscribe", "unsubscribe"])
+        self.assertEqual(r.publish("news", "nobody hears"), 0)
+
+    def test_handlers_in_a_thread_of_their_own(self):
+        heard = []
+        with self.r.pubsub(ignore_subscribe_messages=True) as pubsub:
+            pubsub.subscribe(room=lambda message: heard.append(message["data"]))
+            thread = pubsub.run_in_thread(sleep_time=0.01)
+            for i in range(500):
+                while self.r.publish("room", i) == 0:
+                    time.sleep(0.01)
+            deadline = time.monotonic() + 10
+            while len(heard) < 500 and time.monotonic() < deadline:
+                time.sleep(0.01)
+            thread.stop()
+            thread.join()
+        self.assertEqual(heard, [str(i) for i in range(500)])
+
     def test_expiry(self):
         r = self.r
         r.set("k", "v", ex=100)

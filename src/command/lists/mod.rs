@@ -493,6 +493,7 @@ fn ltrim(args: &Args<'_>, tx: &mut Tx<'_>, reply: &mut Reply) -> Outcome {
     let limits = tx.limits();
     tx.change::<List, _>(&args[1], Absent::Skip, |list, change| {
         let range = interval(start, stop, list.len());
+        change.told(true);
         if range.len() < list.len() {
             list.keep(range, &limits);
             change.as_received();

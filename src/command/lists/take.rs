@@ -7,6 +7,7 @@ use crate::command::args::Args;
 use crate::command::blocked;
 use crate::command::error::Error;
 use crate::command::spec::Outcome;
+use crate::keyspace::events::Event;
 use crate::keyspace::{Absent, Tx, Wait};
 use crate::object::list::Side;
 use crate::object::{List, Native};
@@ -32,6 +33,21 @@ fn pop_name(side: Side) -> &'static [u8] {
     match side {
         Side::Front => b"LPOP",
         Side::Back => b"RPOP",
+    }
+}
+
+/// What a pop is called.
+fn pop_event(side: Side) -> Event {
+    match side {
+        Side::Front => Event::LPop,
+        Side::Back => Event::RPop,
+    }
+}
+
+fn push_event(side: Side) -> Event {
+    match side {
+        Side::Front => Event::LPush,
+        Side::Back => Event::RPush,
     }
 }
 
@@ -63,6 +79,7 @@ impl Form {
 #[inline]
 fn pop(key: &[u8], side: Side, tx: &mut Tx<'_>, reply: &mut Reply, form: Form) -> Result<bool, Error> {
     let limits = tx.limits();
+    tx.event(pop_event(side));
     let taken = tx.change::<List, _>(key, Absent::Skip, |list, change| {
         if let Some(item) = list.peek(side) {
             form.begin(key, reply);
@@ -84,6 +101,7 @@ fn pop_many(
     form: Form,
 ) -> Result<bool, Error> {
     let limits = tx.limits();
+    tx.event(pop_event(side));
     let taken = tx.change::<List, _>(key, Absent::Skip, |list, change| {
         let count = count.min(list.len());
         form.begin(key, reply);
@@ -207,13 +225,16 @@ impl Move<'_> {
     fn turn(&self, tx: &mut Tx<'_>) -> Result<Option<Vec<u8>>, Error> {
         let limits = tx.limits();
         let (key, from, to) = (self.source, self.from, self.to);
+        tx.event(push_event(to));
         let moved = tx.change::<List, _>(key, Absent::Skip, |list, change| {
             let element = list.peek(from)?.to_vec();
+            // To where it was is a change all the same: who watches the list is told.
             if from != to {
                 list.push(to, &[&element], &limits);
                 list.shorten(from, 1, &limits);
-                change.command(&[b"LMOVE", key, key, side_name(from), side_name(to)]);
             }
+            change.command(&[b"LMOVE", key, key, side_name(from), side_name(to)]);
+            change.also(pop_event(from));
             Some(element)
         })?;
         Ok(moved.flatten())
@@ -225,6 +246,8 @@ impl Move<'_> {
         }
         tx.peek_as::<List>(self.destination)?;
         let limits = tx.limits();
+        let before = tx.events();
+        tx.event(pop_event(self.from));
         let taken = tx.change::<List, _>(self.source, Absent::Skip, |list, change| {
             let element = list.peek(self.from)?.to_vec();
             list.shorten(self.from, 1, &limits);
@@ -234,10 +257,13 @@ impl Move<'_> {
         let Some(element) = taken.flatten() else {
             return Ok(None);
         };
+        let taken_at = tx.events();
+        tx.event(push_event(self.to));
         tx.change::<List, _>(self.destination, Absent::Create, |list, change| {
             list.push(self.to, &[&element], &limits);
             change.command(&[push_name(self.to), self.destination, &element]);
         })?;
+        tx.told_first(taken_at, before);
         Ok(Some(element))
     }
 }

@@ -6,6 +6,7 @@
 use crate::command::args::{Args, Options};
 use crate::command::error::Error;
 use crate::command::spec::Outcome;
+use crate::keyspace::events::Event;
 use crate::keyspace::{Absent, Change, Tx};
 use crate::object::{SortedSet, sorted_set::Update};
 use crate::resp::Reply;
@@ -120,6 +121,9 @@ fn add(args: &Args<'_>, increment: bool, tx: &mut Tx<'_>, reply: &mut Reply) -> 
         Absent::Create
     };
     let (key, limits) = (&args[1], tx.limits());
+    if rules.increment {
+        tx.event(Event::ZIncr);
+    }
     let tally = tx.change(key, absent, |set: &mut SortedSet, change| {
         let mut tally = Tally::default();
         for (member, given) in members.zip(scores) {

@@ -6,6 +6,7 @@ use crate::command::args::Args;
 use crate::command::blocked;
 use crate::command::error::Error;
 use crate::command::spec::Outcome;
+use crate::keyspace::events::Event;
 use crate::keyspace::{Absent, Change, Tx, Wait, WrongType};
 use crate::object::{Native, SortedSet};
 use crate::resp::number::parse_i64;
@@ -68,6 +69,10 @@ struct Pop {
 impl Pop {
     /// Takes members out of the set under a key and replies them; false, and no reply, if there is no such set.
     fn run(&self, key: &[u8], tx: &mut Tx<'_>, reply: &mut Reply) -> Result<bool, WrongType> {
+        tx.event(match self.end {
+            End::Min => Event::ZPopMin,
+            End::Max => Event::ZPopMax,
+        });
         let popped = tx.change(key, Absent::Skip, |set: &mut SortedSet, change| {
             let (len, count) = (set.len(), self.count.min(set.len()));
             let ranks = match self.end {

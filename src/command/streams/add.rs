@@ -4,6 +4,7 @@ use super::{invalid_id, parse_id, parse_id_arg, write_id};
 use crate::command::args::{Args, Options};
 use crate::command::error::Error;
 use crate::command::spec::{Handler, Outcome, Spec, acl, flag::*, key};
+use crate::keyspace::events::Event;
 use crate::keyspace::{Absent, Change, Tx};
 use crate::object::stream::{ENTRY_BYTES_MAX, IdText, Keep, Log, StreamId, Trim};
 use crate::object::{Limits, Stream};
@@ -237,6 +238,9 @@ fn xadd(args: &Args<'_>, tx: &mut Tx<'_>, reply: &mut Reply) -> Outcome {
         let id = next_id(log, &add, now_ms)?;
         log.append(id, add.pairs, &limits);
         let trimmed = trim.map_or(0, |trim| log.trim(trim));
+        if trimmed > 0 {
+            change.also(Event::XTrim);
+        }
         match add.id {
             NewId::Given(_) if !add.options.approximate => change.as_received(),
             _ => record_add(change, key, id, (trimmed > 0).then(|| log.len()), add.pairs),

@@ -5,6 +5,7 @@ use crate::command::args::{Args, Options};
 use crate::command::error::Error;
 use crate::command::help;
 use crate::command::spec::{Handler, KeySpec, Outcome, Spec, acl, flag::*, key};
+use crate::keyspace::events::Event;
 use crate::keyspace::{Absent, Change, Tx};
 use crate::net::session::Session;
 use crate::object::Stream;
@@ -284,6 +285,7 @@ pub(super) fn consumer_of(
     let (number, is_new) = group.create_consumer(consumer, now_ms);
     if is_new {
         change.command(&[b"XGROUP", b"CREATECONSUMER", key, name, consumer]);
+        change.also(Event::XGroupCreateConsumer);
     }
     group.note(number, now_ms, false);
     number

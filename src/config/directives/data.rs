@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::{Directive, choice, kept, kinds, memory, one, yes_no};
+use super::{Directive, choice, int, kept, kinds, memory, one, text, yes_no};
 use crate::config::Config;
 use crate::config::range_spec::RangeSpec;
 use crate::config::values::{self, FsyncPolicy, Wrong};
@@ -75,6 +75,21 @@ pub(super) static ROWS: &[Directive] = &[
         "Bytes of journal after which changed entries are flushed, which bounds the replay \
          after a crash."
     ),
+    int!(
+        "journal-retention-time",
+        journal_retention_seconds,
+        0,
+        i64::MAX / 1_000,
+        "Seconds for which the journal is kept although the store holds it, for `terrace restore`; 0 is no bound. \
+         Without both directives nothing is kept, with both what satisfies both."
+    ),
+    memory!(
+        "journal-retention-size",
+        journal_retention_size,
+        0,
+        MAX_LONG,
+        "Bytes of journal that are kept although the store holds them; 0 is no bound."
+    ),
     memory!(
         "flush-dirty-size",
         flush_dirty_size,
@@ -90,6 +105,19 @@ pub(super) static ROWS: &[Directive] = &[
         "Memory for blocks of the store of durable ranges."
     )
     .fixed(),
+    text!(
+        "memory-dir",
+        memory_dir,
+        "Folder (a tmpfs, or a disk) for what memory ranges have sealed: a restart finds it again. Empty is the heap."
+    )
+    .fixed(),
+    int!(
+        "seal-after",
+        seal_after_seconds,
+        0,
+        1 << 24,
+        "Seconds without use after which keys of memory ranges are sealed: kept packed; 0 is never."
+    ),
     Directive::new(
         "shards",
         |config| config.shards.to_string().into_bytes(),

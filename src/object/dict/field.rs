@@ -11,7 +11,7 @@
 
 use super::DictItem;
 use crate::object::size_class;
-use crate::tagged::TaggedPtr;
+use crate::pointer::TaggedPtr;
 
 /// Two bits: lengths of 1, 2 or 4 bytes are 0, 1, 2.
 const WIDTH: u8 = 3;
@@ -190,6 +190,11 @@ impl DictItem for Field {
     fn key(&self) -> &[u8] {
         let parts = self.parts();
         self.slice(parts.key, parts.value)
+    }
+
+    #[inline]
+    fn address(&self) -> *const u8 {
+        self.base()
     }
 
     #[inline]

@@ -116,6 +116,13 @@ impl<T: DictItem> Segment<T> {
         (own as usize * self.homes as usize) >> (TAG_BITS - shared)
     }
 
+    /// Where the search for a hash begins.
+    #[inline]
+    pub fn home_address(&self, hash: u64) -> *const u8 {
+        let home = self.home(tag(hash, self.depth));
+        std::ptr::from_ref(&self.slots[home]).cast()
+    }
+
     #[inline]
     pub fn find(&self, hash: u64, key: &[u8]) -> Option<usize> {
         let tag = tag(hash, self.depth);

@@ -50,6 +50,10 @@ impl Table {
         self.fields.bytes() + self.expiries.len() * EXPIRY_BYTES
     }
 
+    pub fn prefetch(&self, fields: &[&[u8]]) {
+        self.fields.prefetch(fields);
+    }
+
     pub fn get(&self, field: &[u8]) -> Option<&[u8]> {
         self.fields.get(field).map(Field::value)
     }

@@ -14,7 +14,7 @@ use super::{Cut, Update};
 use crate::object::dict::{Dict, DictItem};
 use crate::object::ordered::{Member, Ordered, Slot};
 use crate::object::size_class;
-use crate::tagged::TaggedPtr;
+use crate::pointer::TaggedPtr;
 use std::ops::Range;
 
 const SCORE: usize = size_of::<f64>();
@@ -119,6 +119,11 @@ impl DictItem for Scored {
     }
 
     #[inline]
+    fn address(&self) -> *const u8 {
+        self.block()
+    }
+
+    #[inline]
     fn tag(&self) -> u16 {
         self.0.tag()
     }
@@ -179,6 +184,10 @@ impl Table {
 
     pub fn bytes(&self) -> usize {
         self.order.bytes() + self.members.bytes()
+    }
+
+    pub fn prefetch(&self, members: &[&[u8]]) {
+        self.members.prefetch(members);
     }
 
     pub fn score(&self, member: &[u8]) -> Option<f64> {

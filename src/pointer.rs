@@ -1,4 +1,5 @@
-//! The address of a heap block and 16 bits of its owner's, in eight bytes with a niche.
+//! Addresses: one with 16 bits of its owner's beside it, in eight bytes with a niche; and asking for memory before it is
+//! needed.
 
 use std::num::NonZeroU64;
 use std::ptr::NonNull;
@@ -46,4 +47,16 @@ impl TaggedPtr {
     pub fn set_tag(&mut self, tag: u16) {
         *self = TaggedPtr::pack(self.packed.get() & ADDRESS, tag);
     }
+}
+
+/// Asks for the cache line at an address. Any address will do: nothing is read.
+#[inline]
+pub fn prefetch(address: *const u8) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a prefetch is a hint; it neither faults nor changes anything, whatever the address.
+    unsafe {
+        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(address.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = address;
 }

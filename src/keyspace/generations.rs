@@ -1,0 +1,488 @@
+//! What becomes of the generations of the plain store: those in which nothing counts any more go, those in which little
+//! counts are moved together, and the coldest go with their keys when memory is short. And the thread that sees to it,
+//! and that seals what is cold.
+//!
+//! Eviction takes a whole generation. That its rows are the coldest follows from how it was filled: what was in use
+//! since was loaded, and is resident or in a newer one. It costs a walk over the shards' directories, some microseconds
+//! each, and no read; the memory comes back at once. A generation is a small part of the limit (`GENERATIONS`), so that
+//! little more goes than has to.
+
+use super::entry::Entry;
+use super::range::{DBS, Range};
+use super::seal::{Sealer, count_row};
+use super::sealed::{self, Slot, fragment};
+use super::shard::{ShardGuard, ShardState};
+use super::{Keyspace, StoreError, clock};
+use crate::config::EvictionPolicy;
+use crate::store::plain::{Class, Generation, PlainBatch};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+/// Work between two rests.
+const WORK: Duration = Duration::from_millis(2);
+const REST: Duration = Duration::from_millis(3);
+const TICK: Duration = Duration::from_millis(100);
+const AFTER_ERROR: Duration = Duration::from_secs(1);
+/// A range with less is left in peace by idle time: a generation costs more than it would save.
+const RANGE_LEAST: i64 = 1 << 20;
+/// Rows moved together.
+const PORTION: usize = 48;
+
+/// How far the search for what is cold has come.
+pub struct Pass {
+    shard: usize,
+    began: Option<Instant>,
+    /// Seconds without use that make an entry cold while memory is short.
+    pressed_seconds: u32,
+    /// The generation that is being moved, and the next shard.
+    cleaning: Option<(Arc<Generation>, usize)>,
+}
+
+impl Default for Pass {
+    fn default() -> Pass {
+        Pass {
+            shard: 0,
+            began: None,
+            pressed_seconds: u32::MAX,
+            cleaning: None,
+        }
+    }
+}
+
+/// A row that moves to a newer generation.
+struct Moved {
+    hash: u64,
+    slot: Slot,
+    key: Vec<u8>,
+    to: Arc<Generation>,
+    bytes: (u32, u32),
+}
+
+fn is_evictable(range: &Range, expires: bool) -> bool {
+    match range.policy.eviction {
+        EvictionPolicy::NoEviction => false,
+        policy => expires || !policy.is_volatile(),
+    }
+}
+
+fn part(whole: u64, numerator: u64, denominator: u64) -> u64 {
+    whole / denominator * numerator
+}
+
+/// Bytes of a range, wherever they are.
+fn bytes_of(range: &Range) -> u64 {
+    let counters = &range.counters;
+    (counters.bytes.load(Relaxed) + counters.sealed_bytes.load(Relaxed)).max(0) as u64
+}
+
+/// A range's own limit is nearer than this part of it.
+fn is_near(range: &Range, numerator: u64, denominator: u64) -> bool {
+    let most = range.policy.maxmemory;
+    most > 0 && !range.is_durable() && bytes_of(range) > part(most, numerator, denominator)
+}
+
+impl Keyspace {
+    // ---- The thread ---------------------------------------------------------------------------------------------
+
+    /// The sealing thread: runs until `SealState::stop`.
+    pub fn seal_loop(&self) {
+        let mut pass = Pass::default();
+        while !self.sealing.is_stopping() {
+            let now_ms = crate::journal::unix_ms() as i64;
+            let rest = match self.seal_step(&mut pass, now_ms) {
+                Ok(true) => REST,
+                Ok(false) => TICK,
+                Err(error) => {
+                    log::error!("sealing: {error}");
+                    AFTER_ERROR
+                }
+            };
+            self.sealing.rest(rest);
+        }
+    }
+
+    /// Some milliseconds of what there is to do; true when there is more.
+    pub fn seal_step(&self, pass: &mut Pass, now_ms: i64) -> Result<bool, StoreError> {
+        let mut sealer = self.sealing.hold();
+        self.drop_empty(&mut sealer)?;
+        self.relieve(&mut sealer)?;
+        let began = Instant::now();
+        let cleaning = self.clean(&mut sealer, pass, began)?;
+        let sealing = self.seal_cold(&mut sealer, pass, (began, now_ms))?;
+        for open in &sealer.open {
+            self.plain.measure(open);
+        }
+        self.note_evictable();
+        Ok(cleaning || sealing)
+    }
+
+    fn seal_cold(
+        &self,
+        sealer: &mut Sealer,
+        pass: &mut Pass,
+        (began, now_ms): (Instant, i64),
+    ) -> Result<bool, StoreError> {
+        if self.sealing.seals_everything() {
+            for shard in 0..self.shards.len() {
+                self.seal_shard(sealer, shard, |_, _| true)?;
+            }
+            return Ok(true);
+        }
+        let after = self.sealing.after_seconds();
+        if after == 0 {
+            return Ok(false);
+        }
+        let pressed = self.is_pressed();
+        let any_pressed = pressed || self.ranges.load().iter().any(|range| is_near(range, 9, 10));
+        if !any_pressed {
+            pass.pressed_seconds = after;
+        }
+        let between = Duration::from_secs(u64::from(after / 4).max(1));
+        if pass.shard == 0 && !any_pressed && pass.began.is_some_and(|at| at.elapsed() < between) {
+            return Ok(false);
+        }
+        if pass.shard == 0 {
+            pass.began = Some(Instant::now());
+            pass.pressed_seconds = match any_pressed {
+                true => (pass.pressed_seconds.min(after) / 4).max(1),
+                false => after,
+            };
+        }
+        let (tick, threshold) = (self.tick(now_ms), pass.pressed_seconds);
+        let is_cold = |entry: &Entry, range: &Range| {
+            let idle = clock::idle_seconds(entry.clock(), tick);
+            let large = range.counters.bytes.load(Relaxed) >= RANGE_LEAST;
+            large && idle >= after || idle >= threshold && (pressed || is_near(range, 9, 10))
+        };
+        while pass.shard < self.shards.len() {
+            if began.elapsed() > WORK {
+                return Ok(true);
+            }
+            self.seal_shard(sealer, pass.shard, is_cold)?;
+            pass.shard += 1;
+        }
+        pass.shard = 0;
+        Ok(any_pressed)
+    }
+
+    /// Nine tenths of `maxmemory` are in use, and not half of that is sealed already.
+    fn is_pressed(&self) -> bool {
+        let (most, used) = (self.limits.maxmemory.load(Relaxed), self.memory_bytes());
+        most > 0 && used > part(most, 9, 10) && self.plain.memory_bytes() < used / 2
+    }
+
+    // ---- Memory is short ----------------------------------------------------------------------------------------
+
+    /// Drops the coldest generations until what is in use is a little below the limits.
+    fn relieve(&self, sealer: &mut Sealer) -> Result<(), StoreError> {
+        loop {
+            let most = self.limits.maxmemory.load(Relaxed);
+            let over = most > 0 && self.memory_bytes() > part(most, 97, 100);
+            let map = self.ranges.load();
+            let range = map.iter().find(|range| is_near(range, 97, 100));
+            let dropped = match (over, range) {
+                (true, _) => self.drop_coldest(sealer, None)?,
+                (false, Some(range)) => self.drop_coldest(sealer, Some(&range.spec.name))?,
+                (false, None) => false,
+            };
+            if !dropped {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Evicts the coldest generation, of one range or of all. False when none may go.
+    fn drop_coldest(&self, sealer: &mut Sealer, only: Option<&str>) -> Result<bool, StoreError> {
+        let found = self
+            .plain
+            .generations()
+            .into_iter()
+            .find(|generation| self.may_go(generation, only));
+        let Some(generation) = found else {
+            return Ok(false);
+        };
+        sealer.open.retain(|open| open.id != generation.id);
+        generation.closed.store(true, Relaxed);
+        self.drop_generation(&generation);
+        Ok(true)
+    }
+
+    fn may_go(&self, generation: &Generation, only: Option<&str>) -> bool {
+        let class = &generation.class;
+        let named = only.is_none_or(|name| class.range == name);
+        // Of a mixed one it is not known whose rows they are; it is being moved.
+        named
+            && generation.live_rows() > 0
+            && !generation.mixed.load(Relaxed)
+            && self
+                .ranges
+                .load()
+                .by_name(&class.range)
+                .is_some_and(|range| is_evictable(range, class.expires))
+    }
+
+    fn note_evictable(&self) {
+        let any = self
+            .plain
+            .generations()
+            .iter()
+            .any(|generation| self.may_go(generation, None));
+        self.sealing.set_evictable(any);
+    }
+
+    /// For a write that is over a limit: drops a generation at once. False when none may go.
+    pub(super) fn evict_sealed(&self, only: Option<&str>) -> bool {
+        if !self.any_sealed() {
+            return false;
+        }
+        let dropped = self.drop_coldest(&mut self.sealing.hold(), only);
+        dropped.unwrap_or_else(|error| {
+            log::error!("eviction: {error}");
+            false
+        })
+    }
+
+    /// Takes a generation out with every key that is still in it, and counts them as evicted. All are of the range that
+    /// it is named after.
+    fn drop_generation(&self, generation: &Arc<Generation>) {
+        let map = self.ranges.load();
+        let range = map.by_name(&generation.class.range);
+        for shard in &self.shards {
+            drop_slots(&mut shard.lock(), generation, range.map(|range| &**range));
+        }
+        let bytes = generation.live_bytes.iter().map(|bytes| bytes.swap(0, Relaxed));
+        let bytes: i64 = bytes.sum();
+        if let Some(range) = range {
+            range.counters.sealed_bytes.fetch_sub(bytes, Relaxed);
+        }
+        self.plain.remove(generation);
+    }
+
+    // ---- What no longer counts ----------------------------------------------------------------------------------
+
+    /// Nothing of these databases counts any more: they are being flushed, every shard is locked.
+    pub(super) fn clear_sealed(&self, guards: &mut [ShardGuard<'_>], physical: &[u8]) {
+        for state in guards.iter_mut() {
+            if let Some(sealed) = &mut state.sealed {
+                let directory = &mut sealed.directory;
+                directory.for_each_mut(|slot| slot.live &= !physical.contains(&slot.db));
+            }
+        }
+        let map = self.ranges.load();
+        for generation in self.plain.generations() {
+            for db in physical {
+                generation.live[*db as usize].store(0, Relaxed);
+                let bytes = generation.live_bytes[*db as usize].swap(0, Relaxed);
+                if let Some(range) = map.by_name(&generation.class.range) {
+                    range.counters.sealed_bytes.fetch_sub(bytes, Relaxed);
+                }
+            }
+        }
+        self.sealing.wake();
+    }
+
+    /// Takes out the generations in which nothing counts.
+    pub fn drop_empty_generations(&self) -> Result<(), StoreError> {
+        self.drop_empty(&mut self.sealing.hold())
+    }
+
+    /// Moves everything out of the generations whose keys may be of several ranges.
+    pub(super) fn unmix(&self) -> Result<(), StoreError> {
+        let mut sealer = self.sealing.hold();
+        for generation in self.plain.generations() {
+            if generation.mixed.load(Relaxed) {
+                for shard in 0..self.shards.len() {
+                    self.move_rows(&mut sealer, &generation, shard)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn drop_empty(&self, sealer: &mut Sealer) -> Result<(), StoreError> {
+        for generation in self.plain.generations() {
+            if generation.live_rows() == 0 && generation.written.load(Relaxed) > 0 {
+                sealer.open.retain(|open| open.id != generation.id);
+                self.drop_generation(&generation);
+            }
+        }
+        Ok(())
+    }
+
+    /// Moves what counts out of a generation that is mostly rows which do not, or whose keys are of other ranges by now.
+    /// True when there is more to move.
+    fn clean(&self, sealer: &mut Sealer, pass: &mut Pass, began: Instant) -> Result<bool, StoreError> {
+        if pass.cleaning.is_none() {
+            let wants = |generation: &Arc<Generation>| {
+                let sparse = (generation.live_bytes() as u64) < generation.written.load(Relaxed) / 2;
+                generation.closed.load(Relaxed) && (sparse || generation.mixed.load(Relaxed))
+            };
+            pass.cleaning = self
+                .plain
+                .generations()
+                .into_iter()
+                .find(wants)
+                .map(|generation| (generation, 0));
+        }
+        let Some((generation, next)) = &mut pass.cleaning else {
+            return Ok(false);
+        };
+        while *next < self.shards.len() {
+            if began.elapsed() > WORK {
+                return Ok(true);
+            }
+            self.move_rows(sealer, generation, *next)?;
+            *next += 1;
+        }
+        let done = pass.cleaning.take();
+        if let Some((generation, _)) = done.filter(|(generation, _)| generation.live_rows() == 0) {
+            self.drop_generation(&generation);
+        }
+        Ok(true)
+    }
+
+    /// Moves the rows of a shard out of a generation. What cannot be moved becomes resident.
+    fn move_rows(&self, sealer: &mut Sealer, from: &Arc<Generation>, shard: usize) -> Result<(), StoreError> {
+        let slots: Vec<Slot> = {
+            let state = self.shards[shard].lock();
+            let all = state.sealed.iter().flat_map(|sealed| sealed.directory.iter());
+            all.filter(|slot| slot.live && slot.generation == from.id)
+                .collect()
+        };
+        for slots in slots.chunks(PORTION) {
+            let mut moved: Vec<Moved> = Vec::with_capacity(slots.len());
+            let mut batches: Vec<(Arc<Generation>, PlainBatch)> = Vec::new();
+            let mut failed = None;
+            self.visit_slots(shard, slots, |slot, hash, key, row, bytes| {
+                let class = Class {
+                    range: self.ranges.load().find(key).spec.name.clone(),
+                    expires: row.expiry.is_some(),
+                };
+                match self.open_for(sealer, class) {
+                    Ok(Some(to)) if self.reserve_free(shard, slot, &to) => {
+                        let at = batches.iter().position(|(generation, _)| generation.id == to.id);
+                        let at = at.unwrap_or_else(|| {
+                            batches.push((to.clone(), to.batch()));
+                            batches.len() - 1
+                        });
+                        let about = (row.expiry, row.origin, row.is_object);
+                        let bucket = sealed::bucket(shard, self.shards.len(), slot.fragment, slot.db);
+                        let put = |out: &mut Vec<u8>| out.extend_from_slice(row.payload);
+                        let written = batches[at].1.put(bucket, key, about, put);
+                        moved.push(Moved {
+                            hash,
+                            slot: *slot,
+                            key: key.to_vec(),
+                            to,
+                            bytes: (bytes, written),
+                        });
+                    }
+                    Ok(_) => {}
+                    Err(error) => failed = Some(error),
+                }
+            })?;
+            failed.map_or(Ok(()), Err)?;
+            for (generation, batch) in batches {
+                generation.write(batch)?;
+            }
+            let mut state = self.shards[shard].lock();
+            for one in &moved {
+                self.settle_moved(&mut state, from, one);
+            }
+        }
+        self.load_rest(shard, from)
+    }
+
+    /// Gives a row its slot in a newer generation; false when there is one like it.
+    fn reserve_free(&self, shard: usize, slot: &Slot, to: &Generation) -> bool {
+        let mut state = self.shards[shard].lock();
+        let directory = &mut state.sealed.get_or_insert_default().directory;
+        let free = directory.find(slot.fragment, to.id).is_none();
+        if free {
+            directory.put(Slot {
+                generation: to.id,
+                live: false,
+                ..*slot
+            });
+        }
+        free
+    }
+
+    /// The row is written: it takes the place of the old one, if that counts still.
+    fn settle_moved(&self, state: &mut ShardState, from: &Generation, one: &Moved) {
+        let Some(sealed) = &mut state.sealed else { return };
+        let old = sealed.directory.find(one.slot.fragment, from.id);
+        if old.is_none_or(|old| !old.live) || one.slot.fragment != fragment(one.hash) {
+            return;
+        }
+        sealed.directory.put(Slot {
+            live: false,
+            ..one.slot
+        });
+        sealed.directory.put(Slot {
+            generation: one.to.id,
+            live: true,
+            ..one.slot
+        });
+        state.epoch = state.epoch.wrapping_add(1);
+        let map = self.ranges.load();
+        let range = map.find(&one.key);
+        count_row(range, from, one.slot.db, one.bytes.0, -1);
+        count_row(range, &one.to, one.slot.db, one.bytes.1, 1);
+    }
+
+    /// Makes resident what could not be moved: keys that have another's slot.
+    fn load_rest(&self, shard: usize, from: &Arc<Generation>) -> Result<(), StoreError> {
+        let now_ms = crate::journal::unix_ms() as i64;
+        let (epoch, slots) = {
+            let state = self.shards[shard].lock();
+            let all = state.sealed.iter().flat_map(|sealed| sealed.directory.iter());
+            let left = all.filter(|slot| slot.live && slot.generation == from.id);
+            (state.epoch, left.collect::<Vec<Slot>>())
+        };
+        let mut keys = Vec::new();
+        self.visit_slots(shard, &slots, |slot, hash, key, _, _| {
+            keys.push((slot.db, hash, key.to_vec()));
+        })?;
+        let mut expected = epoch;
+        for (db, hash, key) in keys {
+            let guest = self.read_sealed((db, hash, &key), (expected, &[from.id]), now_ms)?;
+            let mut state = self.shards[shard].lock();
+            if let Some(guest) = guest.filter(|_| state.epoch == expected) {
+                self.unseal(&mut state, guest);
+                expected = state.epoch;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Drops the slots of a generation from a shard; all its keys that count are of this range.
+fn drop_slots(state: &mut ShardState, generation: &Generation, range: Option<&Range>) {
+    let Some(sealed) = &mut state.sealed else { return };
+    let mut gone = [0i64; DBS];
+    sealed.directory.retain(|slot| {
+        let is_it = slot.generation == generation.id;
+        gone[slot.db as usize] += i64::from(is_it && slot.live);
+        !is_it
+    });
+    if sealed.directory.is_empty() {
+        state.sealed = None;
+    }
+    let total: i64 = gone.iter().sum();
+    let Some(range) = range.filter(|_| total > 0) else {
+        return;
+    };
+    state.epoch = state.epoch.wrapping_add(1);
+    let counters = &range.counters;
+    for (db, count) in gone.iter().enumerate().filter(|(_, count)| **count > 0) {
+        counters.keys[db].fetch_sub(*count, Relaxed);
+        if generation.class.expires {
+            counters.expires[db].fetch_sub(*count, Relaxed);
+        }
+        generation.live[db].fetch_sub(*count, Relaxed);
+    }
+    counters.cold.fetch_sub(total, Relaxed);
+    counters.evicted.fetch_add(total as u64, Relaxed);
+}

@@ -1,0 +1,94 @@
+//! From the numbers of clients to their inboxes.
+//!
+//! A client that subscribes is given the smallest free number, so that bitsets stay short; when its last subscription
+//! ends, the number is another's.
+
+use super::message::Message;
+use crate::config::OutputBufferLimit;
+use crate::keyspace::subscribers::Subscribers;
+use crate::net::clients::{Client, OutputLimit};
+use crate::resp::Protocol;
+use parking_lot::RwLock;
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
+
+#[derive(Default)]
+struct Numbered {
+    clients: Vec<Option<Arc<Client>>>,
+    free: BinaryHeap<Reverse<u32>>,
+}
+
+#[derive(Default)]
+pub struct Delivery {
+    numbered: RwLock<Numbered>,
+    /// `client-output-buffer-limit pubsub`.
+    limit: OutputLimit,
+    pub messages: AtomicU64,
+}
+
+impl Delivery {
+    pub fn set_limit(&self, limit: OutputBufferLimit) {
+        self.limit.set(limit);
+    }
+
+    /// Gives a client its number.
+    pub(super) fn enter(&self, client: &Arc<Client>) -> u32 {
+        let mut numbered = self.numbered.write();
+        match numbered.free.pop() {
+            Some(Reverse(number)) => {
+                numbered.clients[number as usize] = Some(client.clone());
+                number
+            }
+            None => {
+                numbered.clients.push(Some(client.clone()));
+                (numbered.clients.len() - 1) as u32
+            }
+        }
+    }
+
+    /// Takes a number back that stands in no bitset any more.
+    pub(super) fn leave(&self, number: u32) {
+        let mut numbered = self.numbered.write();
+        numbered.clients[number as usize] = None;
+        numbered.free.push(Reverse(number));
+        if numbered.free.len() == numbered.clients.len() {
+            *numbered = Numbered::default();
+        }
+    }
+
+    /// Clients that have subscribed to anything.
+    pub fn clients(&self) -> usize {
+        let numbered = self.numbered.read();
+        numbered.clients.len() - numbered.free.len()
+    }
+
+    /// Shows the clients with these numbers.
+    pub fn each(&self, who: &Subscribers, mut show: impl FnMut(&Client)) {
+        let numbered = self.numbered.read();
+        let clients = who
+            .iter()
+            .filter_map(|number| numbered.clients.get(number as usize)?.as_ref());
+        clients.for_each(|client| show(client));
+    }
+
+    /// Leaves a message in the inbox of each subscriber; returns how many there are.
+    pub fn send(&self, subscribers: &Subscribers, message: &Message<'_>) -> usize {
+        let numbered = self.numbered.read();
+        let mut sent = 0;
+        for number in subscribers.iter() {
+            let client = numbered.clients.get(number as usize).and_then(Option::as_ref);
+            if let Some(client) = client {
+                let protocol = match client.protocol.load(Relaxed) {
+                    3 => Protocol::Resp3,
+                    _ => Protocol::Resp2,
+                };
+                sent += usize::from(client.deliver(message.encoded(protocol).clone(), &self.limit));
+            }
+        }
+        self.messages.fetch_add(sent as u64, Relaxed);
+        sent
+    }
+}

@@ -1,0 +1,58 @@
+//! What one client has subscribed to: the other side of the bitsets of the keys.
+//!
+//! Channels are the numbers of their records in a bitmap, two bytes each or less; a client in ten thousand rooms costs
+//! about as much for them as the names of two hundred.
+
+use crate::keyspace::subscribers::bitmap_bytes;
+use roaring::RoaringBitmap;
+use std::collections::HashSet;
+
+pub struct Subscriptions {
+    /// The client's number in the bitsets.
+    pub(super) number: u32,
+    /// Records of channels.
+    pub(super) channels: RoaringBitmap,
+    pub(super) shard_channels: RoaringBitmap,
+    /// Channels that are not of messages, by their whole names.
+    pub(super) names: HashSet<Box<[u8]>>,
+    pub(super) patterns: HashSet<Box<[u8]>>,
+}
+
+impl Subscriptions {
+    pub(super) fn new(number: u32) -> Subscriptions {
+        Subscriptions {
+            number,
+            channels: RoaringBitmap::new(),
+            shard_channels: RoaringBitmap::new(),
+            names: HashSet::new(),
+            patterns: HashSet::new(),
+        }
+    }
+
+    pub fn channels(&self) -> usize {
+        self.channels.len() as usize + self.names.len()
+    }
+
+    pub fn shard_channels(&self) -> usize {
+        self.shard_channels.len() as usize
+    }
+
+    pub fn patterns(&self) -> usize {
+        self.patterns.len()
+    }
+
+    pub fn pattern_names(&self) -> Vec<Box<[u8]>> {
+        self.patterns.iter().cloned().collect()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.channels() + self.shard_channels() + self.patterns() == 0
+    }
+
+    /// A close estimate of the bytes in use.
+    pub fn bytes(&self) -> usize {
+        let names = self.names.iter().chain(&self.patterns);
+        let names: usize = names.map(|name| name.len() + 2 * size_of::<Box<[u8]>>()).sum();
+        size_of::<Subscriptions>() + bitmap_bytes(&self.channels) + bitmap_bytes(&self.shard_channels) + names
+    }
+}
