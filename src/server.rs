@@ -5,11 +5,13 @@ use crate::command::blocked::Blocked;
 use crate::command::replay::Replayer;
 use crate::command::table::Command;
 use crate::command::{Args, Error};
-use crate::config::{Config, DEFAULT_RANGE, Tier};
+use crate::config::Config;
 use crate::import;
 use crate::journal::{self, ReadSummary, Retention};
 use crate::keyspace::import::{ImportError, Imported, Report};
+use crate::keyspace::moves::undo_unfinished;
 use crate::keyspace::range::{Inherited, RangeMap};
+use crate::keyspace::reshape::specs_at_start;
 use crate::keyspace::snapshot::{self, Saved};
 use crate::keyspace::{Effects, Keyspace, Settings, warm};
 use crate::net::clients::Clients;
@@ -248,21 +250,11 @@ impl Server {
         let first = import::prepare(&config.dir, &config.dbfilename).map_err(StartError::new)?;
         let store = BlockStore::open(&config.dir.join("store"), config.store_block_cache as usize)
             .map_err(StartError::new)?;
-        let meta = store.meta().map_err(StartError::new)?;
+        let mut meta = store.meta().map_err(StartError::new)?;
+        meta.iter_mut().for_each(undo_unfinished);
         let settings = settings(&config);
-        let mut specs = config.ranges.clone();
-        // Ranges made by RANGE CREATE; what the configuration says of a range of the same name wins.
-        for range in meta.iter().flat_map(|meta| &meta.ranges) {
-            let known = specs.iter().any(|spec| spec.name == range.spec.name);
-            // What RANGE ALTER said of the default range; its tier is the configuration's to say.
-            let altered = range.spec.name != DEFAULT_RANGE || range.spec.tier == Tier::Durable;
-            if !known && altered {
-                if let Some(why) = specs.iter().find_map(|spec| range.spec.conflict_with(spec)) {
-                    return Err(StartError::new(why));
-                }
-                specs.push(range.spec.clone());
-            }
-        }
+        let remembered = meta.iter().flat_map(|meta| &meta.ranges).map(|range| &range.spec);
+        let specs = specs_at_start(&config.ranges, remembered).map_err(StartError::new)?;
         let map = RangeMap::new(&specs, settings.inherited, None);
         let options = journal::Options {
             segment_size: config.journal_segment_size,

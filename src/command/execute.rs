@@ -6,11 +6,13 @@
 use super::args::Args;
 use super::context::Context;
 use super::error::{Error, quoted};
-use super::spec::{Handler, flag};
+use super::quotas;
+use super::spec::{DataHandler, Handler, flag};
 use super::table::{self, Command, Finder};
 use super::transactions::{self, is_exec};
 use crate::keyspace::evict::Room;
 use crate::keyspace::load::may_wait;
+use crate::keyspace::quota::{ROUNDS_MAX, Used};
 use crate::keyspace::{Call, Effects};
 use crate::net::session::Session;
 use crate::resp::{Batch, Reply};
@@ -174,39 +176,11 @@ impl Executor {
         }
         match spec.handler {
             Handler::Data(handler) => {
-                let alone = !self.effects.is_grouped();
-                let several: SmallVec<[&[u8]; 4]>;
-                let keys = match spec.only_key(args) {
-                    Some(key) => std::slice::from_ref(key),
-                    None => {
-                        let places = spec.key_positions(args);
-                        several = places.iter().map(|at| args.all()[*at]).collect();
-                        &several
-                    }
-                };
-                let call = Call {
-                    db: session.db,
-                    now_ms: self.now_ms,
-                    keys,
-                    received: args.all(),
-                    replay: None,
-                };
-                let mut tx = self.server.keyspace.begin(call, &mut self.effects)?;
-                // TOUCH is for touching, whoever sends it.
-                if session.no_touch && spec.name != "touch" {
-                    tx.leave_clocks();
+                if spec.has(flag::WRITE) && self.server.keyspace.has_quotas() {
+                    let used = quotas::used(spec, args);
+                    return self.run_bounded(spec, handler, args, &used, session, reply);
                 }
-                if alone && spec.has(flag::BLOCKING) {
-                    tx.allow_wait();
-                }
-                let outcome = handler(args, &mut tx, reply);
-                if let Some(wait) = tx.take_wait() {
-                    // While the keys are locked: no write comes between the look and the wait.
-                    let blocked = &self.server.blocked;
-                    session.blocked = Some(blocked.join(spec, args, wait, session, reply.protocol()));
-                }
-                self.gate = self.gate.max(tx.commit());
-                outcome
+                self.run_data(spec, handler, args, None, session, reply)
             }
             Handler::Session(handler) => handler(args, session, reply),
             Handler::Exec => self.exec(session, reply),
@@ -225,6 +199,80 @@ impl Executor {
             }
             Handler::Container => Err(Error::Arity(spec.name.into())),
         }
+    }
+
+    /// A write while some range bounds its keys or values; room for keys is made until it fits.
+    fn run_bounded(
+        &mut self,
+        spec: &'static Command,
+        handler: DataHandler,
+        args: &Args<'_>,
+        used: &[Used<'_>],
+        session: &mut Session,
+        reply: &mut Reply,
+    ) -> Result<(), Error> {
+        let mut rounds = 0;
+        loop {
+            match self.run_data(spec, handler, args, Some(used), session, reply) {
+                Err(Error::Quota(refused))
+                    if rounds < ROUNDS_MAX && self.server.keyspace.make_key_room(&refused, self.now_ms) =>
+                {
+                    rounds += 1;
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
+    fn run_data(
+        &mut self,
+        spec: &'static Command,
+        handler: DataHandler,
+        args: &Args<'_>,
+        bounded: Option<&[Used<'_>]>,
+        session: &mut Session,
+        reply: &mut Reply,
+    ) -> Result<(), Error> {
+        let alone = !self.effects.is_grouped();
+        let several: SmallVec<[&[u8]; 4]>;
+        let keys = match spec.only_key(args) {
+            Some(key) => std::slice::from_ref(key),
+            None => {
+                let places = spec.key_positions(args);
+                several = places.iter().map(|at| args.all()[*at]).collect();
+                &several
+            }
+        };
+        let call = Call {
+            db: session.db,
+            now_ms: self.now_ms,
+            keys,
+            received: args.all(),
+            replay: None,
+        };
+        let mut tx = self.server.keyspace.begin(call, &mut self.effects)?;
+        // TOUCH is for touching, whoever sends it.
+        if session.no_touch && spec.name != "touch" {
+            tx.leave_clocks();
+        }
+        if alone && spec.has(flag::BLOCKING) {
+            tx.allow_wait();
+        }
+        let undo = match bounded {
+            Some(used) => tx.check_quota(used, args.all())?,
+            None => None,
+        };
+        let mut outcome = handler(args, &mut tx, reply);
+        if let Some(undo) = undo {
+            outcome = tx.settle_quota(undo).map_err(Error::from).and(outcome);
+        }
+        if let Some(wait) = tx.take_wait() {
+            // While the keys are locked: no write comes between the look and the wait.
+            let blocked = &self.server.blocked;
+            session.blocked = Some(blocked.join(spec, args, wait, session, reply.protocol()));
+        }
+        self.gate = self.gate.max(tx.commit());
+        outcome
     }
 
     /// A write may have brought what others wait for.

@@ -9,8 +9,8 @@ use crate::keyspace::records::Kind;
 use crate::net::clients::Client;
 use crate::observe::{memory, process};
 use crate::server::{REDIS_VERSION, Server, VERSION};
-use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 pub fn server(server: &Server, text: &mut Text) {
@@ -492,23 +492,46 @@ pub fn cluster(_: &Server, text: &mut Text) {
 }
 
 pub fn ranges(server: &Server, text: &mut Text) {
-    for range in server.keyspace.ranges().iter() {
-        let counters = &range.counters;
+    let keyspace = &server.keyspace;
+    for range in keyspace.ranges().iter() {
+        let (counters, policy) = (&range.counters, &range.policy);
         let expires: i64 = counters.expires.iter().map(|count| count.load(Relaxed)).sum();
-        text.field(
-            format_args!("range_{}", range.spec.name),
-            format_args!(
-                "tier={},keys={},expires={expires},bytes={},cold={},hits={},misses={},evicted={}",
-                range.spec.tier,
-                counters.total_keys(),
-                counters.bytes.load(Relaxed),
-                counters.cold.load(Relaxed),
-                counters.hits.load(Relaxed),
-                counters.misses.load(Relaxed),
-                counters.evicted.load(Relaxed)
-            ),
-        );
+        let count = |count: &AtomicU64| count.load(Relaxed).to_string();
+        let fields: Vec<(&str, String)> = vec![
+            ("tier", range.promised_tier().to_string()),
+            ("keys", counters.total_keys().to_string()),
+            ("expires", expires.to_string()),
+            ("bytes", counters.bytes.load(Relaxed).to_string()),
+            ("cold", counters.cold_keys().to_string()),
+            ("hits", count(&counters.hits)),
+            ("misses", count(&counters.misses)),
+            ("evicted", count(&counters.evicted)),
+            ("expired", count(&counters.expired)),
+            ("dropped", count(&counters.dropped)),
+            ("sealed", count(&counters.sealed)),
+            ("loaded", count(&counters.loaded)),
+            ("sealed_bytes", counters.sealed_bytes.load(Relaxed).to_string()),
+            ("disk_bytes", keyspace.disk_bytes_of(range).to_string()),
+            ("flushes", count(&counters.flushes)),
+            ("flushed_bytes", count(&counters.flushed_bytes)),
+            ("maxmemory", policy.maxmemory.to_string()),
+            ("maxmemory_policy", policy.eviction.to_string()),
+            ("max_keys", policy.max_keys.to_string()),
+            ("max_value_size", policy.max_value_size.to_string()),
+            ("default_ttl", (policy.default_ttl_ms / 1_000).to_string()),
+            ("appendfsync", policy.fsync.to_string()),
+            ("compression", policy.compression.to_string()),
+        ];
+        let fields: Vec<String> = fields
+            .iter()
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect();
+        text.field(format_args!("range_{}", range.spec.name), fields.join(","));
     }
+    text.field(
+        "store_write_amplification",
+        format_args!("{:.2}", keyspace.write_amplification()),
+    );
 }
 
 pub fn keyspace(server: &Server, text: &mut Text) {

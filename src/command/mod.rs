@@ -10,6 +10,7 @@ pub mod execute;
 pub mod glob;
 pub mod help;
 pub mod key_spec;
+pub mod quotas;
 pub mod replay;
 pub mod spec;
 pub mod syntax;

@@ -15,11 +15,13 @@ pub use super::key_spec::{
 
 pub type Outcome = Result<(), Error>;
 
+/// Works on keys under their locks, and on nothing of the connection.
+pub type DataHandler = fn(&Args<'_>, &mut Tx<'_>, &mut Reply) -> Outcome;
+
 /// The three kinds of handler, by what they may reach.
 #[derive(Clone, Copy)]
 pub enum Handler {
-    /// Keys under their locks, and nothing of the connection.
-    Data(fn(&Args<'_>, &mut Tx<'_>, &mut Reply) -> Outcome),
+    Data(DataHandler),
     /// The connection's session.
     Session(fn(&Args<'_>, &mut Session, &mut Reply) -> Outcome),
     /// The session and the whole server. May wait for a disk.

@@ -26,10 +26,10 @@ use std::path::{Path, PathBuf};
 pub use cli::{Command, Startup};
 pub use directives::{Change, Directive, Effect};
 pub use file::ConfigError;
-pub use range_spec::{Bounds, DEFAULT_RANGE, RangeOptions, RangeSpec};
+pub use range_spec::{Bounds, ByCommand, DEFAULT_RANGE, RangeOptions, RangeSpec};
 pub use values::{
-    EvictionPolicy, FsyncPolicy, KeyspaceEvents, LogLevel, OutputBufferLimit, OutputBufferLimits, Permission,
-    Supervised, Tier, format_memory, format_percentile, memory_size,
+    Compression, EvictionPolicy, FsyncPolicy, KeyspaceEvents, LogLevel, OutputBufferLimit,
+    OutputBufferLimits, Permission, Supervised, Tier, format_memory, format_percentile, memory_size,
 };
 
 const MB: u64 = 1 << 20;

@@ -22,6 +22,14 @@ pub struct Effects {
     heard: Vec<Noted>,
 }
 
+/// A place in the recording.
+pub struct EffectsMark {
+    len: usize,
+    count: usize,
+    db: u8,
+    heard: usize,
+}
+
 impl Default for Effects {
     fn default() -> Effects {
         Effects {
@@ -97,6 +105,23 @@ impl Effects {
         }
     }
 
+    /// Where the recording is now, to come back to.
+    pub fn mark(&self) -> EffectsMark {
+        EffectsMark {
+            len: self.buf.len(),
+            count: self.count,
+            db: self.db,
+            heard: self.heard.len(),
+        }
+    }
+
+    /// Takes back what was pushed since.
+    pub fn roll_back(&mut self, mark: &EffectsMark) {
+        self.buf.truncate(mark.len);
+        self.heard.truncate(mark.heard);
+        (self.count, self.db) = (mark.count, mark.db);
+    }
+
     /// The whole payload.
     pub fn finish(&mut self) -> &[u8] {
         self.select(0);
@@ -131,6 +156,16 @@ mod tests {
         assert_eq!(payload(&[(0, &[b"DEL", b"k"])]), "*2 $3 DEL $1 k ");
         let group = payload(&[(0, &[b"DEL", b"k"]), (0, &[b"DEL", b"l"])]);
         assert_eq!(group, "*1 $5 MULTI *2 $3 DEL $1 k *2 $3 DEL $1 l *1 $4 EXEC ");
+    }
+
+    #[test]
+    fn what_is_rolled_back_was_never_there() {
+        let mut effects = Effects::default();
+        effects.push(0, &[b"DEL", b"k"]);
+        let mark = effects.mark();
+        effects.push(3, &[b"DEL", b"l"]);
+        effects.roll_back(&mark);
+        assert_eq!(effects.finish(), b"*2\r\n$3\r\nDEL\r\n$1\r\nk\r\n");
     }
 
     #[test]

@@ -294,7 +294,7 @@ impl Keyspace {
             // Came, or came and went, in between: what was read may be old. The caller looks again.
             return Ok(());
         }
-        match loaded.filter(|(offset, _)| self.row_stands(db, *offset)) {
+        match loaded.filter(|(offset, _)| self.row_stands(db, key, *offset)) {
             Some((offset, entry)) => {
                 self.recovery.note_row(db, key, offset);
                 self.insert_loaded(&mut state, hash, entry);

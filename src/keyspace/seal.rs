@@ -226,6 +226,36 @@ impl SealedRows {
     }
 }
 
+impl SealedRows {
+    /// The sealed keys of a shard that `wanted` accepts, which are of this range, are gone.
+    pub(super) fn forget_keys(
+        &self,
+        state: &mut ShardState,
+        shard: usize,
+        range: &Range,
+        wanted: impl Fn(&[u8]) -> bool,
+    ) {
+        let Some(sealed) = &mut state.sealed else { return };
+        let live: Vec<Slot> = sealed.directory.iter().filter(|slot| slot.live).collect();
+        let mut gone: Vec<(Slot, u32)> = Vec::new();
+        let read = self.visit(shard, &live, |slot, _, key, _, bytes| {
+            if wanted(key) {
+                gone.push((*slot, bytes));
+            }
+        });
+        if let Err(error) = read {
+            log::error!("sealed keys could not be read, and stay: {error}");
+        }
+        for (slot, bytes) in gone {
+            sealed.directory.put(Slot { live: false, ..slot });
+            let generations = self.generations.iter();
+            for generation in generations.filter(|generation| generation.id == slot.generation) {
+                count_row(range, generation, slot.db, bytes, -1);
+            }
+        }
+    }
+}
+
 /// Counts a row that begins to count, or ends.
 pub(super) fn count_row(range: &Range, generation: &Generation, db: u8, bytes: u32, sign: i64) {
     let bytes = i64::from(bytes) * sign;
@@ -423,9 +453,11 @@ impl Keyspace {
         (keys, generations.iter().map(|of| of.live_bytes()).sum())
     }
 
-    /// At the end nobody waits for a shard.
+    /// At the end nobody waits for a shard. What is about to leave for disk stays resident.
     fn is_sealable(&self, entry: &Entry) -> bool {
-        !entry.is_absent() && (entry.size() <= ENTRY_MOST || self.sealing.is_stopping())
+        !entry.is_absent()
+            && (entry.size() <= ENTRY_MOST || self.sealing.is_stopping())
+            && !self.ranges.load().find(entry.key()).stays_resident()
     }
 
     // ---- Sealing ------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 use super::entry::Entry;
 use super::flush::FlushState;
 use super::range::DBS;
+use super::shard::ShardGuard;
 use super::{Effects, Keyspace, StoreError};
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -42,8 +43,9 @@ impl Keyspace {
         end
     }
 
-    fn clear(&self, mut guards: Vec<super::ShardGuard<'_>>, physical: &[u8], end: u64) -> (i64, Vec<Entry>) {
+    fn clear(&self, mut guards: Vec<ShardGuard<'_>>, physical: &[u8], end: u64) -> (i64, Vec<Entry>) {
         let map = self.ranges.load();
+        self.db_flushes.fetch_add(1, Relaxed);
         self.break_all_transactions(&guards, physical);
         self.clear_sealed(&mut guards, physical);
         let mut garbage = Vec::new();
