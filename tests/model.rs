@@ -1045,6 +1045,8 @@ fn a_reshape() -> impl Strategy<Value = Reshape> {
         40 => a_command(),
         4 => Just(Step::Flush),
         4 => Just(Step::DropClean),
+        4 => Just(Step::Seal),
+        1 => Just(Step::DropEmpty),
         2 => Just(Step::Expire),
         2 => (0i64..4_000).prop_map(Step::Advance),
         1 => prop::option::of(0..USED_DBS).prop_map(Step::FlushDb),
@@ -1156,6 +1158,7 @@ fn ranges_keep_to_the_model(default: &str, lines: &[&str], changes: &[Reshape]) 
         world.reshape(change, number);
     }
     world.wait_for_moves();
+    world.open.flush_idle();
     world.finish();
 }
 

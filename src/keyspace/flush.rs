@@ -67,6 +67,8 @@ pub struct FlushState {
     pub last_success_ms: AtomicU64,
     pub flushes: AtomicU64,
     pub rows_written: AtomicU64,
+    /// Files that came into the store: counted before anything is taken from memory because of them.
+    ingests: AtomicU64,
     /// Bytes of the rows, before any packing.
     pub bytes_flushed: AtomicU64,
     /// What the store holds, as its newest mark row says. Held for the whole of a flush.
@@ -124,6 +126,10 @@ impl FlushState {
     /// Databases, or what was discarded, are still to be wiped from the store.
     pub(super) fn has_wipes(&self) -> bool {
         self.wipes.load(SeqCst) != 0 || self.discards.load(SeqCst)
+    }
+
+    pub(super) fn ingests(&self) -> u64 {
+        self.ingests.load(SeqCst)
     }
 
     pub(super) fn note_discard(&self) {
@@ -468,6 +474,7 @@ impl Keyspace {
         self.flush
             .rows_written
             .fetch_add(portion.batch.len() as u64, Relaxed);
+        self.flush.ingests.fetch_add(1, SeqCst);
         let map = self.ranges.load();
         for (name, delta) in &portion.deltas {
             let bytes = delta.bytes as u64;
@@ -528,6 +535,7 @@ impl Keyspace {
             self.synced_to(end)
                 .and_then(|()| wipe(&self.store, &databases, &discards, &meta))
         });
+        self.flush.ingests.fetch_add(1, SeqCst);
         if done && !discards.is_empty() {
             self.note_wiped(&discards);
             self.reclaim(&discards);

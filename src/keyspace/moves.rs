@@ -56,11 +56,23 @@ pub struct Move {
 #[derive(Default)]
 pub struct MoveState {
     current: arc_swap::ArcSwapOption<Move>,
+    /// Some move is under way.
+    any: AtomicBool,
     /// The server ends: a move to memory is given up, one to disk hurries.
     stopping: AtomicBool,
 }
 
 impl MoveState {
+    #[inline]
+    pub(super) fn is_any(&self) -> bool {
+        self.any.load(Relaxed)
+    }
+
+    fn set(&self, current: Option<Arc<Move>>) {
+        self.any.store(current.is_some(), SeqCst);
+        self.current.store(current);
+    }
+
     pub fn current(&self) -> Option<Arc<Move>> {
         self.current.load_full()
     }
@@ -173,7 +185,7 @@ impl Keyspace {
             progress: AtomicU64::new(0),
             began: (now_ms, Instant::now()),
         });
-        self.moves.current.store(Some(under_way.clone()));
+        self.moves.set(Some(under_way.clone()));
         {
             let _guards = self.lock_all();
             self.install(self.with_move(name, range.spec.tier, Some(to)));
@@ -252,7 +264,7 @@ impl Keyspace {
                 }
             }
         }
-        self.moves.current.store(None);
+        self.moves.set(None);
     }
 
     // ---- To disk ------------------------------------------------------------------------------------------------

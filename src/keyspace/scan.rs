@@ -19,7 +19,6 @@
 //! kept for the newest cursors; one that has been forgotten starts the second part again.
 
 use super::Keyspace;
-use super::discards::{Discards, stands_against};
 use super::entry::{Entry, STORED};
 use super::range::Range;
 use super::seal::{SealedKey, SealedPart};
@@ -298,54 +297,78 @@ impl Keyspace {
     ) -> Result<Option<Vec<u8>>, StoreError> {
         let (first, end) = rows::db_bounds(db);
         let from = if from.is_empty() { first } else { from };
-        let discards = self.discards();
+        let opened = self.flush.ingests();
         for (seen, row) in self.store.scan(from, end, false).enumerate() {
             let (row_key, value) = row?;
             if seen == most {
                 return Ok(Some(row_key.into_vec()));
             }
-            self.visit_stored(&row_key, &value, (now_ms, &discards), &mut visit)?;
+            self.visit_stored(&row_key, &value, (now_ms, opened), &mut visit)?;
         }
         Ok(None)
     }
 
-    /// Visits the key of a row, if the key exists: what is resident is newer than the row. `discards` are those of the
-    /// time when the rows were read: they may be forgotten since.
+    /// Visits the key of a row, if the key exists: what is resident is newer than the row. `opened` is what
+    /// `FlushState::ingests` said before the rows were read: if a file has come in since, the row may be of a key that is
+    /// deleted, and whose tombstone went with that file, so it is read again.
     fn visit_stored(
         &self,
         row_key: &[u8],
         value: &[u8],
-        (now_ms, discards): (i64, &Discards),
+        (now_ms, opened): (i64, u64),
         visit: impl FnOnce(Found<'_>),
     ) -> Result<(), StoreError> {
         let Some((db, key)) = rows::split_object_key(row_key) else {
             return Ok(());
         };
-        let row = Row::decode(value).map_err(StoreError::new)?;
         let hash = self.hasher.hash(db, key);
-        let state = self.shards[self.shard_of(hash)].lock();
-        match state.find(hash, db, key) {
-            Some(entry) if entry.is_absent() || entry.is_expired(now_ms) => {}
-            // The row is of an earlier life of the key, and still to be removed: the first part has this entry.
-            Some(entry) if !entry.store_has(STORED) => {}
-            Some(entry) => visit(Found::resident(entry)),
-            None if !stands_against(discards, key, row.offset) => {}
-            None if !self.row_stands(db, key, row.offset) || row.expiry.is_some_and(|at| at <= now_ms) => {}
-            None => {
-                let kind = row.type_name().map_err(StoreError::new)?;
-                // What is no string need not be unpacked for its name.
-                let object = match kind {
-                    "string" => row.object().map_err(StoreError::new)?,
-                    _ => Cow::default(),
-                };
-                visit(Found {
-                    key,
-                    kind,
-                    expiry: row.expiry,
-                    value: codec::decode_string(&object).ok(),
-                });
+        let (mut value, mut seen) = (Cow::Borrowed(value), opened);
+        loop {
+            let state = self.shards[self.shard_of(hash)].lock();
+            match state.find(hash, db, key) {
+                Some(entry) if entry.is_absent() || entry.is_expired(now_ms) => {}
+                // The row is of an earlier life of the key, and still to be removed: the first part has this entry.
+                Some(entry) if !entry.store_has(STORED) => {}
+                Some(entry) => visit(Found::resident(entry)),
+                None if self.flush.ingests() != seen => {
+                    seen = self.flush.ingests();
+                    drop(state);
+                    match self.store.get(db, key)? {
+                        Some(row) => value = Cow::Owned(row),
+                        None => return Ok(()),
+                    }
+                    continue;
+                }
+                None => return self.visit_cold((db, key), &value, now_ms, visit),
             }
+            return Ok(());
         }
+    }
+
+    /// Visits a key that is not resident, if its row counts.
+    fn visit_cold(
+        &self,
+        (db, key): (u8, &[u8]),
+        value: &[u8],
+        now_ms: i64,
+        visit: impl FnOnce(Found<'_>),
+    ) -> Result<(), StoreError> {
+        let row = Row::decode(value).map_err(StoreError::new)?;
+        if !self.row_stands(db, key, row.offset) || row.expiry.is_some_and(|at| at <= now_ms) {
+            return Ok(());
+        }
+        let kind = row.type_name().map_err(StoreError::new)?;
+        // What is no string need not be unpacked for its name.
+        let object = match kind {
+            "string" => row.object().map_err(StoreError::new)?,
+            _ => Cow::default(),
+        };
+        visit(Found {
+            key,
+            kind,
+            expiry: row.expiry,
+            value: codec::decode_string(&object).ok(),
+        });
         Ok(())
     }
 
@@ -440,14 +463,14 @@ impl Keyspace {
             }
         }
         let (from, to) = rows::interval(physical, wanted.start, wanted.end);
-        let discards = self.discards();
+        let opened = self.flush.ingests();
         for row in self.store.scan(from, to, wanted.reverse) {
             let (row_key, value) = row?;
             // Rows come in the order wanted: behind one that is too late, all are.
             if rows::split_object_key(&row_key).is_some_and(|(_, key)| !best.admits(key)) {
                 break;
             }
-            self.visit_stored(&row_key, &value, (now_ms, &discards), |found| best.offer(&found))?;
+            self.visit_stored(&row_key, &value, (now_ms, opened), |found| best.offer(&found))?;
         }
         Ok(best.into_pairs())
     }

@@ -457,7 +457,7 @@ impl Keyspace {
     fn is_sealable(&self, entry: &Entry) -> bool {
         !entry.is_absent()
             && (entry.size() <= ENTRY_MOST || self.sealing.is_stopping())
-            && !self.ranges.load().find(entry.key()).stays_resident()
+            && (!self.moves.is_any() || !self.ranges.load().find(entry.key()).stays_resident())
     }
 
     // ---- Sealing ------------------------------------------------------------------------------------------------
