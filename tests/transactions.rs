@@ -216,7 +216,7 @@ fn what_is_watched_ends_with_the_transaction() {
          a INCR k
          a EXEC
          a WATCH k
-         b XADD s * f v
+         b XADD s 1-1 f v
          b XGROUP CREATE s g 0
          a WATCH s
          b XREADGROUP GROUP g c COUNT 1 STREAMS s >

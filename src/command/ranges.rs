@@ -40,27 +40,39 @@ pub static COMMANDS: &[Spec] = &[Spec::new("range", -2, 0, 0, Handler::Container
                 "O(1)",
                 "Returns what a range is, which options are in force in it, and what it holds.",
             ),
-        Spec::new("create", -5, ADMIN | NOSCRIPT, 0, Handler::Admin(create))
-            .group("server", SINCE)
-            .doc(
-                "name keys <MEMORY | DURABLE> [option value [option value ...]]",
-                "O(N) for N resident keys, and the cold keys that the range takes over",
-                "Makes a range.",
-            ),
-        Spec::new("alter", -5, ADMIN | NOSCRIPT, 0, Handler::Admin(alter))
+        Spec::new(
+            "create",
+            -5,
+            ADMIN | NOSCRIPT | NO_MULTI,
+            0,
+            Handler::Admin(create),
+        )
+        .group("server", SINCE)
+        .doc(
+            "name keys <MEMORY | DURABLE> [option value [option value ...]]",
+            "O(N) for N resident keys, and the cold keys that the range takes over",
+            "Makes a range.",
+        ),
+        Spec::new("alter", -5, ADMIN | NOSCRIPT | NO_MULTI, 0, Handler::Admin(alter))
             .group("server", SINCE)
             .doc(
                 "name option value [option value ...]",
                 "O(1)",
                 "Changes options of a range.",
             ),
-        Spec::new("drop", -3, WRITE | ADMIN | NOSCRIPT, 0, Handler::Admin(drop))
-            .group("server", SINCE)
-            .doc(
-                "name [DISCARD | KEEP]",
-                "O(N) for N resident keys, and the cold keys of the range",
-                "Removes a range, and its keys if told to.",
-            ),
+        Spec::new(
+            "drop",
+            -3,
+            WRITE | ADMIN | NOSCRIPT | NO_MULTI,
+            0,
+            Handler::Admin(drop),
+        )
+        .group("server", SINCE)
+        .doc(
+            "name [DISCARD | KEEP]",
+            "O(N) for N resident keys, and the cold keys of the range",
+            "Removes a range, and its keys if told to.",
+        ),
         Spec::new("scan", -4, READONLY, acl::KEYSPACE, Handler::Admin(scan))
             .group("server", SINCE)
             .doc(

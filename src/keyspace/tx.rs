@@ -8,20 +8,23 @@
 //! * Expired keys and fields are never seen: a lookup that meets one deletes it, and that is an effect like any other.
 
 mod heard;
+mod settle;
 
 use super::effects::{self, Effects};
 use super::entry::{self, Entry, NewValue, Value};
 use super::events::Event;
 use super::load::Guests;
-use super::range::{DBS, Range, RangeMap};
-use super::shard::{ShardGuard, ShardState, stale_expiry};
+use super::range::{Range, RangeMap};
+use super::shard::ShardGuard;
 use super::table::Place;
 use super::{Keyspace, clock};
 use crate::journal::Journal;
-use crate::object::{Limits, Native, Object, codec};
+use crate::object::{Limits, Native, Object};
 use crate::resp::Reply;
 use arc_swap::Guard;
 use heard::Heard;
+pub(in crate::keyspace) use settle::{count_change, settle};
+use settle::{insert, record_value, reindex};
 use smallvec::SmallVec;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -627,8 +630,6 @@ impl<'a> Tx<'a> {
             }
             if told && self.is_heard(key, watched, range) {
                 self.note_write(key, false, events, aside);
-            } else if made && watched {
-                self.break_transactions(key);
             }
             return result;
         }
@@ -836,87 +837,4 @@ fn typed<T: Native>(entry: &Entry) -> Result<&T, WrongType> {
 fn default_expiry(range: &Range, call: &Call<'_>) -> Option<i64> {
     let ttl = range.policy.default_ttl_ms;
     (ttl > 0 && call.replay.is_none()).then(|| call.now_ms.saturating_add(ttl))
-}
-
-/// After a change: the entry's expiry is in the index, an entry of a durable range among the dirty ones, and one of a
-/// memory range no longer about to be sealed.
-#[inline]
-pub(super) fn settle(
-    keyspace: &Keyspace,
-    state: &mut ShardState,
-    hash: u64,
-    place: Option<Place>,
-    range: &Range,
-) {
-    let Some(entry) = place.and_then(|place| state.table.at_mut(place)) else {
-        return;
-    };
-    if !entry.has(entry::INDEXED)
-        && let Some(at) = entry.next_expiry()
-    {
-        entry.set(entry::INDEXED, true);
-        state.expiries.add(at, hash);
-    }
-    if !range.is_durable() {
-        // A row that is being written is not of this entry any more.
-        entry.store_set(entry::SEALING, false);
-    } else if !entry.store_has(entry::DIRTY) {
-        entry.store_set(entry::DIRTY, true);
-        keyspace.flush.note_dirty(entry.size());
-        state.dirty.push(hash);
-    }
-}
-
-/// Adds an entry whose key is not in the table, settled. True when the key is watched.
-#[inline]
-fn insert(keyspace: &Keyspace, state: &mut ShardState, hash: u64, mut entry: Entry, range: &Range) -> bool {
-    if let Some(at) = entry.next_expiry() {
-        entry.set(entry::INDEXED, true);
-        state.expiries.add(at, hash);
-    }
-    if range.is_durable() {
-        entry.store_set(entry::DIRTY, true);
-        keyspace.flush.note_dirty(entry.size());
-        state.dirty.push(hash);
-    }
-    state.insert(hash, entry).has(entry::WATCHED)
-}
-
-fn record_value(effects: &mut Effects, db: u8, key: &[u8], value: &NewValue<'_>, at: Option<i64>) {
-    let mut digits = itoa::Buffer::new();
-    match (value, at) {
-        (NewValue::String(value), None) => effects.push(db, &[b"SET", key, value]),
-        (NewValue::String(value), Some(at)) => {
-            effects.push(db, &[b"SET", key, value, b"PXAT", digits.format(at).as_bytes()]);
-        }
-        (NewValue::Object(object), at) => {
-            let payload = codec::dump(codec::ValueRef::Object(object), codec::Form::ROW);
-            let at = digits.format(at.unwrap_or(0)).as_bytes();
-            effects.push(db, &[b"RESTORE", key, at, &payload, b"REPLACE", b"ABSTTL"]);
-        }
-    }
-}
-
-/// After an expiry changed: the index's item still stands for the entry only if it comes no later than the new next
-/// expiry. Returns what is to be noted as stale.
-fn reindex(entry: &mut Entry, before: Option<i64>) -> Option<i64> {
-    let after = entry.next_expiry();
-    if before.zip(after).is_none_or(|(before, after)| after < before) {
-        entry.set(entry::INDEXED, false);
-    }
-    stale_expiry(entry, before, after)
-}
-
-/// Counts keys and expiries: outer `None` is no key, inner `None` a key without expiry.
-pub(super) fn count_change(range: &Range, db: u8, old: Option<Option<i64>>, new: Option<Option<i64>>) {
-    debug_assert!((db as usize) < DBS);
-    let counters = &range.counters;
-    let keys = i64::from(new.is_some()) - i64::from(old.is_some());
-    if keys != 0 {
-        counters.keys[db as usize].fetch_add(keys, Relaxed);
-    }
-    let expires = i64::from(new.flatten().is_some()) - i64::from(old.flatten().is_some());
-    if expires != 0 {
-        counters.expires[db as usize].fetch_add(expires, Relaxed);
-    }
 }
