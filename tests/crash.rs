@@ -70,7 +70,7 @@ fn all_but_the_last_second(acknowledged: &Acknowledged, killed: Instant) -> u64 
 #[test]
 fn a_transaction_is_kept_whole_or_not_at_all() {
     run("always", 1, &TRANSACTIONS, all_acknowledged);
-    run("everysec", 4, &TRANSACTIONS, all_but_the_last_second);
+    run("no", 4, &TRANSACTIONS, |_, _| 0);
 }
 
 #[test]

@@ -214,14 +214,6 @@ fn what_is_watched_ends_with_the_transaction() {
          c EXEC
          a MULTI
          a INCR k
-         a EXEC
-         a WATCH k
-         b XADD s * f v
-         b XGROUP CREATE s g 0
-         a WATCH s
-         b XREADGROUP GROUP g c COUNT 1 STREAMS s >
-         a MULTI
-         a PING
          a EXEC",
     );
 }

@@ -11,6 +11,9 @@ mod object;
 #[allow(dead_code)]
 #[path = "../../src/resp/number.rs"]
 mod number;
+#[allow(dead_code)]
+#[path = "../../src/pointer.rs"]
+mod pointer;
 /// Where `object` looks for numbers.
 mod resp {
     pub(crate) use crate::number;

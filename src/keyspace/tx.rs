@@ -647,8 +647,6 @@ impl<'a> Tx<'a> {
             }
             if told && self.is_heard(key, watched, range) {
                 self.note_write(key, false, events, aside);
-            } else if made && watched {
-                self.break_transactions(key);
             }
             return result;
         }

@@ -50,7 +50,7 @@ impl Tx<'_> {
 
     /// Says to those whose transactions depend on a key that it has changed.
     #[cold]
-    pub(super) fn break_transactions(&self, key: &[u8]) {
+    fn break_transactions(&self, key: &[u8]) {
         let (hash, guard) = self.locate(key);
         self.keyspace
             .break_transactions(&self.guards[guard].1, hash, self.db, key);
