@@ -442,6 +442,11 @@ impl Keyspace {
         self.ranges.load().iter().any(sealed)
     }
 
+    /// How many generations there are.
+    pub fn plain_generations(&self) -> usize {
+        self.plain.generations().len()
+    }
+
     /// How many rows of the plain store count, and their bytes: counted, where `RangeCounters` only adds up.
     pub fn count_sealed(&self) -> (i64, i64) {
         let live = |state: &ShardState| {
@@ -464,12 +469,28 @@ impl Keyspace {
 
     /// Seals every entry of memory ranges that can be, and settles the store. Returns how many.
     pub fn seal_all(&self) -> Result<u64, StoreError> {
+        /// What has another's slot in one generation goes to the next. The few that would stay could keep a good part of
+        /// the allocator's pages from being given back.
+        const ROUNDS: usize = 3;
         let mut sealer = self.sealing.one.lock();
+        let mut count = 0;
+        for _ in 0..ROUNDS {
+            let sealed = self.seal_round(&mut sealer)?;
+            if sealed == 0 {
+                break;
+            }
+            count += sealed;
+        }
+        Ok(count)
+    }
+
+    /// Seals what the open generations take, closes and settles them.
+    fn seal_round(&self, sealer: &mut Sealer) -> Result<u64, StoreError> {
         let mut count = 0;
         for shard in 0..self.shards.len() {
             // What leaves a table moves others to where this has been: until nothing is found any more.
             loop {
-                let sealed = self.seal_shard(&mut sealer, shard, |_, _| true)?;
+                let sealed = self.seal_shard(sealer, shard, |_, _| true)?;
                 count += sealed;
                 if sealed == 0 {
                     break;
