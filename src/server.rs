@@ -169,6 +169,8 @@ pub struct Server {
     pub blocked: Blocked,
     pub active_expire: AtomicBool,
     pub backups: Arc<backup::state::Backups>,
+    /// Times commands.
+    pub clock: quanta::Clock,
     pub started: Instant,
     pub started_ms: i64,
     pub run_id: String,
@@ -191,7 +193,6 @@ fn settings(config: &Config) -> Settings {
         flush_dirty_size: config.flush_dirty_size,
         seal_after: config.seal_after_seconds,
         max_value_len: config.proto_max_bulk_len,
-        objects: object_limits(config),
         inherited: inherited(config),
     }
 }
@@ -221,6 +222,7 @@ fn inherited(config: &Config) -> Inherited {
         fsync: config.appendfsync,
         eviction: config.maxmemory_policy,
         notify: config.notify_keyspace_events,
+        objects: object_limits(config),
     }
 }
 
@@ -289,6 +291,7 @@ impl Server {
             blocked: Blocked::default(),
             active_expire: AtomicBool::new(true),
             backups: Arc::default(),
+            clock: quanta::Clock::new(),
             started,
             started_ms: unix_ms(),
             run_id: (0..40)
@@ -338,9 +341,7 @@ impl Server {
     pub fn apply_config(&self) {
         let config = self.config.load();
         self.keyspace.apply_settings(&settings(&config));
-        if self.keyspace.ranges().inherited != inherited(&config) {
-            self.keyspace.inherit(inherited(&config));
-        }
+        self.keyspace.inherit(inherited(&config));
         if let Some(journal) = self.keyspace.journal() {
             journal.set_retention(Retention {
                 time_ms: config.journal_retention_seconds.saturating_mul(1_000),

@@ -68,11 +68,11 @@ fn settings(maxmemory: u64, eviction: EvictionPolicy) -> Settings {
         flush_dirty_size: NEVER,
         seal_after: 0,
         max_value_len: 1 << 20,
-        objects: terrace::object::Limits::default(),
         inherited: Inherited {
             fsync: FsyncPolicy::EverySec,
             eviction,
             notify: KeyspaceEvents::default(),
+            objects: terrace::object::Limits::default(),
         },
     }
 }
@@ -1364,7 +1364,7 @@ proptest! {
                 specs.push(spec);
             }
         }
-        let inherited = Inherited { fsync: FsyncPolicy::No, eviction: EvictionPolicy::NoEviction, notify: KeyspaceEvents::default() };
+        let inherited = Inherited { fsync: FsyncPolicy::No, eviction: EvictionPolicy::NoEviction, notify: KeyspaceEvents::default(), objects: terrace::object::Limits::default() };
         let map = RangeMap::new(&specs, inherited, None);
         for key in &keys {
             let found = map.find(key).spec.name.clone();

@@ -7,7 +7,7 @@ use super::args::Args;
 use super::context::Context;
 use super::error::{Error, quoted};
 use super::quotas;
-use super::spec::{DataHandler, Handler, flag};
+use super::spec::{DataHandler, Handler, Stats, flag};
 use super::table::{self, Command, Finder};
 use super::transactions::{self, is_exec};
 use crate::keyspace::evict::Room;
@@ -20,7 +20,6 @@ use crate::server::{Server, unix_ms};
 use smallvec::SmallVec;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Instant;
 
 /// What the connection does after a request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -38,7 +37,10 @@ pub struct Executor {
     pub(super) effects: Effects,
     /// Unix milliseconds and the clock of the requests being run: one moment for a batch.
     pub(super) now_ms: i64,
-    clock: Instant,
+    clock: quanta::Clock,
+    /// Its reading when the last request had run.
+    read: u64,
+    tally: Tally,
     /// The journal offset that must be durable before the replies written so far may leave; 0 for none.
     pub gate: u64,
     hashes: Vec<u64>,
@@ -64,10 +66,12 @@ const PREFETCH_FROM: usize = 3;
 impl Executor {
     pub fn new(server: Arc<Server>) -> Executor {
         Executor {
-            server,
             effects: Effects::default(),
             now_ms: unix_ms(),
-            clock: Instant::now(),
+            clock: server.clock.clone(),
+            read: server.clock.raw(),
+            server,
+            tally: Tally::default(),
             gate: 0,
             hashes: Vec::new(),
             finder: Finder::default(),
@@ -77,7 +81,13 @@ impl Executor {
     /// Takes the time for the requests that follow.
     pub fn begin_batch(&mut self) {
         self.now_ms = unix_ms();
-        self.clock = Instant::now();
+        self.read = self.clock.raw();
+    }
+
+    /// Counts what has run: to be called before the replies leave.
+    #[inline]
+    pub fn end_batch(&mut self) {
+        self.tally.settle();
     }
 
     /// Starts bringing in what the requests of a batch will need of memory: the first key of each, and an
@@ -171,6 +181,7 @@ impl Executor {
         session: &mut Session,
         reply: &mut Reply,
     ) -> Result<(), Error> {
+        self.tally.settle_unless(spec);
         if spec.has(flag::WRITE) && !self.effects.is_grouped() {
             self.prepare_write(spec, args)?;
         }
@@ -343,16 +354,54 @@ impl Executor {
         session: &mut Session,
         failed: bool,
     ) {
-        let ended = Instant::now();
-        let nanos = ended.saturating_duration_since(self.clock).as_nanos() as u64;
-        self.clock = ended;
-        spec.stats.note(nanos);
+        let ended = self.clock.raw();
+        let nanos = self.clock.delta_as_nanos(self.read, ended);
+        self.read = ended;
+        self.tally.note(spec, nanos);
         if failed {
             spec.stats.failed.fetch_add(1, Relaxed);
         }
         session.last_command = Some(spec);
         if nanos >= self.server.slow_nanos.load(Relaxed) {
             self.server.note_slow(spec, args, session, nanos);
+        }
+    }
+}
+
+/// Calls that are not in their command's statistics yet: those of a pipeline are mostly alike, and are counted at once.
+#[derive(Default)]
+struct Tally {
+    spec: Option<&'static Command>,
+    bucket: usize,
+    calls: u64,
+    nanos: u64,
+}
+
+impl Tally {
+    #[inline]
+    fn note(&mut self, spec: &'static Command, nanos: u64) {
+        let bucket = Stats::bucket(nanos);
+        if bucket != self.bucket {
+            self.settle();
+        }
+        (self.spec, self.bucket) = (Some(spec), bucket);
+        self.calls += 1;
+        self.nanos += nanos;
+    }
+
+    /// Before a command runs: it may ask for the figures, and is not to be counted as another one.
+    #[inline]
+    fn settle_unless(&mut self, spec: &'static Command) {
+        if self.spec.is_some_and(|last| !std::ptr::eq(last, spec)) {
+            self.settle();
+        }
+    }
+
+    #[inline]
+    fn settle(&mut self) {
+        if let Some(spec) = self.spec.take() {
+            spec.stats.note(self.bucket, self.calls, self.nanos);
+            (self.calls, self.nanos) = (0, 0);
         }
     }
 }

@@ -49,7 +49,8 @@ type Place<'a> = (u8, u64, &'a [u8]);
 /// Keys of one command that may be guests; of more, those that are sealed become resident.
 const GUESTS_MOST: usize = 256;
 
-pub(super) type Guests = SmallVec<[Guest; 1]>;
+/// Mostly none, and then without an allocation.
+pub(super) type Guests = Vec<Guest>;
 
 /// Keys found to be absent from the store, with the epoch of their shard before the look.
 pub(super) type KnownAbsent = HashSet<(u64, u32)>;

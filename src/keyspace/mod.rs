@@ -69,7 +69,7 @@ use crate::store::block::BlockStore;
 use crate::store::flush::Discard;
 use crate::store::plain::PlainStore;
 use crate::store::rows::{Row, RowError};
-use arc_swap::{ArcSwap, ArcSwapOption, Guard};
+use arc_swap::{ArcSwap, Guard};
 use clock::Tick;
 use entry::{FLUSHED, NewValue, STORED};
 use range::{DBS, Inherited, Range, RangeMap};
@@ -95,8 +95,6 @@ pub struct Settings {
     pub seal_after: u32,
     /// Bytes of a string.
     pub max_value_len: u64,
-    /// Thresholds of encodings.
-    pub objects: object::Limits,
     pub inherited: Inherited,
 }
 
@@ -108,7 +106,6 @@ struct Limits {
     lfu_log_factor: AtomicU32,
     lfu_decay_minutes: AtomicU32,
     max_value_len: AtomicU64,
-    objects: ArcSwapOption<object::Limits>,
     counting: AtomicBool,
     /// Some range has a limit of its own.
     range_limits: AtomicBool,
@@ -165,10 +162,11 @@ impl Keyspace {
     pub fn with_plain(
         store: BlockStore,
         plain: PlainStore,
-        map: RangeMap,
+        mut map: RangeMap,
         settings: &Settings,
         hash_seed: u64,
     ) -> Keyspace {
+        map.inherited.objects.hash_seed = hash_seed;
         let shards = settings.shards.clamp(1, 1 << 16).next_power_of_two();
         let keyspace = Keyspace {
             shards: (0..shards).map(|_| Shard::new()).collect(),
@@ -218,10 +216,6 @@ impl Keyspace {
         limits
             .max_value_len
             .store(settings.max_value_len.min(entry::MAX_LEN as u64), Relaxed);
-        limits.objects.store(Some(Arc::new(object::Limits {
-            hash_seed: self.hash_seed,
-            ..settings.objects
-        })));
         self.flush
             .set_sizes(settings.journal_flush_size, settings.flush_dirty_size);
         self.sealing.set_after(settings.seal_after);
@@ -286,7 +280,7 @@ impl Keyspace {
     /// The thresholds at which values change their encoding.
     #[inline]
     pub fn object_limits(&self) -> object::Limits {
-        self.limits.objects.load().as_deref().copied().unwrap_or_default()
+        self.ranges.load().inherited.objects
     }
 
     #[inline]

@@ -5,6 +5,7 @@
 //! who holds a shard sees one map. The counters of a range are shared between the maps it is in.
 
 use crate::config::{Bounds, Compression, EvictionPolicy, FsyncPolicy, KeyspaceEvents, RangeSpec, Tier};
+use crate::object;
 use crossbeam_utils::CachePadded;
 use std::fmt;
 use std::sync::Arc;
@@ -119,6 +120,8 @@ pub struct Inherited {
     pub fsync: FsyncPolicy,
     pub eviction: EvictionPolicy,
     pub notify: KeyspaceEvents,
+    /// Thresholds of encodings.
+    pub objects: object::Limits,
 }
 
 pub struct RangeMap {
@@ -178,6 +181,7 @@ impl RangeMap {
             fsync: FsyncPolicy::EverySec,
             eviction: EvictionPolicy::NoEviction,
             notify: KeyspaceEvents::default(),
+            objects: object::Limits::default(),
         };
         RangeMap::new(specs, inherited, None)
     }
@@ -317,6 +321,7 @@ mod tests {
             fsync: FsyncPolicy::EverySec,
             eviction: EvictionPolicy::NoEviction,
             notify: KeyspaceEvents::default(),
+            objects: object::Limits::default(),
         };
         RangeMap::new(&specs, inherited, None)
     }

@@ -201,8 +201,12 @@ impl Keyspace {
     }
 
     /// Changes what ranges inherit from the server's configuration.
-    pub fn inherit(&self, inherited: Inherited) {
+    pub fn inherit(&self, mut inherited: Inherited) {
+        inherited.objects.hash_seed = self.hash_seed;
         let _change = self.change.lock();
+        if self.ranges.load().inherited == inherited {
+            return;
+        }
         let map = RangeMap::new(&self.specs(), inherited, Some(&self.ranges.load()));
         let _guards = self.lock_all();
         self.install(map);

@@ -789,7 +789,7 @@ impl<'a> Tx<'a> {
 
     /// The thresholds of encodings.
     pub fn limits(&self) -> Limits {
-        self.keyspace.object_limits()
+        self.map.inherited.objects
     }
 
     /// Appends the effects to the journal. Returns the offset that replies have to wait for; 0 for none.

@@ -11,7 +11,6 @@ use crate::command::{After, Args, Executor};
 use crate::resp::{Batch, Limits, Parser, Protocol, Reply};
 use crate::server::{Server, unix_ms};
 use bytes::{Buf, Bytes, BytesMut};
-use smallvec::SmallVec;
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::io;
@@ -278,7 +277,7 @@ impl Connection {
         let mut at = 0;
         while at < batch.len() {
             let start = self.reply.len();
-            let words: SmallVec<[&[u8]; 8]> = batch.request(at, &self.input).iter().collect();
+            let words = batch.request(at, &self.input).words();
             match self
                 .executor
                 .execute(&Args::new(&words), &mut self.session, &mut self.reply)
@@ -426,6 +425,7 @@ impl Connection {
 
     /// Writes the replies, once everything that they speak of is as durable as its range promises.
     async fn write_reply(&mut self) -> Result<(), End> {
+        self.executor.end_batch();
         let gate = std::mem::take(&mut self.executor.gate);
         if gate > 0
             && let Some(journal) = self.server.keyspace.journal()
