@@ -54,6 +54,14 @@ thread_local! {
 
 /// Appends what was packed to `out`; `len` bytes, as the row says.
 pub fn unpack(how: Compression, packed: &[u8], len: usize, out: &mut Vec<u8>) -> Result<(), RowError> {
+    // No packed value says more than so many times its bytes: what claims to is damaged, and must not take memory.
+    let most = match how {
+        Compression::Zstd => 1 << 15,
+        _ => 1 << 8,
+    };
+    if len / most > packed.len() {
+        return Err(RowError::Packed);
+    }
     let start = out.len();
     out.resize(start + len, 0);
     let space = &mut out[start..];
