@@ -421,6 +421,7 @@ impl Server {
                     .fetch_max(crate::observe::memory::allocated(), Relaxed);
                 self.clients.close_idle(self.config.load().timeout, now_ms);
             }
+            self.pubsub.broadcast();
             if trimmed.elapsed() >= TRIM_EVERY {
                 trimmed = Instant::now();
                 self.keyspace.trim_journal();

@@ -64,9 +64,10 @@ const LISTENING: [&str; 9] = [
 const PREFETCH_FROM: usize = 3;
 
 impl Executor {
-    pub fn new(server: Arc<Server>) -> Executor {
+    /// Of the requests of the client with this id.
+    pub fn new(server: Arc<Server>, client: u64) -> Executor {
         Executor {
-            effects: Effects::default(),
+            effects: Effects::of_client(client),
             now_ms: unix_ms(),
             clock: server.clock.clone(),
             read: server.clock.raw(),
@@ -124,6 +125,7 @@ impl Executor {
         if session.blocked.is_some() {
             reply.truncate(start);
             self.note(spec, args, session, false);
+            self.end_tracked(Some(spec), session);
             return After::Blocked;
         }
         if self.server.blocked.any() && spec.has(flag::WRITE) {
@@ -139,8 +141,22 @@ impl Executor {
             error.write(reply);
         }
         self.note(spec, args, session, failed);
+        self.end_tracked(Some(spec), session);
         session.settle_reply(reply, start);
         After::Continue
+    }
+
+    /// After a command of a client that tracks keys: `CLIENT CACHING` was for this command, and too many keys are not
+    /// remembered.
+    #[inline]
+    fn end_tracked(&self, spec: Option<&Command>, session: &mut Session) {
+        let Some(tracking) = &mut session.tracking else {
+            return;
+        };
+        let is_client = spec.is_some_and(|spec| spec.full_name.starts_with("client"));
+        tracking.caching &= is_client || session.transaction.is_some();
+        let most = self.server.config.load().tracking_table_max_keys;
+        self.server.pubsub.limit_tracking(&self.server.keyspace, most);
     }
 
     /// Keeps a command for EXEC.
@@ -277,6 +293,11 @@ impl Executor {
         if let Some(undo) = undo {
             outcome = tx.settle_quota(undo).map_err(Error::from).and(outcome);
         }
+        if spec.has(flag::READONLY)
+            && let Some(tracking) = &mut session.tracking
+        {
+            tracking.remember(&mut tx, keys);
+        }
         if let Some(wait) = tx.take_wait() {
             // While the keys are locked: no write comes between the look and the wait.
             let blocked = &self.server.blocked;
@@ -341,6 +362,7 @@ impl Executor {
             spec.stats.rejected.fetch_add(1, Relaxed);
         }
         let error = transactions::rejected(spec, error, &self.server, session);
+        self.end_tracked(spec, session);
         self.server.errors.note(&error);
         error.write(reply);
         session.settle_reply(reply, start);

@@ -79,7 +79,8 @@ pub fn clients(server: &Server, text: &mut Text) {
         largest(|client| &client.output_bytes),
     );
     text.field("blocked_clients", server.blocked.len());
-    text.zeros(&["tracking_clients", "clients_in_timeout_table"]);
+    text.field("tracking_clients", server.pubsub.trackers.count());
+    text.zeros(&["clients_in_timeout_table"]);
     text.field("total_blocking_keys", server.blocked.keys());
     text.zeros(&["total_blocking_keys_on_nokey"]);
 }
@@ -351,11 +352,12 @@ pub fn stats(server: &Server, text: &mut Text) {
         "active_defrag_key_misses",
         "total_active_defrag_time",
         "current_active_defrag_time",
-        "tracking_total_keys",
-        "tracking_total_items",
-        "tracking_total_prefixes",
-        "unexpected_error_replies",
     ]);
+    let counts = &server.keyspace.record_counts;
+    text.field("tracking_total_keys", counts.records(Kind::Caches));
+    text.field("tracking_total_items", counts.subscriptions(Kind::Caches));
+    text.field("tracking_total_prefixes", server.pubsub.trackers.prefixes());
+    text.zeros(&["unexpected_error_replies"]);
     text.field("total_error_replies", server.errors.total());
     text.zeros(&[
         "dump_payload_sanitizations",
@@ -467,15 +469,15 @@ fn percentile_nanos(stats: &Stats, percentile: f64) -> u64 {
 
 fn pubsub(server: &Server, text: &mut Text) {
     let counts = &server.keyspace.record_counts;
-    let of_keys: usize = [Kind::Messages, Kind::Changes, Kind::Values]
-        .iter()
-        .map(|kind| counts.records(*kind))
-        .sum();
+    let channels = [Kind::Messages, Kind::Changes, Kind::Values];
+    let of_keys: usize = channels.iter().map(|kind| counts.records(*kind)).sum();
+    let subscriptions = channels.iter().chain(&[Kind::ShardMessages]);
+    let subscriptions: usize = subscriptions.map(|kind| counts.subscriptions(*kind)).sum();
     text.field("pubsub_channels", of_keys + server.pubsub.event_channels());
     text.field("pubsub_patterns", server.pubsub.patterns());
     text.field("pubsubshard_channels", counts.records(Kind::ShardMessages));
-    text.field("pubsub_clients", server.pubsub.delivery.clients());
-    text.field("pubsub_key_subscriptions", counts.subscriptions());
+    text.field("pubsub_clients", server.pubsub.clients());
+    text.field("pubsub_key_subscriptions", subscriptions);
     text.field("pubsub_key_bytes", counts.bytes());
     text.field(
         "pubsub_messages_delivered",

@@ -23,6 +23,7 @@ pub mod bitmaps;
 pub mod blocked;
 pub mod client;
 pub mod client_filter;
+mod client_tracking;
 pub mod config;
 pub mod connection;
 pub mod databases;

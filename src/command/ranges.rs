@@ -168,6 +168,7 @@ fn texts(keyspace: &Keyspace, range: &Range) -> Vec<(&'static str, Vec<u8>)> {
         ("maxmemory-policy", policy.eviction.to_string().into_bytes()),
         ("appendfsync", policy.fsync.to_string().into_bytes()),
         ("default-ttl", number(policy.default_ttl_ms as u64 / 1_000)),
+        ("notify", policy.notify.to_string().into_bytes()),
         ("max-keys", number(policy.max_keys)),
         ("max-value-size", number(policy.max_value_size)),
         ("compression", policy.compression.to_string().into_bytes()),

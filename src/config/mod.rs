@@ -119,6 +119,7 @@ pub struct Config {
     /// Microseconds; 0 logs every command, a negative number none.
     pub slowlog_log_slower_than_us: i64,
     pub slowlog_max_len: usize,
+    pub tracking_table_max_keys: usize,
     pub latency_monitor_threshold_ms: u64,
     pub latency_tracking: bool,
     pub latency_tracking_info_percentiles: Vec<f64>,
@@ -202,6 +203,7 @@ impl Default for Config {
             save: vec![(3600, 1), (300, 100), (60, 10_000)],
             slowlog_log_slower_than_us: 10_000,
             slowlog_max_len: 128,
+            tracking_table_max_keys: 1_000_000,
             latency_monitor_threshold_ms: 0,
             latency_tracking: true,
             latency_tracking_info_percentiles: vec![50.0, 99.0, 99.9],

@@ -141,6 +141,7 @@ impl Keyspace {
             let databases: Vec<u8> = (0..DBS as u8).collect();
             // Not of its keys alone: a transaction that is broken without need is tried again.
             self.break_all_transactions(&guards, &databases);
+            self.forget_all_caches(&mut guards);
             Keyspace::owe(&mut guards, &purge);
             self.install(map);
             (purge, at)

@@ -3,7 +3,7 @@
 //! The payload stands by itself: a command on a database other than 0 is framed by `SELECT` there and back, more than
 //! one effect by `MULTI` and `EXEC`. So payloads in a row are what a replica can be sent.
 
-use super::events::Noted;
+use super::events::{NOBODY, Noted};
 
 const MULTI: &[u8] = b"*1\r\n$5\r\nMULTI\r\n";
 const EXEC: &[u8] = b"*1\r\n$4\r\nEXEC\r\n";
@@ -20,6 +20,8 @@ pub struct Effects {
     grouped: bool,
     /// What is to be told then; `Noted::guard` is the shard.
     heard: Vec<Noted>,
+    /// The client whose commands these are; 0 for nobody.
+    by: u64,
 }
 
 /// A place in the recording.
@@ -38,6 +40,7 @@ impl Default for Effects {
             db: 0,
             grouped: false,
             heard: Vec::new(),
+            by: NOBODY,
         }
     }
 }
@@ -59,6 +62,18 @@ pub(super) fn push_command(buf: &mut Vec<u8>, words: &[&[u8]]) {
 }
 
 impl Effects {
+    /// Of the commands of the client with this id.
+    pub fn of_client(id: u64) -> Effects {
+        Effects {
+            by: id,
+            ..Effects::default()
+        }
+    }
+
+    pub(super) fn by(&self) -> u64 {
+        self.by
+    }
+
     pub fn is_empty(&self) -> bool {
         self.count == 0
     }

@@ -138,6 +138,8 @@ pub struct Keyspace {
     recovery: recover::RecoveryState,
     positions: scan::Positions,
     listener: OnceLock<Arc<dyn events::Listener>>,
+    /// The listener is told of every change of every key.
+    broadcasting: AtomicBool,
     pub record_counts: records::RecordCounts,
     /// Held while the set of ranges changes.
     change: parking_lot::Mutex<()>,
@@ -189,6 +191,7 @@ impl Keyspace {
             recovery: recover::RecoveryState::default(),
             positions: scan::Positions::default(),
             listener: OnceLock::new(),
+            broadcasting: AtomicBool::new(false),
             record_counts: records::RecordCounts::default(),
             change: parking_lot::Mutex::new(()),
             db_flushes: AtomicU64::new(0),

@@ -517,7 +517,7 @@ impl<'a> Tx<'a> {
             }
         };
         count_change(range, db, old, Some(at));
-        if self.is_heard(key, watched, range) {
+        if self.is_heard(watched, range) {
             let expires = matches!(expiry, Expiry::At(_));
             self.note_write(key, old.is_none(), (None, expires.then_some(Event::Expire)), None);
         }
@@ -596,7 +596,7 @@ impl<'a> Tx<'a> {
         if is_empty && let Some(entry) = self.peek(key) {
             let watched = entry.has(entry::WATCHED);
             self.forget(key);
-            if self.is_heard(key, watched, self.map.find(key)) {
+            if self.is_heard(watched, self.map.find(key)) {
                 self.note(key, Event::Del);
             }
         }
@@ -645,7 +645,7 @@ impl<'a> Tx<'a> {
                 }
                 settle(keyspace, state, spot.hash, spot.place, range);
             }
-            if told && self.is_heard(key, watched, range) {
+            if told && self.is_heard(watched, range) {
                 self.note_write(key, false, events, aside);
             }
             return result;
@@ -676,7 +676,7 @@ impl<'a> Tx<'a> {
                 insert(keyspace, state, spot.hash, entry, range)
             }
         };
-        if self.is_heard(key, watched, range) {
+        if self.is_heard(watched, range) {
             self.note_write(key, true, events, aside);
         }
         result
@@ -713,7 +713,7 @@ impl<'a> Tx<'a> {
         let found = self.guards[guard].1.find(hash, self.db, key);
         let watched = found.is_some_and(|entry| entry.has(entry::WATCHED));
         let removed = self.forget(key);
-        if removed && self.is_heard(key, watched, self.map.find(key)) {
+        if removed && self.is_heard(watched, self.map.find(key)) {
             events.iter().for_each(|event| self.note(key, *event));
         }
         let range = self.map.find(key);
@@ -768,7 +768,7 @@ impl<'a> Tx<'a> {
                 None => self.effects.push(self.call.db, &[b"PERSIST", key]),
             }
         }
-        if self.is_heard(key, watched, range) {
+        if self.is_heard(watched, range) {
             self.note(
                 key,
                 if at.is_some() {

@@ -47,6 +47,7 @@ impl Keyspace {
         let map = self.ranges.load();
         self.db_flushes.fetch_add(1, Relaxed);
         self.break_all_transactions(&guards, physical);
+        self.forget_all_caches(&mut guards);
         self.clear_sealed(&mut guards, physical);
         let mut garbage = Vec::new();
         for state in &mut guards {
@@ -93,6 +94,7 @@ impl Keyspace {
         let mut guards = self.lock_all();
         self.append(effects);
         self.break_all_transactions(&guards, &[self.physical(a), self.physical(b)]);
+        self.forget_all_caches(&mut guards);
         self.exchange(a, b);
         self.exchange_watches(&mut guards, (self.physical(a), self.physical(b)));
         let (mut first, mut second) = (itoa::Buffer::new(), itoa::Buffer::new());
