@@ -76,7 +76,7 @@ pub struct Log {
 }
 
 impl Log {
-    /// Notes a refusal, and keeps at most `most` entries.
+    /// Notes a refusal; with a new entry there are at most `most`.
     pub fn note(&mut self, refused: &Refused<'_>, client: String, now_ms: i64, most: usize) {
         self.refusals[refused.reason as usize] += 1;
         let same = |entry: &Entry| {
@@ -87,29 +87,27 @@ impl Log {
                 && *entry.user == *refused.user
         };
         let known = self.entries.iter().take(LOOKED_AT).position(same);
-        let entry = match known.and_then(|at| self.entries.remove(at)) {
-            Some(entry) => Entry {
+        if let Some(entry) = known.and_then(|at| self.entries.remove(at)) {
+            self.entries.push_front(Entry {
                 count: entry.count + 1,
                 updated_ms: now_ms,
                 client,
                 ..entry
-            },
-            None => {
-                self.next_id += 1;
-                Entry {
-                    id: self.next_id - 1,
-                    count: 1,
-                    reason: refused.reason,
-                    place: refused.place,
-                    object: refused.object.to_vec(),
-                    user: refused.user.into(),
-                    created_ms: now_ms,
-                    updated_ms: now_ms,
-                    client,
-                }
-            }
-        };
-        self.entries.push_front(entry);
+            });
+            return;
+        }
+        self.entries.push_front(Entry {
+            id: self.next_id,
+            count: 1,
+            reason: refused.reason,
+            place: refused.place,
+            object: refused.object.to_vec(),
+            user: refused.user.into(),
+            created_ms: now_ms,
+            updated_ms: now_ms,
+            client,
+        });
+        self.next_id += 1;
         self.entries.truncate(most);
     }
 

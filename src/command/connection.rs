@@ -5,6 +5,7 @@ use super::context::Context;
 use super::error::{Error, quoted};
 use super::permission;
 use super::spec::{Handler, Outcome, Spec, acl, flag::*};
+use crate::acl::log::Place;
 use crate::acl::users::DEFAULT;
 use crate::net::session::Session;
 use crate::resp::{Protocol, Reply};
@@ -121,7 +122,11 @@ fn authenticate(word: &[u8], user: &[u8], password: &[u8], context: &mut Context
             Ok(())
         }
         None => {
-            permission::note_failed_login(user, word, context.server, context.session);
+            let place = match context.effects.is_grouped() {
+                true => Place::Multi,
+                false => Place::TopLevel,
+            };
+            permission::note_failed_login(user, (word, place), context.server, context.session);
             Err(Error::new(WRONG_PASS))
         }
     }

@@ -162,7 +162,7 @@ pub fn refusal_by_exec(denied: Denied) -> Error {
     let why = match denied {
         Denied::Command => "no permission to execute the command or subcommand",
         Denied::Key(_) => "no permission to touch the specified keys",
-        Denied::Channel(_) => "no permission to access one of the channels used as arguments to the command",
+        Denied::Channel(_) => "no permission to access one of the channels used as arguments",
     };
     Error::new(format!(
         "NOPERM ACLs rules changed between the moment the transaction was accumulated and the EXEC call. This \
@@ -193,10 +193,10 @@ pub fn note(
 }
 
 /// Keeps a failed authentication for `ACL LOG`; `word` is the command as the client wrote it.
-pub fn note_failed_login(user: &[u8], word: &[u8], server: &Server, session: &Session) {
+pub fn note_failed_login(user: &[u8], (word, place): (&[u8], Place), server: &Server, session: &Session) {
     let refused = Refused {
         reason: Reason::Auth,
-        place: place(session),
+        place,
         object: word,
         user,
     };
