@@ -191,7 +191,7 @@ fn hello(args: &Args<'_>, context: &mut Context<'_>) -> Outcome {
     if let Some((user, password)) = greeting.auth {
         authenticate(&args[0], user, password, context)?;
     }
-    if !context.session.authenticated && !context.server.acl.users.are_open() {
+    if !context.session.authenticated {
         return Err(Error::new(
             "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO AUTH <user> \
              <pass> option can be used to authenticate the client and select the RESP protocol version at the same time",
