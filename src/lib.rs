@@ -10,7 +10,7 @@
 //! ```
 //!
 //! Beside them: `pubsub` (who hears what), `resp` (bytes to requests, replies to bytes; no I/O), `pointer` (addresses),
-//! `config`, `observe` (what the operator sees), `backup` (and the subcommands `check` and `import`), and `server`,
+//! `config`, `acl` (who may do what), `observe` (what the operator sees), `backup` (and the subcommands `check` and `import`), and `server`,
 //! which puts them together.
 //!
 //! The life of a command: `net::connection` reads bytes; `resp::parser` finds requests in them; `command::execute`
@@ -20,6 +20,7 @@
 //! the replies of the whole batch at once. In the background `keyspace::flush` turns dirty entries into rows of the
 //! `store`.
 
+pub mod acl;
 pub mod backup;
 pub mod check;
 pub mod command;

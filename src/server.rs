@@ -1,10 +1,12 @@
 //! The server: what all connections share, put together from the layers, and its background work.
 
+use crate::acl::Acl;
 use crate::backup::{self, BackupError};
 use crate::command::blocked::Blocked;
 use crate::command::replay::Replayer;
-use crate::command::table::Command;
+use crate::command::table::{self, Command};
 use crate::command::{Args, Error};
+use crate::command::{acl, permission};
 use crate::config::Config;
 use crate::import;
 use crate::journal::{self, ReadSummary, Retention};
@@ -164,6 +166,7 @@ pub struct Server {
     pub latency: Mutex<Latency>,
     pub monitors: Monitors,
     pub pause: Pause,
+    pub acl: Acl,
     pub pubsub: Arc<PubSub>,
     /// Clients that wait for keys.
     pub blocked: Blocked,
@@ -246,6 +249,7 @@ impl Server {
     /// Opens the data folder, recovers, and starts the background threads.
     pub fn open(config: Config, config_file: Option<PathBuf>) -> Result<Arc<Server>, StartError> {
         let started = Instant::now();
+        table::rename(&config.renames).map_err(StartError::new)?;
         let lock = lock_folder(&config.dir)?;
         backup::restore::refuse_unfinished(&config.dir).map_err(StartError::new)?;
         snapshot::remove_left_over(&config.dir).map_err(StartError::new)?;
@@ -288,6 +292,7 @@ impl Server {
             monitors: Monitors::default(),
             pause: Pause::default(),
             pubsub: Arc::default(),
+            acl: Acl::new(&permission::TABLE),
             blocked: Blocked::default(),
             active_expire: AtomicBool::new(true),
             backups: Arc::default(),
@@ -305,6 +310,7 @@ impl Server {
             _lock: lock,
         });
         server.keyspace.set_listener(server.pubsub.clone());
+        acl::at_start(&server).map_err(StartError::new)?;
         server.apply_config();
         server.start_threads()?;
         if let Some(file) = first {
@@ -361,6 +367,9 @@ impl Server {
             .delivery
             .set_limit(config.client_output_buffer_limit.pubsub);
         self.slowlog.lock().set_max_len(config.slowlog_max_len);
+        self.acl
+            .users
+            .set_all_channels_by_default(config.acl_pubsub_allchannels);
         logger::set_level(config.loglevel);
     }
 
@@ -368,8 +377,12 @@ impl Server {
     /// nothing. One change at a time.
     pub fn change_config<E>(&self, change: impl FnOnce(&Config) -> Result<Config, E>) -> Result<(), E> {
         let _one = self.config_change.lock();
-        let changed = change(&self.config.load())?;
-        self.config.store(Arc::new(changed));
+        let before = self.config.load_full();
+        let changed = Arc::new(change(&before)?);
+        self.config.store(changed.clone());
+        if changed.requirepass != before.requirepass {
+            self.acl.users.set_default_password(&changed.requirepass);
+        }
         self.apply_config();
         Ok(())
     }

@@ -18,13 +18,14 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "net",
         &[
-            "server", "command", "observe", "pubsub", "keyspace", "config", "resp",
+            "server", "command", "observe", "pubsub", "keyspace", "config", "resp", "acl",
         ],
     ),
+    ("acl", &[GLOB]),
     (
         "command",
         &[
-            "server", "observe", "pubsub", "keyspace", "object", "journal", "store", "config", "resp",
+            "server", "acl", "observe", "pubsub", "keyspace", "object", "journal", "store", "config", "resp",
             SESSION, CLIENTS,
         ],
     ),

@@ -6,6 +6,7 @@
 use super::args::Args;
 use super::context::Context;
 use super::error::{Error, quoted};
+use super::permission;
 use super::quotas;
 use super::spec::{DataHandler, Handler, Stats, flag};
 use super::table::{self, Command, Finder};
@@ -177,12 +178,19 @@ impl Executor {
     }
 
     /// What may refuse a request before anything is locked.
-    fn admit(&self, spec: &'static Command, args: &Args<'_>, session: &Session) -> Result<(), Error> {
+    fn admit(&self, spec: &'static Command, args: &Args<'_>, session: &mut Session) -> Result<(), Error> {
         if !spec.accepts(args.len()) {
             return Err(Error::Arity(spec.full_name.clone()));
         }
-        if !session.authenticated && !spec.has(flag::NO_AUTH) {
+        let users = &self.server.acl.users;
+        session.look_at(users)?;
+        if !session.authenticated && !spec.has(flag::NO_AUTH) && !users.are_open() {
             return Err(Error::NoAuth);
+        }
+        if let Err(denied) = permission::check(&session.user, spec, args) {
+            let place = permission::place(session);
+            permission::note(denied, place, (spec, args), &self.server, session);
+            return Err(permission::refusal(denied, spec));
         }
         if session.only_listens() && !LISTENING.contains(&spec.name) {
             return Err(Error::OnlyListens(spec.full_name.clone()));

@@ -16,6 +16,7 @@ pub mod spec;
 pub mod syntax;
 pub mod table;
 
+pub mod acl;
 pub mod admin;
 pub mod backup;
 pub mod bitfield;
@@ -46,6 +47,7 @@ pub mod lolwut;
 pub mod memory;
 pub mod monitor;
 pub mod object;
+pub mod permission;
 pub mod pubsub;
 pub mod ranges;
 pub mod scan;

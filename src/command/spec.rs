@@ -100,6 +100,7 @@ pub mod acl {
     pub const GEO: u32 = 1 << 17;
     pub const STREAM: u32 = 1 << 18;
     pub const TRANSACTION: u32 = 1 << 19;
+    pub const SCRIPTING: u32 = 1 << 20;
 
     /// In the order in which Redis lists them.
     pub const NAMES: &[(u32, &str)] = &[
@@ -123,6 +124,7 @@ pub mod acl {
         (DANGEROUS, "@dangerous"),
         (CONNECTION, "@connection"),
         (TRANSACTION, "@transaction"),
+        (SCRIPTING, "@scripting"),
     ];
 
     /// What a command flag implies.
@@ -303,6 +305,12 @@ impl Spec {
     pub fn only_key<'a>(&self, args: &Args<'a>) -> Option<&'a &'a [u8]> {
         let at = self.only_key;
         (at > 0).then(|| args.all().get(at)).flatten()
+    }
+
+    /// The place of that key; 0 for commands that have none or more.
+    #[inline]
+    pub fn only_key_place(&self) -> usize {
+        self.only_key
     }
 
     /// Argument positions of the keys of a request. It may be too short or have syntax errors: then what looks like
