@@ -1,5 +1,6 @@
 //! The command table: every family's rows, found by name.
 
+use super::effort::Effort;
 use super::spec::{Spec, Stats, acl};
 use crate::resp::RequestArgs;
 use smallvec::SmallVec;
@@ -64,6 +65,7 @@ pub struct Command {
     pub full_name: String,
     /// For `by_number`: what stands for the command where there is room for an integer only. Never 0.
     pub number: u32,
+    pub effort: Effort,
     pub stats: Stats,
     pub subcommands: Vec<Command>,
 }
@@ -89,6 +91,7 @@ impl Command {
             .collect();
         Command {
             spec,
+            effort: Effort::of(&full_name, spec),
             full_name,
             number: LAST_NUMBER.fetch_add(1, Relaxed) + 1,
             stats: Stats::default(),
