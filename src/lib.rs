@@ -9,7 +9,7 @@
 //! object     native values and their codec │ journal  the record of effects │ store  rows in RocksDB
 //! ```
 //!
-//! Beside them: `pubsub` (who hears what), `resp` (bytes to requests, replies to bytes; no I/O), `pointer` (addresses),
+//! Beside them: `pubsub` (who hears what), `script` (Lua), `resp` (bytes to requests, replies to bytes; no I/O), `pointer` (addresses),
 //! `config`, `observe` (what the operator sees), `backup` (and the subcommands `check` and `import`), and `server`,
 //! which puts them together.
 //!
@@ -33,6 +33,7 @@ pub mod observe;
 mod pointer;
 pub mod pubsub;
 pub mod resp;
+pub mod script;
 pub mod server;
 pub mod store;
 

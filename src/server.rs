@@ -22,6 +22,8 @@ use crate::observe::logger;
 use crate::observe::monitor::Monitors;
 use crate::observe::slowlog::SlowLog;
 use crate::pubsub::PubSub;
+use crate::script::catalog::Catalog;
+use crate::script::running::RunningScripts;
 use crate::store::StoreError;
 use crate::store::block::BlockStore;
 use crate::store::plain::PlainStore;
@@ -165,6 +167,9 @@ pub struct Server {
     pub pubsub: Arc<PubSub>,
     /// Clients that wait for keys.
     pub blocked: Blocked,
+    /// Scripts by their hash, and those that have been running for a while.
+    pub scripts: Catalog,
+    pub running: RunningScripts,
     pub active_expire: AtomicBool,
     pub backups: Arc<backup::state::Backups>,
     pub started: Instant,
@@ -295,6 +300,8 @@ impl Server {
             pause: Pause::default(),
             pubsub: Arc::default(),
             blocked: Blocked::default(),
+            scripts: Catalog::default(),
+            running: RunningScripts::default(),
             active_expire: AtomicBool::new(true),
             backups: Arc::default(),
             started,

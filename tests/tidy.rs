@@ -24,10 +24,12 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "command",
         &[
-            "server", "observe", "pubsub", "keyspace", "object", "journal", "store", "config", "resp",
-            SESSION, CLIENTS,
+            "server", "observe", "pubsub", "script", "keyspace", "object", "journal", "store", "config",
+            "resp", SESSION, CLIENTS,
         ],
     ),
+    // A script reaches commands through an interface that `command` fills in.
+    ("script", &["resp"]),
     (
         "observe",
         &[

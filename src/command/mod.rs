@@ -47,6 +47,8 @@ pub mod object;
 pub mod pubsub;
 pub mod ranges;
 pub mod scan;
+pub mod script_host;
+pub mod scripting;
 pub mod set_algebra;
 pub mod sets;
 pub mod slowlog;

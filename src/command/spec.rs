@@ -3,6 +3,7 @@
 use super::args::Args;
 use super::context::Context;
 use super::error::Error;
+use super::execute::Executor;
 use crate::keyspace::Tx;
 use crate::net::session::Session;
 use crate::resp::Reply;
@@ -26,6 +27,8 @@ pub enum Handler {
     Admin(fn(&Args<'_>, &mut Context<'_>) -> Outcome),
     /// Runs the commands of the connection that were queued.
     Exec,
+    /// Runs commands by itself: a script.
+    Script(fn(&mut Executor, &Args<'_>, &mut Session, &mut Reply) -> Outcome),
     /// Only subcommands.
     Container,
 }
@@ -98,6 +101,7 @@ pub mod acl {
     pub const GEO: u32 = 1 << 17;
     pub const STREAM: u32 = 1 << 18;
     pub const TRANSACTION: u32 = 1 << 19;
+    pub const SCRIPTING: u32 = 1 << 20;
 
     /// In the order in which Redis lists them.
     pub const NAMES: &[(u32, &str)] = &[
@@ -121,6 +125,7 @@ pub mod acl {
         (DANGEROUS, "@dangerous"),
         (CONNECTION, "@connection"),
         (TRANSACTION, "@transaction"),
+        (SCRIPTING, "@scripting"),
     ];
 
     /// What a command flag implies.

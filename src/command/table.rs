@@ -35,6 +35,7 @@ static FAMILIES: &[&[Spec]] = &[
     super::pubsub::COMMANDS,
     super::ranges::COMMANDS,
     super::scan::COMMANDS,
+    super::scripting::COMMANDS,
     super::set_algebra::COMMANDS,
     super::sets::COMMANDS,
     super::latency::COMMANDS,

@@ -119,6 +119,7 @@ pub struct Config {
     /// Microseconds; 0 logs every command, a negative number none.
     pub slowlog_log_slower_than_us: i64,
     pub slowlog_max_len: usize,
+    pub busy_reply_threshold_ms: i64,
     pub latency_monitor_threshold_ms: u64,
     pub latency_tracking: bool,
     pub latency_tracking_info_percentiles: Vec<f64>,
@@ -201,6 +202,7 @@ impl Default for Config {
             shards: 4096,
             save: vec![(3600, 1), (300, 100), (60, 10_000)],
             slowlog_log_slower_than_us: 10_000,
+            busy_reply_threshold_ms: 5_000,
             slowlog_max_len: 128,
             latency_monitor_threshold_ms: 0,
             latency_tracking: true,

@@ -3,7 +3,7 @@
 //! The payload stands by itself: a command on a database other than 0 is framed by `SELECT` there and back, more than
 //! one effect by `MULTI` and `EXEC`. So payloads in a row are what a replica can be sent.
 
-use super::events::Noted;
+use super::events::{Event, Noted};
 
 const MULTI: &[u8] = b"*1\r\n$5\r\nMULTI\r\n";
 const EXEC: &[u8] = b"*1\r\n$4\r\nEXEC\r\n";
@@ -20,6 +20,17 @@ pub struct Effects {
     grouped: bool,
     /// What is to be told then; `Noted::guard` is the shard.
     heard: Vec<Noted>,
+    /// Those of a group's effects that are not its own doing: what had expired. They stay when the group is undone.
+    expired: Vec<(u8, Vec<u8>)>,
+}
+
+/// What was there before a part of a group that may be undone.
+#[derive(Clone, Copy)]
+pub struct Savepoint {
+    len: usize,
+    count: usize,
+    db: u8,
+    heard: usize,
 }
 
 impl Default for Effects {
@@ -30,6 +41,7 @@ impl Default for Effects {
             db: 0,
             grouped: false,
             heard: Vec::new(),
+            expired: Vec::new(),
         }
     }
 }
@@ -107,12 +119,45 @@ impl Effects {
         &self.buf
     }
 
+    /// The effects so far, to come back to with `undo`.
+    pub fn savepoint(&mut self) -> Savepoint {
+        self.expired.clear();
+        Savepoint {
+            len: self.buf.len(),
+            count: self.count,
+            db: self.db,
+            heard: self.heard.len(),
+        }
+    }
+
+    /// Forgets what was recorded since a savepoint, but for what had expired.
+    pub fn undo(&mut self, to: Savepoint) {
+        self.buf.truncate(to.len);
+        (self.count, self.db) = (to.count, to.db);
+        let mut at = 0;
+        self.heard.retain(|noted| {
+            at += 1;
+            at <= to.heard || noted.event == Event::Expired
+        });
+        for (db, key) in std::mem::take(&mut self.expired) {
+            self.push(db, &[b"DEL", &key]);
+        }
+    }
+
+    /// A key of a durable range had expired, and its deletion was just recorded.
+    pub(super) fn note_expired(&mut self, db: u8, key: &[u8]) {
+        if self.grouped {
+            self.expired.push((db, key.to_vec()));
+        }
+    }
+
     pub fn clear(&mut self) {
         if self.buf.capacity() > KEEP_CAPACITY {
             self.buf = MULTI.to_vec();
         }
         self.buf.truncate(MULTI.len());
         (self.count, self.db) = (0, 0);
+        self.expired.clear();
     }
 }
 

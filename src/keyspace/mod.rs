@@ -17,8 +17,9 @@
 //! | `seal`, `sealed` | cold entries of memory ranges into the plain store and back; what a shard knows of them |
 //! | `generations`, `warm` | what goes from the plain store; what is left to the next start |
 //!
-//! Lock order: the ranges' change lock, then the flush lock, then the sealer's, then shards by ascending index. Nothing waits for a disk
-//! while it holds a shard.
+//! Lock order: the ranges' change lock, then the flush lock, then the sealer's, then the right to reach, then shards. Who
+//! holds a shard waits for another one only with the right to reach (`held` has the argument). Nothing waits for a disk
+//! while it holds a shard, but a transaction or script that reaches for a key that it did not declare.
 
 pub mod backup;
 pub mod clock;
@@ -131,6 +132,8 @@ pub struct Keyspace {
     pub record_counts: records::RecordCounts,
     /// Held while the set of ranges changes.
     change: parking_lot::Mutex<()>,
+    /// The right to wait for a shard while others are held (see `held`).
+    reach: parking_lot::Mutex<()>,
 }
 
 impl Keyspace {
@@ -171,6 +174,7 @@ impl Keyspace {
             listener: OnceLock::new(),
             record_counts: records::RecordCounts::default(),
             change: parking_lot::Mutex::new(()),
+            reach: parking_lot::Mutex::new(()),
         };
         keyspace.apply_settings(settings);
         keyspace
@@ -252,6 +256,8 @@ impl Keyspace {
     }
 
     fn lock_all(&self) -> Vec<ShardGuard<'_>> {
+        // In a group every shard is held already: only a group of all of them gets here.
+        let _reach = (!held::is_active()).then(|| self.reach());
         self.shards.iter().map(Shard::lock).collect()
     }
 

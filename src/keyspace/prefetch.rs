@@ -49,20 +49,26 @@ impl Keyspace {
             hashes.push(hash);
         }
         for hash in &*hashes {
-            let state = self.shards[self.shard_of(*hash)].lock();
+            let Some(state) = self.shards[self.shard_of(*hash)].try_lock() else {
+                continue;
+            };
             if let Some(bucket) = state.table().home_address(*hash) {
                 prefetch(bucket);
             }
         }
         for hash in &*hashes {
-            let state = self.shards[self.shard_of(*hash)].lock();
+            let Some(state) = self.shards[self.shard_of(*hash)].try_lock() else {
+                continue;
+            };
             if let Some(entry) = state.table().entry_address(*hash) {
                 prefetch(entry);
                 prefetch(entry.wrapping_add(LINE));
             }
         }
         for run in runs {
-            let state = self.shards[self.shard_of(run.hash)].lock();
+            let Some(state) = self.shards[self.shard_of(run.hash)].try_lock() else {
+                continue;
+            };
             let entry = state.find(run.hash, db, run.key);
             if let Some(object) = entry.and_then(|entry| entry.object()) {
                 object.prefetch(&run.elements);

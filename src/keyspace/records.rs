@@ -52,7 +52,7 @@ pub const KINDS: [Kind; 5] = [
 
 impl Kind {
     /// A write to the key concerns its subscribers.
-    fn watches(self) -> bool {
+    pub(super) fn watches(self) -> bool {
         matches!(self, Kind::Changes | Kind::Values | Kind::Transactions)
     }
 }

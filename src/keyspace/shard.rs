@@ -13,6 +13,7 @@
 use super::entry::{self, Entry};
 use super::expire::ExpiryIndex;
 use super::held;
+use super::load::may_wait;
 use super::records::Records;
 use super::sealed::{SealedShard, Slot, fragment};
 use super::snapshot::{self, Snapshot};
@@ -22,6 +23,10 @@ use std::hash::{BuildHasher, Hasher};
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
+use std::time::Duration;
+
+/// How long a lock is waited for before the thread hands its other work to another one.
+const SHORT_WAIT: Duration = Duration::from_millis(2);
 
 /// Hashes (database, key) with a seed of this process.
 ///
@@ -213,12 +218,46 @@ impl Shard {
         guard
     }
 
+    /// As `lock`, but does not wait: none when another thread holds the lock.
+    pub fn try_lock(&self) -> Option<ShardGuard<'_>> {
+        let lent = match self.state.try_lock() {
+            Some(guard) => {
+                std::mem::forget(guard);
+                false
+            }
+            None if held::borrow(self) => true,
+            None => return None,
+        };
+        let mut guard = ShardGuard {
+            shard: self,
+            lent,
+            not_send: PhantomData,
+        };
+        if guard.stale_expiries.0.is_some() {
+            snapshot::pay(&mut guard);
+        }
+        Some(guard)
+    }
+
+    /// The guard of a lock that this thread took with `lock` and kept by forgetting that guard.
+    pub(super) fn adopt(&self) -> ShardGuard<'_> {
+        debug_assert!(self.state.is_locked());
+        ShardGuard {
+            shard: self,
+            lent: false,
+            not_send: PhantomData,
+        }
+    }
+
     /// True when it is this thread's group that holds the lock, and lends it.
     #[cold]
     fn lock_taken(&self) -> bool {
         let lent = held::borrow(self);
-        if !lent {
-            std::mem::forget(self.state.lock());
+        if !lent && let Some(guard) = self.state.try_lock_for(SHORT_WAIT) {
+            std::mem::forget(guard);
+        } else if !lent {
+            // A script may hold the lock for long: the other tasks of this thread need not wait for it, too.
+            may_wait(|| std::mem::forget(self.state.lock()));
         }
         lent
     }

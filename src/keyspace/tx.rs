@@ -325,6 +325,9 @@ impl<'a> Tx<'a> {
         if self.at(spot).is_some_and(|entry| entry.is_expired(now_ms)) {
             self.map.find(key).counters.expired.fetch_add(1, Relaxed);
             self.remove(key, &[Event::Expired]);
+            if self.map.find(key).is_durable() {
+                self.effects.note_expired(self.call.db, key);
+            }
         } else if let Some(place) = spot.place {
             let state = &mut *self.guards[spot.guard].1;
             let range = self.map.find(key);
