@@ -2,6 +2,7 @@
 
 use crate::backup::{self, BackupError};
 use crate::command::blocked::Blocked;
+use crate::command::functions;
 use crate::command::replay::Replayer;
 use crate::command::table::Command;
 use crate::command::{Args, Error};
@@ -23,6 +24,7 @@ use crate::observe::monitor::Monitors;
 use crate::observe::slowlog::SlowLog;
 use crate::pubsub::PubSub;
 use crate::script::catalog::Catalog;
+use crate::script::library::Libraries;
 use crate::script::running::RunningScripts;
 use crate::store::StoreError;
 use crate::store::block::BlockStore;
@@ -169,6 +171,7 @@ pub struct Server {
     pub blocked: Blocked,
     /// Scripts by their hash, and those that have been running for a while.
     pub scripts: Catalog,
+    pub libraries: Libraries,
     pub running: RunningScripts,
     pub active_expire: AtomicBool,
     pub backups: Arc<backup::state::Backups>,
@@ -301,6 +304,7 @@ impl Server {
             pubsub: Arc::default(),
             blocked: Blocked::default(),
             scripts: Catalog::default(),
+            libraries: Libraries::default(),
             running: RunningScripts::default(),
             active_expire: AtomicBool::new(true),
             backups: Arc::default(),
@@ -318,6 +322,7 @@ impl Server {
         });
         server.keyspace.set_listener(server.pubsub.clone());
         server.apply_config();
+        functions::read_file(&server).map_err(StartError::new)?;
         server.start_threads()?;
         if let Some(file) = first {
             import::at_start(&server, &file).map_err(StartError::new)?;

@@ -146,10 +146,13 @@ fn scripts(server: &Server, text: &mut Text) {
     text.bytes("used_memory_lua", states);
     text.field("used_memory_scripts_eval", scripts);
     text.field("number_of_cached_scripts", server.scripts.len());
-    text.zeros(&["number_of_functions", "number_of_libraries", "used_memory_vm_functions"]);
+    let shelf = server.libraries.shelf();
+    text.field("number_of_functions", shelf.functions());
+    text.field("number_of_libraries", shelf.libraries.len());
+    text.zeros(&["used_memory_vm_functions"]);
     text.bytes("used_memory_vm_total", states);
-    text.field("used_memory_functions", 0);
-    text.bytes("used_memory_scripts", scripts);
+    text.field("used_memory_functions", shelf.bytes());
+    text.bytes("used_memory_scripts", scripts + shelf.bytes() as u64);
 }
 
 pub fn memory(server: &Server, text: &mut Text) {

@@ -29,6 +29,7 @@ pub mod debug;
 pub mod digest;
 pub mod dump;
 pub mod expiry;
+pub mod functions;
 pub mod geo;
 pub mod hash_expiry;
 pub mod hashes;

@@ -71,8 +71,8 @@ pub(super) enum Touch {
 
 /// Containers and commands that have nothing to do with keys, of those that see the whole server.
 const ASIDE: [&str; 16] = [
-    "time", "lastsave", "lolwut", "select", "role", "config", "command", "latency", "slowlog", "memory", "acl",
-    "client", "auth", "hello", "reset", "script",
+    "time", "lastsave", "lolwut", "select", "role", "config", "command", "latency", "slowlog", "memory",
+    "acl", "client", "auth", "hello", "reset", "script",
 ];
 
 pub(super) fn touches(command: &Command, args: &Args<'_>) -> Touch {
@@ -92,6 +92,16 @@ pub(super) fn touches(command: &Command, args: &Args<'_>) -> Touch {
             }
         }
     }
+}
+
+/// Commands that write nothing and are still more than reads.
+const REPLICATED: [&str; 3] = ["publish", "spublish", "pfcount"];
+
+/// A reading of streams that says that it wants to wait.
+fn waits(command: &Command, args: &Args<'_>) -> bool {
+    let reads = matches!(command.name, "xread" | "xreadgroup");
+    let streams = (1..args.len()).find(|at| args.is(*at, "streams"));
+    reads && (1..streams.unwrap_or(args.len())).any(|at| args.is(at, "block"))
 }
 
 pub struct ScriptHost {
@@ -161,7 +171,8 @@ impl ScriptHost {
         self.name.push_str(call.name);
         self.received.clear();
         for word in args.all() {
-            self.received.extend_from_slice(&(word.len() as u64).to_le_bytes());
+            self.received
+                .extend_from_slice(&(word.len() as u64).to_le_bytes());
             self.received.extend_from_slice(word);
         }
         self.executor.begin_at(now_ms, now);
@@ -248,7 +259,8 @@ impl ScriptHost {
             server.monitors.feed_of_script(args, &self.session);
         }
         let outcome = self.executor.run(command, args, &mut self.session, reply);
-        self.executor.note(command, args, &mut self.session, outcome.is_err());
+        self.executor
+            .note(command, args, &mut self.session, outcome.is_err());
         outcome
     }
 
@@ -263,7 +275,13 @@ impl ScriptHost {
             return Err(Error::new("ERR This Redis command is not allowed from script"));
         }
         self.permits(command, args)?;
-        if self.permit.read_only && command.has(flag::WRITE | flag::MAY_REPLICATE) {
+        if waits(command, args) {
+            let name = command.name;
+            return Err(Error::new(format!(
+                "ERR {name} command is not allowed with BLOCK option from scripts"
+            )));
+        }
+        if self.permit.read_only && (command.has(flag::WRITE) || REPLICATED.contains(&command.name)) {
             return Err(Error::new(
                 "ERR Write commands are not allowed from read-only scripts.",
             ));
@@ -363,7 +381,11 @@ impl ScriptHost {
 
     /// Copies what a key holds; false when that is too much.
     fn save(&mut self, db: u8, key: &[u8]) -> bool {
-        if self.saved.iter().any(|saved| saved.key.0 == db && saved.key.1 == key) {
+        if self
+            .saved
+            .iter()
+            .any(|saved| saved.key.0 == db && saved.key.1 == key)
+        {
             return true;
         }
         let executor = &mut self.executor;

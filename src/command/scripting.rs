@@ -37,7 +37,11 @@ pub(super) const fn caller(
     read_only: bool,
     handler: fn(&mut Executor, &Args<'_>, &mut Session, &mut Reply) -> Outcome,
 ) -> Spec {
-    let (flags, keys) = if read_only { (CALL | READONLY, KEYS_RO) } else { (CALL, KEYS) };
+    let (flags, keys) = if read_only {
+        (CALL | READONLY, KEYS_RO)
+    } else {
+        (CALL, KEYS)
+    };
     // Reading follows from the flag for data commands alone: these may run anything.
     Spec::new(name, -3, flags, acl::SCRIPTING, Handler::Script(handler))
         .keys(keys)
@@ -234,9 +238,7 @@ pub(super) fn permit(flags: Option<u8>, read_only: bool, full: bool) -> Result<P
     }
     let any_memory = has(script_flag::ALLOW_OOM | script_flag::NO_WRITES);
     if flags.is_some() && full && !any_memory {
-        return Err(Error::new(
-            "OOM allow-oom flag is not set on the script, can not run it when used memory > 'maxmemory'",
-        ));
+        return Err(Error::OutOfMemory);
     }
     Ok(Permit {
         read_only: read_only || has(script_flag::NO_WRITES),
@@ -313,7 +315,7 @@ impl Executor {
     }
 
     /// True when there is no room for more, and none could be made.
-    fn is_full(&self, keys: &[&[u8]]) -> bool {
+    pub(super) fn is_full(&self, keys: &[&[u8]]) -> bool {
         self.server.keyspace.is_over_limit() && !self.make_room(&mut keys.iter().copied())
     }
 }

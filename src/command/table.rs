@@ -23,6 +23,7 @@ static FAMILIES: &[&[Spec]] = &[
     super::debug::COMMANDS,
     super::dump::COMMANDS,
     super::expiry::COMMANDS,
+    super::functions::COMMANDS,
     super::geo::COMMANDS,
     super::hash_expiry::COMMANDS,
     super::hashes::COMMANDS,

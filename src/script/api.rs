@@ -29,8 +29,14 @@ thread_local! {
 /// The table, with the version that scripts are told.
 pub fn table(lua: &Lua, version: &str) -> mlua::Result<Table> {
     let table = lua.create_table()?;
-    table.raw_set("call", define_for_texts(lua, |lua, call| command(lua, call, true))?)?;
-    table.raw_set("pcall", define_for_texts(lua, |lua, call| command(lua, call, false))?)?;
+    table.raw_set(
+        "call",
+        define_for_texts(lua, |lua, call| command(lua, call, true))?,
+    )?;
+    table.raw_set(
+        "pcall",
+        define_for_texts(lua, |lua, call| command(lua, call, false))?,
+    )?;
     table.raw_set("acl_check_cmd", define_for_texts(lua, acl_check_cmd)?)?;
     table.raw_set("error_reply", define(lua, error_reply)?)?;
     table.raw_set("status_reply", define(lua, status_reply)?)?;
@@ -133,7 +139,10 @@ fn only_string(call: &Call) -> Option<&mlua::LuaString> {
 
 fn error_reply(lua: &Lua, call: &Call) -> Results {
     let Some(text) = only_string(call) else {
-        return one(lua, convert::error(lua, b"ERR wrong number or type of arguments")?);
+        return one(
+            lua,
+            convert::error(lua, b"ERR wrong number or type of arguments")?,
+        );
     };
     let text = text.as_bytes();
     let text = text.strip_prefix(b"-").unwrap_or(&text);
@@ -142,7 +151,10 @@ fn error_reply(lua: &Lua, call: &Call) -> Results {
 
 fn status_reply(lua: &Lua, call: &Call) -> Results {
     let Some(text) = only_string(call) else {
-        return one(lua, convert::error(lua, b"ERR wrong number or type of arguments")?);
+        return one(
+            lua,
+            convert::error(lua, b"ERR wrong number or type of arguments")?,
+        );
     };
     let table = lua.create_table()?;
     table.raw_set("ok", text)?;
@@ -221,4 +233,3 @@ fn set_repl(lua: &Lua, call: &Call) -> Results {
     }
     none()
 }
-

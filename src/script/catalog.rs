@@ -20,7 +20,10 @@ impl Catalog {
         let sha = std::str::from_utf8(sha).ok()?;
         match self.scripts.get(sha) {
             Some(script) => Some(script.clone()),
-            None => self.scripts.get(&sha.to_ascii_lowercase()).map(|script| script.clone()),
+            None => self
+                .scripts
+                .get(&sha.to_ascii_lowercase())
+                .map(|script| script.clone()),
         }
     }
 

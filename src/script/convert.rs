@@ -232,7 +232,11 @@ fn write_table(table: &Table, script: Protocol, reply: &mut Reply, nesting: usiz
 }
 
 fn write_pairs(table: &Table, reply: &mut Reply, is_map: bool, mut write: impl FnMut(&Value, &mut Reply)) {
-    let deferred = if is_map { reply.defer_map() } else { reply.defer_set() };
+    let deferred = if is_map {
+        reply.defer_map()
+    } else {
+        reply.defer_set()
+    };
     let mut len = 0;
     for pair in table.pairs::<Value, Value>() {
         let Ok((key, value)) = pair else { break };

@@ -8,8 +8,8 @@ use super::sandbox::Sandbox;
 use super::source::Script;
 use super::{raw, run};
 use crate::resp::Reply;
+use mlua::Function;
 use mlua::chunk::ChunkMode;
-use mlua::{Function, Table};
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::ffi::c_int;
@@ -72,20 +72,17 @@ impl Engine {
         Ok(function)
     }
 
-    fn list(&self, items: &[&[u8]]) -> mlua::Result<Table> {
-        let lua = &self.sandbox.lua;
-        let table = lua.create_table_with_capacity(items.len(), 0)?;
-        for (at, item) in items.iter().enumerate() {
-            table.raw_set(at + 1, lua.create_string(item)?)?;
-        }
-        Ok(table)
-    }
-
-    fn run(&mut self, script: &Script, keys: &[&[u8]], args: &[&[u8]], reply: &mut Reply) -> Result<(), Failure> {
+    fn run(
+        &mut self,
+        script: &Script,
+        keys: &[&[u8]],
+        args: &[&[u8]],
+        reply: &mut Reply,
+    ) -> Result<(), Failure> {
         let began = self.function(script).and_then(|function| {
             let globals = &self.sandbox.globals;
-            globals.raw_set("KEYS", self.list(keys)?)?;
-            globals.raw_set("ARGV", self.list(args)?)?;
+            globals.raw_set("KEYS", self.sandbox.list(keys)?)?;
+            globals.raw_set("ARGV", self.sandbox.list(args)?)?;
             raw::call(&self.sandbox.lua, &self.sandbox.handler, &function, None)
         });
         settle(began, reply)
@@ -105,10 +102,7 @@ pub(super) fn compile(sandbox: &Sandbox, text: &[u8], name: &str) -> mlua::Resul
 }
 
 /// Writes what a call returned, or says how it failed.
-pub(super) fn settle(
-    outcome: mlua::Result<(bool, mlua::Value)>,
-    reply: &mut Reply,
-) -> Result<(), Failure> {
+pub(super) fn settle(outcome: mlua::Result<(bool, mlua::Value)>, reply: &mut Reply) -> Result<(), Failure> {
     match outcome {
         Ok((true, value)) => {
             convert::write(&value, run::protocol(), reply);
@@ -137,7 +131,10 @@ pub fn first_line(error: &mlua::Error) -> String {
 fn with_engine<R>(version: &str, generation: u64, with: impl FnOnce(&mut Engine) -> R) -> mlua::Result<R> {
     ENGINE.with_borrow_mut(|engine| {
         // A state whose scripts were flushed is not used again.
-        if engine.as_ref().is_none_or(|engine| engine.generation != generation) {
+        if engine
+            .as_ref()
+            .is_none_or(|engine| engine.generation != generation)
+        {
             *engine = Some(Engine::new(version, generation)?);
         }
         // proof: made above, if it was missing.
@@ -169,7 +166,9 @@ pub fn run(
     (keys, args): (&[&[u8]], &[&[u8]]),
     reply: &mut Reply,
 ) -> Result<(), Failure> {
-    let ran = with_engine(version, generation, |engine| engine.run(script, keys, args, reply));
+    let ran = with_engine(version, generation, |engine| {
+        engine.run(script, keys, args, reply)
+    });
     ran.unwrap_or_else(|error| settle(Err(error), reply))
 }
 

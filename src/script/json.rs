@@ -135,8 +135,7 @@ fn bounded(call: &Call, at: usize, setting: &mut i32, least: i32, most: i32) -> 
     let fits = i32::try_from(wanted)
         .ok()
         .filter(|wanted| (least..=most).contains(wanted));
-    *setting =
-        fits.ok_or_else(|| Raise::Arg(at, format!("expected integer between {least} and {most}")))?;
+    *setting = fits.ok_or_else(|| Raise::Arg(at, format!("expected integer between {least} and {most}")))?;
     Ok(())
 }
 

@@ -60,7 +60,8 @@ fn append(out: &mut Vec<u8>, value: &Value, nesting: usize) -> mlua::Result<()> 
 
 fn append_number(out: &mut Vec<u8>, number: f64) {
     // What is an integer of 64 bits: 2^63 itself is not.
-    let is_integer = number.trunc() == number && (-9.223_372_036_854_775_8e18..9.223_372_036_854_775_8e18).contains(&number);
+    let is_integer = number.trunc() == number
+        && (-9.223_372_036_854_775_8e18..9.223_372_036_854_775_8e18).contains(&number);
     if is_integer {
         append_integer(out, number as i64);
     } else if f64::from(number as f32) == number {
@@ -162,7 +163,11 @@ fn unpack(lua: &Lua, call: &Call, limit: i32, offset: i32) -> Results {
         values.push_back(reader.value()?);
     }
     if limit > 0 {
-        let at = if reader.at < bytes.len() { reader.at as i64 } else { -1 };
+        let at = if reader.at < bytes.len() {
+            reader.at as i64
+        } else {
+            -1
+        };
         values.push_front(Value::Integer(at));
     }
     Ok(values)
@@ -198,7 +203,8 @@ impl<'a> Reader<'a> {
 
     fn value(&mut self) -> Result<Value, Raise> {
         let tag = self.number(1)? as u8;
-        let signed = |number: u64, bits: u32| Value::Number(((number << (64 - bits)) as i64 >> (64 - bits)) as f64);
+        let signed =
+            |number: u64, bits: u32| Value::Number(((number << (64 - bits)) as i64 >> (64 - bits)) as f64);
         Ok(match tag {
             0..=0x7f => Value::Integer(tag.into()),
             0xe0..=0xff => Value::Integer((tag as i8).into()),

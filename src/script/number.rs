@@ -38,7 +38,11 @@ pub fn prefix(text: &[u8]) -> Option<(f64, usize)> {
     let start = usize::from(matches!(text.first(), Some(b'-' | b'+')));
     let rest = &text[start..];
     let signed = |value: f64| if negative { -value } else { value };
-    for (word, value) in [("infinity", f64::INFINITY), ("inf", f64::INFINITY), ("nan", f64::NAN)] {
+    for (word, value) in [
+        ("infinity", f64::INFINITY),
+        ("inf", f64::INFINITY),
+        ("nan", f64::NAN),
+    ] {
         if rest.len() >= word.len() && rest[..word.len()].eq_ignore_ascii_case(word.as_bytes()) {
             return Some((signed(value), start + word.len()));
         }

@@ -143,13 +143,17 @@ fn pack(lua: &Lua, call: &Call) -> Results {
     one(lua, lua.create_string(out)?)
 }
 
-fn append_string(out: &mut Vec<u8>, lua: &Lua, call: &Call, (arg, item): (usize, &Item)) -> Result<(), Raise> {
+fn append_string(
+    out: &mut Vec<u8>,
+    lua: &Lua,
+    call: &Call,
+    (arg, item): (usize, &Item),
+) -> Result<(), Raise> {
     let text = call.bytes(lua, arg)?;
     let text = text.as_bytes();
     let len = if item.size == 0 { text.len() } else { item.size };
     let text = text
         .get(..len)
-        
         // The complaint is about the argument behind.
         .ok_or_else(|| Raise::Arg(arg + 1, "string too short".into()))?;
     out.extend_from_slice(text);

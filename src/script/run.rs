@@ -4,6 +4,7 @@ use crate::resp::{Protocol, Reply};
 use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Instant;
 
 /// What a script runs in. It is lent to the thread while the script runs.
 pub trait Host: Any {
@@ -24,6 +25,8 @@ thread_local! {
     static PROTOCOL: Cell<Protocol> = const { Cell::new(Protocol::Resp2) };
     /// The script is to end, whatever it does with errors.
     static ENDED: Cell<bool> = const { Cell::new(false) };
+    /// When what runs without a host has to be over.
+    static DEADLINE: Cell<Option<Instant>> = const { Cell::new(None) };
 }
 
 /// Runs something with a host for its commands, and gives the host back.
@@ -40,6 +43,12 @@ pub fn with_host<R>(host: Box<dyn Host>, run: impl FnOnce() -> R) -> (Option<Box
     let _lent = Lent;
     let result = run();
     (HOST.take(), result)
+}
+
+/// What runs next has no host, and may take until then.
+pub fn begin_without_host(deadline: Instant) {
+    ENDED.set(false);
+    DEADLINE.set(Some(deadline));
 }
 
 /// Uses the host; none outside of a script.
@@ -72,7 +81,10 @@ pub fn tick() -> bool {
     }
     let goes_on = || {
         HOST.with(|host| match host.try_borrow_mut() {
-            Ok(mut host) => host.as_deref_mut().is_none_or(|host| host.goes_on()),
+            Ok(mut host) => match host.as_deref_mut() {
+                Some(host) => host.goes_on(),
+                None => DEADLINE.get().is_none_or(|deadline| Instant::now() < deadline),
+            },
             Err(_) => true,
         })
     };

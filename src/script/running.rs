@@ -94,10 +94,11 @@ impl RunningScripts {
         list.iter().find(holds).cloned()
     }
 
-    /// The one that has been running the longest.
-    pub fn oldest(&self) -> Option<Arc<Running>> {
+    /// The function that has been running the longest.
+    pub fn oldest_function(&self) -> Option<Arc<Running>> {
         let list = self.list.lock();
-        list.iter().min_by_key(|running| running.began).cloned()
+        let functions = list.iter().filter(|running| running.is_function);
+        functions.min_by_key(|running| running.began).cloned()
     }
 
     /// Ends every script, or every function, that has not written.

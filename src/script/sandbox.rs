@@ -69,7 +69,9 @@ impl Sandbox {
         let libraries = StdLib::TABLE | StdLib::STRING | StdLib::MATH;
         let lua = Lua::new_with(libraries, LuaOptions::new())?;
         let handler = raw::error_handler(&lua)?;
-        let refused = define(&lua, |_, _| Err(Raise::text("Attempt to modify a readonly table")))?;
+        let refused = define(&lua, |_, _| {
+            Err(Raise::text("Attempt to modify a readonly table"))
+        })?;
         let sandbox = Sandbox {
             front: lua.create_table()?,
             globals: lua.globals(),
@@ -202,6 +204,16 @@ impl Sandbox {
             Some(_) => one(lua, Value::Nil),
         })?;
         self.globals.raw_set("getmetatable", function)
+    }
+
+    /// A list of strings.
+    pub fn list(&self, items: &[&[u8]]) -> mlua::Result<Table> {
+        let lua = &self.lua;
+        let table = lua.create_table_with_capacity(items.len(), 0)?;
+        for (at, item) in items.iter().enumerate() {
+            table.raw_set(at + 1, lua.create_string(item)?)?;
+        }
+        Ok(table)
     }
 
     /// Adds a table that scripts cannot change; returns its front.

@@ -191,7 +191,11 @@ impl Parser<'_> {
             b'"' => self.string(),
             b'-' | b'+' | b'0'..=b'9' => {
                 let strange = is_invalid(rest) && self.settings.decode_invalid == Invalid::Refused;
-                if strange { Token::Wrong("invalid number") } else { self.number() }
+                if strange {
+                    Token::Wrong("invalid number")
+                } else {
+                    self.number()
+                }
             }
             _ if is_invalid(rest) && self.settings.decode_invalid != Invalid::Refused => self.number(),
             _ => Token::Wrong("invalid token"),
