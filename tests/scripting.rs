@@ -347,7 +347,7 @@ const LIBRARY: &str = "#!lua name=counting\n\
 
 #[test]
 fn libraries_survive_restarts_and_crashes() {
-    let mut server = Server::terrace(&[]);
+    let mut server = Server::terrace(&["--appendfsync", "always"]);
     let mut conn = server.connect();
     assert_eq!(conn.call(&["FUNCTION", "LOAD", LIBRARY]), b"$8\r\ncounting\r\n");
     assert_eq!(conn.call(&["FCALL", "add", "1", "n", "5"]), b":5\r\n");

@@ -459,6 +459,16 @@ impl ScriptHost {
         words
     }
 
+    /// The server is to end, and half of a script is done, which cannot be undone. What is in the journal is whole: so
+    /// this is the end, as if the script had never run.
+    fn leave_the_process(&self) -> ! {
+        log::warn!("the server ends in the middle of a script, which will not have run");
+        if let Some(journal) = self.executor.server.keyspace.journal() {
+            journal.close();
+        }
+        std::process::exit(0)
+    }
+
     /// The script has been running for a while: others can see it from now on.
     fn show(&mut self) -> Arc<Running> {
         if let Some(running) = &self.running {
@@ -508,6 +518,12 @@ impl Host for ScriptHost {
         let running = self.show();
         if self.ticks <= 2 || self.ticks.is_multiple_of(TICKS_BETWEEN_HANDOVERS) {
             let_others_work();
+        }
+        if *self.executor.server.shutdown.borrow() {
+            if self.wrote {
+                self.leave_the_process();
+            }
+            return false;
         }
         !running.is_killed()
     }

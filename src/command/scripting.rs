@@ -42,7 +42,6 @@ pub(super) const fn caller(
     } else {
         (CALL, KEYS)
     };
-    // Reading follows from the flag for data commands alone: these may run anything.
     Spec::new(name, -3, flags, acl::SCRIPTING, Handler::Script(handler))
         .keys(keys)
         .group("scripting", since)

@@ -326,7 +326,10 @@ impl Spec {
 
     /// Names of the ACL categories, those that follow from the flags included.
     pub fn categories(&self) -> impl Iterator<Item = &'static str> + use<> {
-        let implied = acl::IMPLIED.iter().filter(|(flag, _)| self.has(*flag));
+        // What a script reads is not known, so that it only reads puts it in no category.
+        let is_script = matches!(self.handler, Handler::Script(_));
+        let counts = |bit: u32| self.has(bit) && !(is_script && bit == flag::READONLY);
+        let implied = acl::IMPLIED.iter().filter(|(flag, _)| counts(*flag));
         let mut bits = implied.fold(self.acl, |bits, (_, implied)| bits | implied);
         if bits & acl::FAST == 0 {
             bits |= acl::SLOW;

@@ -22,9 +22,9 @@
 //! threads that wait for no shard and not for the right, and these come to their end.
 
 use super::events::Noted;
-use super::load::{Guards, KnownAbsent, Place, Reach};
+use super::load::{Guards, KnownAbsent, Place, Reach, may_wait};
 use super::records::Topic;
-use super::shard::Shard;
+use super::shard::{SHORT_WAIT, Shard};
 use super::{Effects, Keyspace, StoreError};
 use crate::journal::Journal;
 use parking_lot::MutexGuard;
@@ -171,7 +171,11 @@ impl Keyspace {
     /// Waits for the right to reach. Not to be called while a shard is held.
     pub fn reach(&self) -> Right<'_> {
         debug_assert!(!is_active());
-        self.reach.lock()
+        match self.reach.try_lock_for(SHORT_WAIT) {
+            Some(right) => right,
+            // A script may have it for long.
+            None => may_wait(|| self.reach.lock()),
+        }
     }
 
     /// True when this thread's group holds the shard of a key of a logical database.

@@ -1,4 +1,4 @@
-//! Opening a transaction: lock the shards of its keys in ascending order, and bring in the keys that are cold.
+//! Opening a transaction: lock the shards of its keys, and bring in the keys that are cold.
 //!
 //! A key that is not resident, in a durable range that has cold keys, may stand in the store. Then the locks are
 //! dropped, the row is read (first without touching the disk, else on a thread that may wait), the shard is locked

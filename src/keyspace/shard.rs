@@ -26,7 +26,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// How long a lock is waited for before the thread hands its other work to another one.
-const SHORT_WAIT: Duration = Duration::from_millis(2);
+pub(super) const SHORT_WAIT: Duration = Duration::from_millis(2);
 
 /// Hashes (database, key) with a seed of this process.
 ///

@@ -18,8 +18,8 @@ use std::sync::atomic::Ordering::Relaxed;
 
 /// Instructions from one look at the clock to the next.
 pub const TICK: c_int = 100_000;
-/// Bytes that the state of a thread may take.
-const MEMORY_MOST: usize = 1 << 30;
+/// Bytes that the state of a thread may take while a script runs.
+pub const MEMORY_MOST: usize = 1 << 30;
 /// Scripts that a thread keeps compiled.
 const COMPILED_MOST: usize = 4096;
 
@@ -44,7 +44,7 @@ thread_local! {
 impl Engine {
     fn new(version: &str, generation: u64) -> mlua::Result<Engine> {
         Ok(Engine {
-            sandbox: Sandbox::new(version, MEMORY_MOST)?,
+            sandbox: Sandbox::new(version)?,
             compiled: HashMap::new(),
             generation,
             counted: 0,

@@ -18,7 +18,6 @@ use std::time::{Duration, Instant};
 
 /// How long a library may take to load.
 const LOAD_MOST: Duration = Duration::from_millis(500);
-const MEMORY_MOST: usize = 1 << 30;
 
 /// A function being registered.
 struct Registered {
@@ -43,7 +42,7 @@ thread_local! {
 
 impl Engine {
     fn new(version: &str, generation: u64) -> mlua::Result<Engine> {
-        let sandbox = Sandbox::new(version, MEMORY_MOST)?;
+        let sandbox = Sandbox::new(version)?;
         let lua = &sandbox.lua;
         // Without what only scripts have.
         let redis = api::table(lua, version)?;

@@ -46,7 +46,8 @@ pub fn none() -> Results {
     Ok(MultiValue::new())
 }
 
-/// Makes a function for scripts out of one of ours.
+/// Makes a function for scripts out of one of ours. The limit of memory is put off while it runs: what it makes is bounded
+/// by what it is given, and `mlua` need not guard each of its steps.
 pub fn define(lua: &Lua, function: impl Fn(&Lua, &Call) -> Results + 'static) -> mlua::Result<Function> {
     define_with(lua, function, false)
 }
@@ -65,26 +66,34 @@ fn define_with(
     texts: bool,
 ) -> mlua::Result<Function> {
     let inner = lua.create_function(move |lua, args: MultiValue| {
-        let mut results = match function(lua, &Call { args }) {
-            Ok(mut results) => {
-                results.push_front(Value::Boolean(true));
-                return Ok(results);
-            }
-            Err(Raise::Lua(error)) => return Err(error),
-            Err(Raise::Value(value)) => MultiValue::from_iter([value]),
-            Err(Raise::Where(text)) => {
-                MultiValue::from_iter([Value::String(lua.create_string(text)?), Value::Integer(0)])
-            }
-            Err(Raise::Arg(at, text)) => MultiValue::from_iter([
-                Value::String(lua.create_string(text)?),
-                // One more, because 0 says something else.
-                Value::Integer(at as i64 + 1),
-            ]),
-        };
-        results.push_front(Value::Boolean(false));
-        Ok(results)
+        let limit = lua.set_memory_limit(0)?;
+        let results = answer(lua, function(lua, &Call { args }));
+        lua.set_memory_limit(limit)?;
+        results
     })?;
     raw::raising(lua, inner, texts)
+}
+
+/// What `raw::raising` is told.
+fn answer(lua: &Lua, results: Results) -> mlua::Result<MultiValue> {
+    let mut told = match results {
+        Ok(mut results) => {
+            results.push_front(Value::Boolean(true));
+            return Ok(results);
+        }
+        Err(Raise::Lua(error)) => return Err(error),
+        Err(Raise::Value(value)) => MultiValue::from_iter([value]),
+        Err(Raise::Where(text)) => {
+            MultiValue::from_iter([Value::String(lua.create_string(text)?), Value::Integer(0)])
+        }
+        // One more, because 0 says something else.
+        Err(Raise::Arg(at, text)) => MultiValue::from_iter([
+            Value::String(lua.create_string(text)?),
+            Value::Integer(at as i64 + 1),
+        ]),
+    };
+    told.push_front(Value::Boolean(false));
+    Ok(told)
 }
 
 /// The arguments of one call, counted from 1 as Lua does.

@@ -8,8 +8,9 @@
 //! All of these run on Lua's stack and may leave by a jump of Lua's (`lua_error`, or for want of memory). None of them
 //! has a value with a destructor at such a place; Rust code that has is called behind `mlua`'s own callbacks.
 
+use super::engine::MEMORY_MOST;
 use mlua::ffi::{self, lua_Debug, lua_State};
-use mlua::{Function, IntoLuaMulti, Lua, Table, Value};
+use mlua::{Function, IntoLuaMulti, Lua, Table, Value, lua_CFunction};
 use std::ffi::{CStr, c_int};
 use std::mem::MaybeUninit;
 
@@ -55,7 +56,7 @@ pub fn error_handler(lua: &Lua) -> mlua::Result<Function> {
 
 fn closure(
     lua: &Lua,
-    function: unsafe extern "C-unwind" fn(*mut lua_State) -> c_int,
+    function: lua_CFunction,
     upvalues: impl IntoLuaMulti,
     count: c_int,
 ) -> mlua::Result<Function> {
@@ -73,7 +74,7 @@ pub fn set_globals(lua: &Lua, table: &Table) -> mlua::Result<()> {
     unsafe { lua.exec_raw(table, |state| ffi::lua_replace(state, ffi::LUA_GLOBALSINDEX)) }
 }
 
-/// Calls a function with an error handler: true and its first result, or false and what the handler made of the error.
+/// Calls a function, within the limit of memory, with an error handler: true and its first result, or false and what the handler made of the error.
 pub fn call(
     lua: &Lua,
     handler: &Function,
@@ -90,13 +91,16 @@ pub fn call(
             ffi::lua_replace(state, 1);
         }
     };
+    lua.set_memory_limit(MEMORY_MOST)?;
     // SAFETY: as above.
-    unsafe {
+    let outcome = unsafe {
         match args {
             Some((keys, args)) => lua.exec_raw((handler, function, keys, args), run),
             None => lua.exec_raw((handler, function), run),
         }
-    }
+    };
+    lua.set_memory_limit(0)?;
+    outcome
 }
 
 /// Calls `super::run::tick` after every so many instructions of the running coroutine and those that it makes.

@@ -7,6 +7,7 @@
 //!
 //! There is no file, process, clock, debugger, module loader or compiled code to be had.
 
+use super::engine::MEMORY_MOST;
 use super::raise::{Call, Raise, Results, define, one, type_name};
 use super::{api, bits, json, msgpack, pack, random, raw};
 use mlua::{Function, Lua, LuaOptions, StdLib, Table, Value};
@@ -65,7 +66,7 @@ pub struct Sandbox {
 }
 
 impl Sandbox {
-    pub fn new(version: &str, memory_most: usize) -> mlua::Result<Sandbox> {
+    pub fn new(version: &str) -> mlua::Result<Sandbox> {
         let libraries = StdLib::TABLE | StdLib::STRING | StdLib::MATH;
         let lua = Lua::new_with(libraries, LuaOptions::new())?;
         let handler = raw::error_handler(&lua)?;
@@ -85,7 +86,6 @@ impl Sandbox {
         sandbox.protect_all()?;
         raw::set_globals(&sandbox.lua, &sandbox.front)?;
         raw::set_hook(&sandbox.lua, super::engine::TICK)?;
-        sandbox.lua.set_memory_limit(memory_most)?;
         Ok(sandbox)
     }
 
@@ -131,9 +131,11 @@ impl Sandbox {
             base("select")?,
             base("error")?,
         ))?;
-        let load = define(lua, move |_, call| match call.get(1) {
+        let load = define(lua, move |lua, call| match call.get(1) {
             Some(Value::Function(reader)) => {
                 let name = call.get(2).cloned().unwrap_or(Value::Nil);
+                // What reads is the script's own.
+                lua.set_memory_limit(MEMORY_MOST)?;
                 Ok(loader.call((reader, name))?)
             }
             other => {
