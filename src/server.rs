@@ -6,11 +6,13 @@ use crate::command::functions;
 use crate::command::replay::Replayer;
 use crate::command::table::Command;
 use crate::command::{Args, Error};
-use crate::config::{Config, DEFAULT_RANGE, Tier};
+use crate::config::Config;
 use crate::import;
 use crate::journal::{self, ReadSummary, Retention};
 use crate::keyspace::import::{ImportError, Imported, Report};
+use crate::keyspace::moves::undo_unfinished;
 use crate::keyspace::range::{Inherited, RangeMap};
+use crate::keyspace::reshape::specs_at_start;
 use crate::keyspace::snapshot::{self, Saved};
 use crate::keyspace::{Effects, Keyspace, Settings, warm};
 use crate::net::clients::Clients;
@@ -175,6 +177,8 @@ pub struct Server {
     pub running: RunningScripts,
     pub active_expire: AtomicBool,
     pub backups: Arc<backup::state::Backups>,
+    /// Times commands.
+    pub clock: quanta::Clock,
     pub started: Instant,
     pub started_ms: i64,
     pub run_id: String,
@@ -197,7 +201,6 @@ fn settings(config: &Config) -> Settings {
         flush_dirty_size: config.flush_dirty_size,
         seal_after: config.seal_after_seconds,
         max_value_len: config.proto_max_bulk_len,
-        objects: object_limits(config),
         inherited: inherited(config),
     }
 }
@@ -227,6 +230,7 @@ fn inherited(config: &Config) -> Inherited {
         fsync: config.appendfsync,
         eviction: config.maxmemory_policy,
         notify: config.notify_keyspace_events,
+        objects: object_limits(config),
     }
 }
 
@@ -256,21 +260,11 @@ impl Server {
         let first = import::prepare(&config.dir, &config.dbfilename).map_err(StartError::new)?;
         let store = BlockStore::open(&config.dir.join("store"), config.store_block_cache as usize)
             .map_err(StartError::new)?;
-        let meta = store.meta().map_err(StartError::new)?;
+        let mut meta = store.meta().map_err(StartError::new)?;
+        meta.iter_mut().for_each(undo_unfinished);
         let settings = settings(&config);
-        let mut specs = config.ranges.clone();
-        // Ranges made by RANGE CREATE; what the configuration says of a range of the same name wins.
-        for range in meta.iter().flat_map(|meta| &meta.ranges) {
-            let known = specs.iter().any(|spec| spec.name == range.spec.name);
-            // What RANGE ALTER said of the default range; its tier is the configuration's to say.
-            let altered = range.spec.name != DEFAULT_RANGE || range.spec.tier == Tier::Durable;
-            if !known && altered {
-                if let Some(why) = specs.iter().find_map(|spec| range.spec.conflict_with(spec)) {
-                    return Err(StartError::new(why));
-                }
-                specs.push(range.spec.clone());
-            }
-        }
+        let remembered = meta.iter().flat_map(|meta| &meta.ranges).map(|range| &range.spec);
+        let specs = specs_at_start(&config.ranges, remembered).map_err(StartError::new)?;
         let map = RangeMap::new(&specs, settings.inherited, None);
         let options = journal::Options {
             segment_size: config.journal_segment_size,
@@ -308,6 +302,7 @@ impl Server {
             running: RunningScripts::default(),
             active_expire: AtomicBool::new(true),
             backups: Arc::default(),
+            clock: quanta::Clock::new(),
             started,
             started_ms: unix_ms(),
             run_id: (0..40)
@@ -358,9 +353,7 @@ impl Server {
     pub fn apply_config(&self) {
         let config = self.config.load();
         self.keyspace.apply_settings(&settings(&config));
-        if self.keyspace.ranges().inherited != inherited(&config) {
-            self.keyspace.inherit(inherited(&config));
-        }
+        self.keyspace.inherit(inherited(&config));
         if let Some(journal) = self.keyspace.journal() {
             journal.set_retention(Retention {
                 time_ms: config.journal_retention_seconds.saturating_mul(1_000),
@@ -440,6 +433,7 @@ impl Server {
                     .fetch_max(crate::observe::memory::allocated(), Relaxed);
                 self.clients.close_idle(self.config.load().timeout, now_ms);
             }
+            self.pubsub.broadcast();
             if trimmed.elapsed() >= TRIM_EVERY {
                 trimmed = Instant::now();
                 self.keyspace.trim_journal();

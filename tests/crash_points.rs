@@ -257,8 +257,10 @@ impl Run {
         let alive = self.server.try_restart();
         self.server.set_env(&[]);
         self.conn = alive.then(|| self.server.connect());
-        self.server_died |= !alive;
-        alive && self.select_again()
+        // It may reach the point by itself, before the first command.
+        let works = alive && self.select_again();
+        self.server_died |= !works;
+        works
     }
 
     fn restart_and_compare(&mut self) {

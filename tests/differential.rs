@@ -19,15 +19,20 @@ mod random;
 #[path = "differential/script.rs"]
 mod script;
 
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 
 use common::{Conn, Server, Value};
 
-/// The two kinds of storage; one command has one reply on both.
-#[derive(Clone, Copy, Debug)]
+/// The two kinds of storage, and where their keys are; one command has one reply everywhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tier {
     Memory,
     Durable,
+    /// A memory range whose keys are in the plain store whenever a command comes.
+    Sealed,
+    /// A durable range whose keys are only in the block store whenever a command comes.
+    Cold,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,13 +45,57 @@ pub enum Protocol {
 pub struct Pair {
     pub servers: [Server; 2],
     pub protocol: Protocol,
+    /// What puts every key out of memory.
+    banish: Option<&'static str>,
+    /// For it; the oracle has such a connection too, so that both count the same clients.
+    aside: RefCell<[Conn; 2]>,
 }
 
 impl Pair {
     pub fn start(tier: Tier, protocol: Protocol) -> Pair {
+        let servers = [Server::redis(&[]), server_under_test(tier)];
+        let command = match tier {
+            _ if against_itself() => None,
+            Tier::Memory | Tier::Durable => None,
+            Tier::Sealed => Some("DEBUG SEAL"),
+            Tier::Cold => Some("DEBUG RELOAD"),
+        };
         Pair {
-            servers: [Server::redis(&[]), server_under_test(tier)],
             protocol,
+            banish: command,
+            aside: RefCell::new([0, 1].map(|side| servers[side].connect())),
+            servers,
+        }
+    }
+
+    /// Whether the reply to a line may differ.
+    pub fn is_telltale(&self, line: &str) -> bool {
+        let line = line.to_lowercase();
+        self.banish.is_some() && TELLTALE.iter().any(|(start, _)| line.starts_with(start))
+    }
+
+    /// A reply without what may differ in it: the count that a HyperLogLog's last reader has left in it is of memory.
+    pub fn lasting(&self, mut reply: Vec<u8>) -> Vec<u8> {
+        const MAGIC: &[u8] = b"HYLL";
+        let at = reply.windows(MAGIC.len()).position(|bytes| bytes == MAGIC);
+        if let Some(count) = at.and_then(|at| reply.get_mut(at + 8..at + 16)) {
+            if self.banish.is_some() {
+                count.fill(0);
+            }
+        }
+        reply
+    }
+
+    /// Before a command: puts the keys of the server under test where its tier says.
+    pub fn banish_keys(&self) {
+        let Some(command) = self.banish else { return };
+        let mut aside = self.aside.borrow_mut();
+        if aside[1]
+            .try_call(&command.split(' ').collect::<Vec<_>>())
+            .is_err()
+        {
+            // A script has closed all connections.
+            *aside = [0, 1].map(|side| self.servers[side].connect());
         }
     }
 
@@ -67,6 +116,19 @@ impl Pair {
     }
 }
 
+const MEMORY: &[&str] = &["--range", "default", "*", "memory"];
+const DEBUG: &[&str] = &["--enable-debug-command", "yes"];
+
+/// Where a reply may tell that a key has left memory, or that somebody saw to it.
+const TELLTALE: &[(&str, &str)] = &[
+    (
+        "object",
+        "access clocks and encodings that outlast their reason are of memory",
+    ),
+    ("slowlog", "logs the command that puts keys out of memory"),
+    ("client kill", "counts the connection that sends it"),
+];
+
 fn against_itself() -> bool {
     std::env::var("TERRACE_DIFF_SELF").is_ok_and(|v| v != "0")
 }
@@ -76,8 +138,10 @@ fn server_under_test(tier: Tier) -> Server {
         return Server::redis(&[]);
     }
     match tier {
-        Tier::Memory => Server::terrace(&["--range", "default", "*", "memory"]),
+        Tier::Memory => Server::terrace(MEMORY),
         Tier::Durable => Server::terrace(&[]),
+        Tier::Sealed => Server::terrace(&[MEMORY, DEBUG].concat()),
+        Tier::Cold => Server::terrace(&[DEBUG, &["--appendfsync", "no"]].concat()),
     }
 }
 
@@ -119,6 +183,26 @@ fn random_commands_on_a_durable_range_in_resp2() {
 #[test]
 fn random_commands_on_a_durable_range_in_resp3() {
     random::run(Tier::Durable, Protocol::Resp3);
+}
+
+#[test]
+fn scripts_on_sealed_keys() {
+    script::run_all(Tier::Sealed, Protocol::Resp2);
+}
+
+#[test]
+fn scripts_on_cold_keys() {
+    script::run_all(Tier::Cold, Protocol::Resp2);
+}
+
+#[test]
+fn random_commands_on_sealed_keys() {
+    random::run(Tier::Sealed, Protocol::Resp3);
+}
+
+#[test]
+fn random_commands_on_cold_keys() {
+    random::run(Tier::Cold, Protocol::Resp3);
 }
 
 #[test]

@@ -218,6 +218,41 @@ fn what_is_watched_ends_with_the_transaction() {
     );
 }
 
+/// Who reads a stream, and how far, is not the stream.
+#[test]
+fn what_groups_do_stops_no_transaction() {
+    for (change, stops) in [
+        ("XREADGROUP GROUP g c COUNT 1 STREAMS s >", false),
+        ("XREADGROUP GROUP g c STREAMS s 0", false),
+        ("XREADGROUP GROUP g old COUNT 1 STREAMS s >", false),
+        ("XACK s g 1-1", false),
+        ("XCLAIM s g c 0 1-1", false),
+        ("XAUTOCLAIM s g c 0 0", false),
+        ("XGROUP CREATE s h 0", false),
+        ("XGROUP CREATECONSUMER s g c", false),
+        ("XGROUP DELCONSUMER s g old", false),
+        ("XGROUP SETID s g 0", false),
+        ("XGROUP DESTROY s g", false),
+        ("XSETID s 9-9", false),
+        ("XADD s 2-1 f v", true),
+        ("XTRIM s MAXLEN 0", true),
+        ("XDEL s 1-1", true),
+        ("XGROUP CREATE t g 0 MKSTREAM", true),
+    ] {
+        compare(&format!(
+            "b XADD s 1-1 f v
+             b XGROUP CREATE s g 0
+             b XREADGROUP GROUP g old STREAMS s >
+             b XADD s 1-2 f v
+             a WATCH s t
+             b= {change}
+             a MULTI
+             a SET done {stops}
+             a EXEC"
+        ));
+    }
+}
+
 #[test]
 fn a_watched_key_that_expires_stops_the_transaction() {
     let server = Server::terrace(&[]);

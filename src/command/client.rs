@@ -2,6 +2,7 @@
 
 use super::args::Args;
 use super::client_filter::{KillFilter, by_type};
+use super::client_tracking::{CACHING, GETREDIR, TRACKING, TRACKINGINFO, redirected_to};
 use super::context::Context;
 use super::error::Error;
 use super::help;
@@ -77,12 +78,10 @@ pub static COMMANDS: &[Spec] = &[Spec::new("client", -2, 0, 0, Handler::Containe
         row("reply", 3, 0, Handler::Session(reply_mode))
             .group("connection", "3.2.0")
             .doc("<ON | OFF | SKIP>", "O(1)", "Chooses whether the caller gets replies."),
-        row("getredir", 2, 0, Handler::Session(get_redirection))
-            .group("connection", "6.0.0")
-            .doc("", "O(1)", "Returns where the caller's tracking messages go."),
-        row("trackinginfo", 2, 0, Handler::Session(tracking_info))
-            .group("connection", "6.2.0")
-            .doc("", "O(1)", "Returns what is tracked for the caller."),
+        TRACKING,
+        CACHING,
+        GETREDIR,
+        TRACKINGINFO,
         row("unblock", -3, ADMIN, Handler::Admin(unblock))
             .group("connection", "5.0.0")
             .doc(
@@ -95,7 +94,8 @@ pub static COMMANDS: &[Spec] = &[Spec::new("client", -2, 0, 0, Handler::Containe
             .doc("", "O(1)", "Lists the subcommands."),
     ])];
 
-const fn row(name: &'static str, arity: i32, flags: u32, handler: Handler) -> Spec {
+/// A row of a subcommand.
+pub(super) const fn row(name: &'static str, arity: i32, flags: u32, handler: Handler) -> Spec {
     Spec::new(name, arity, ANY_TIME | flags, acl::CONNECTION, handler)
 }
 
@@ -188,13 +188,14 @@ fn line(client: &Arc<Client>, context: &Context<'_>, own: &str) -> String {
     let _ = writeln!(
         line,
         " sub={} psub={} ssub={} multi={queued} qbuf={query} qbuf-free=0 argv-mem=0 multi-mem=0 rbs={output} rbp={output} obl=0 \
-         oll={} omem={inbox} tot-mem={} events={} cmd={command} user=default redir=-1 resp={} lib-name={} lib-ver={}",
+         oll={} omem={inbox} tot-mem={} events={} cmd={command} user=default redir={} resp={} lib-name={} lib-ver={}",
         client.subscribed[0].load(Relaxed),
         client.subscribed[1].load(Relaxed),
         client.subscribed[2].load(Relaxed),
         client.inbox_len(),
         query + output + inbox + size_of::<Client>(),
         if output > 0 { "rw" } else { "r" },
+        redirected_to(client),
         client.protocol.load(Relaxed),
         names.lib_name,
         names.lib_ver
@@ -205,10 +206,13 @@ fn line(client: &Arc<Client>, context: &Context<'_>, own: &str) -> String {
 fn flags(client: &Client) -> String {
     let letters = [
         (client_flag::MONITOR, 'O'),
-        (client_flag::MULTI, 'x'),
-        (client_flag::BROKEN, 'd'),
         (client_flag::PUBSUB, 'P'),
+        (client_flag::MULTI, 'x'),
         (client_flag::BLOCKED, 'b'),
+        (client_flag::TRACKING, 't'),
+        (client_flag::BROKEN_REDIRECTION, 'R'),
+        (client_flag::TRACKS_PREFIXES, 'B'),
+        (client_flag::BROKEN, 'd'),
         (client_flag::UNIX_SOCKET, 'U'),
         (client_flag::NO_EVICT, 'e'),
         (client_flag::NO_TOUCH, 'T'),
@@ -353,23 +357,6 @@ fn reply_mode(args: &Args<'_>, session: &mut Session, reply: &mut Reply) -> Outc
     Ok(())
 }
 
-fn get_redirection(_: &Args<'_>, _: &mut Session, reply: &mut Reply) -> Outcome {
-    reply.int(-1);
-    Ok(())
-}
-
-fn tracking_info(_: &Args<'_>, _: &mut Session, reply: &mut Reply) -> Outcome {
-    reply.map(3);
-    reply.bulk(b"flags");
-    reply.set(1);
-    reply.bulk(b"off");
-    reply.bulk(b"redirect");
-    reply.int(-1);
-    reply.bulk(b"prefixes");
-    reply.array(0);
-    Ok(())
-}
-
 fn unblock(args: &Args<'_>, context: &mut Context<'_>) -> Outcome {
     let with_error = match args.rest(3) {
         [] => false,
@@ -389,6 +376,10 @@ fn show_help(_: &Args<'_>, context: &mut Context<'_>) -> Outcome {
         context.reply,
         "CLIENT",
         &[
+            (
+                "CACHING (YES|NO)",
+                &["Whether the keys of the next command are tracked, with OPTIN or OPTOUT."],
+            ),
             ("GETNAME", &["The name of this connection."]),
             (
                 "GETREDIR",
@@ -431,6 +422,14 @@ fn show_help(_: &Args<'_>, context: &mut Context<'_>) -> Outcome {
                 &["Names the library that this client uses."],
             ),
             ("SETNAME <name>", &["Names this connection."]),
+            (
+                "TRACKING (ON|OFF) [REDIRECT <id>] [BCAST] [PREFIX <prefix> [...]]",
+                &[
+                    "Whether this connection, or another, hears of changes of keys that it has read,",
+                    "or of all keys with a prefix. [OPTIN] [OPTOUT]: only when CACHING says so, or",
+                    "not when it does; [NOLOOP]: not of its own changes.",
+                ],
+            ),
             ("TRACKINGINFO", &["What is tracked for this connection."]),
             (
                 "UNBLOCK <clientid> [TIMEOUT|ERROR]",

@@ -236,6 +236,7 @@ fn reset(_: &Args<'_>, context: &mut Context<'_>) -> Outcome {
         context.session.client.move_inbox_to(context.reply);
     }
     super::transactions::end_watching(context.server, context.session);
+    super::client_tracking::end_tracking(context.server, context.session);
     context.session.note_subscriptions();
     context.session.replied_pushes = false;
     let authenticated = context.server.config.load().requirepass.is_empty();

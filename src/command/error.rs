@@ -1,6 +1,7 @@
 //! Why a command is refused or fails; each becomes one exact RESP error, in Redis's words where Redis has them.
 
 use crate::keyspace::WrongType;
+use crate::keyspace::quota::QuotaError;
 use crate::keyspace::ranges::RangeError;
 use crate::resp::Reply;
 use crate::store::StoreError;
@@ -42,6 +43,8 @@ pub enum Error {
         text: Vec<u8>,
         counted: bool,
     },
+    /// A range's limit on its keys or values.
+    Quota(QuotaError),
     /// Any other, with its code.
     Other(Cow<'static, str>),
 }
@@ -117,6 +120,7 @@ impl fmt::Display for Error {
             Error::Overflow => f.write_str("ERR increment or decrement would overflow"),
             Error::Store(error) => write!(f, "ERR the store cannot be read: {error}"),
             Error::Script { text, .. } => f.write_str(&String::from_utf8_lossy(text)),
+            Error::Quota(error) => write!(f, "{error}"),
             Error::Other(text) => f.write_str(text),
         }
     }
@@ -131,6 +135,12 @@ impl From<WrongType> for Error {
 impl From<StoreError> for Error {
     fn from(error: StoreError) -> Error {
         Error::Store(error)
+    }
+}
+
+impl From<QuotaError> for Error {
+    fn from(error: QuotaError) -> Error {
+        Error::Quota(error)
     }
 }
 

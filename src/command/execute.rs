@@ -6,13 +6,15 @@
 use super::args::Args;
 use super::context::Context;
 use super::error::{Error, quoted};
+use super::quotas;
 use super::script_host::{ScriptHost, Touch, touches};
 use super::scripting;
-use super::spec::{Handler, flag};
+use super::spec::{DataHandler, Handler, Stats, flag};
 use super::table::{self, Command, Finder};
 use super::transactions::{self, is_exec};
 use crate::keyspace::evict::Room;
 use crate::keyspace::load::may_wait;
+use crate::keyspace::quota::{ROUNDS_MAX, Used};
 use crate::keyspace::{Call, Effects};
 use crate::net::session::Session;
 use crate::resp::{Batch, Reply};
@@ -21,7 +23,6 @@ use crate::server::{Server, unix_ms};
 use smallvec::SmallVec;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Instant;
 
 /// What the connection does after a request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -36,13 +37,22 @@ pub enum After {
     Blocked,
 }
 
+/// What time it is to a request.
+pub struct Moment {
+    now_ms: i64,
+    read: u64,
+}
+
 /// Runs the requests of one connection, one after the other.
 pub struct Executor {
     pub(super) server: Arc<Server>,
     pub(super) effects: Effects,
     /// Unix milliseconds and the clock of the requests being run: one moment for a batch.
     pub(super) now_ms: i64,
-    clock: Instant,
+    clock: quanta::Clock,
+    /// Its reading when the last request had run.
+    read: u64,
+    tally: Tally,
     /// The journal offset that must be durable before the replies written so far may leave; 0 for none.
     pub gate: u64,
     hashes: Vec<u64>,
@@ -68,12 +78,15 @@ const LISTENING: [&str; 9] = [
 const PREFETCH_FROM: usize = 3;
 
 impl Executor {
-    pub fn new(server: Arc<Server>) -> Executor {
+    /// Of the requests of the client with this id.
+    pub fn new(server: Arc<Server>, client: u64) -> Executor {
         Executor {
-            server,
-            effects: Effects::default(),
+            effects: Effects::of_client(client),
             now_ms: unix_ms(),
-            clock: Instant::now(),
+            clock: server.clock.clone(),
+            read: server.clock.raw(),
+            server,
+            tally: Tally::default(),
             gate: 0,
             hashes: Vec::new(),
             finder: Finder::default(),
@@ -84,16 +97,26 @@ impl Executor {
     /// Takes the time for the requests that follow.
     pub fn begin_batch(&mut self) {
         self.now_ms = unix_ms();
-        self.clock = Instant::now();
+        self.read = self.clock.raw();
     }
 
-    /// As `begin_batch`, with the time of the command that this one's commands are part of.
-    pub(super) fn begin_at(&mut self, now_ms: i64, clock: Instant) {
-        (self.now_ms, self.clock) = (now_ms, clock);
+    /// Counts what has run: to be called before the replies leave.
+    #[inline]
+    pub fn end_batch(&mut self) {
+        self.tally.settle();
     }
 
-    pub(super) fn clock(&self) -> Instant {
-        self.clock
+    /// The time of the requests being run, for an executor whose commands are part of one.
+    pub(super) fn moment(&self) -> Moment {
+        Moment {
+            now_ms: self.now_ms,
+            read: self.clock.raw(),
+        }
+    }
+
+    /// As `begin_batch`, with that time.
+    pub(super) fn begin_at(&mut self, moment: Moment) {
+        (self.now_ms, self.read) = (moment.now_ms, moment.read);
     }
 
     pub(super) fn finder(&mut self) -> &mut Finder {
@@ -145,6 +168,7 @@ impl Executor {
         if session.blocked.is_some() {
             reply.truncate(start);
             self.note(spec, args, session, false);
+            self.end_tracked(Some(spec), session);
             return After::Blocked;
         }
         if self.server.blocked.any() && spec.has(flag::WRITE) {
@@ -162,8 +186,22 @@ impl Executor {
             error.write(reply);
         }
         self.note(spec, args, session, failed);
+        self.end_tracked(Some(spec), session);
         session.settle_reply(reply, start);
         After::Continue
+    }
+
+    /// After a command of a client that tracks keys: `CLIENT CACHING` was for this command, and too many keys are not
+    /// remembered.
+    #[inline]
+    fn end_tracked(&self, spec: Option<&Command>, session: &mut Session) {
+        let Some(tracking) = &mut session.tracking else {
+            return;
+        };
+        let is_client = spec.is_some_and(|spec| spec.full_name.starts_with("client"));
+        tracking.caching &= is_client || session.transaction.is_some();
+        let most = self.server.config.load().tracking_table_max_keys;
+        self.server.pubsub.limit_tracking(&self.server.keyspace, most);
     }
 
     /// Keeps a command for EXEC.
@@ -204,44 +242,17 @@ impl Executor {
         session: &mut Session,
         reply: &mut Reply,
     ) -> Result<(), Error> {
+        self.tally.settle_unless(spec);
         if spec.has(flag::WRITE) && !self.effects.is_grouped() {
             self.prepare_write(spec, args)?;
         }
         match spec.handler {
             Handler::Data(handler) => {
-                let alone = !self.effects.is_grouped();
-                let several: SmallVec<[&[u8]; 4]>;
-                let keys = match spec.only_key(args) {
-                    Some(key) => std::slice::from_ref(key),
-                    None => {
-                        let places = spec.key_positions(args);
-                        several = places.iter().map(|at| args.all()[*at]).collect();
-                        &several
-                    }
-                };
-                let call = Call {
-                    db: session.db,
-                    now_ms: self.now_ms,
-                    keys,
-                    received: args.all(),
-                    replay: None,
-                };
-                let mut tx = self.server.keyspace.begin(call, &mut self.effects)?;
-                // TOUCH is for touching, whoever sends it.
-                if session.no_touch && spec.name != "touch" {
-                    tx.leave_clocks();
+                if spec.has(flag::WRITE) && self.server.keyspace.has_quotas() {
+                    let used = quotas::used(spec, args);
+                    return self.run_bounded(spec, handler, args, &used, session, reply);
                 }
-                if alone && spec.has(flag::BLOCKING) {
-                    tx.allow_wait();
-                }
-                let outcome = handler(args, &mut tx, reply);
-                if let Some(wait) = tx.take_wait() {
-                    // While the keys are locked: no write comes between the look and the wait.
-                    let blocked = &self.server.blocked;
-                    session.blocked = Some(blocked.join(spec, args, wait, session, reply.protocol()));
-                }
-                self.gate = self.gate.max(tx.commit());
-                outcome
+                self.run_data(spec, handler, args, None, session, reply)
             }
             Handler::Session(handler) => handler(args, session, reply),
             Handler::Exec => self.exec(session, reply),
@@ -261,6 +272,85 @@ impl Executor {
             }
             Handler::Container => Err(Error::Arity(spec.name.into())),
         }
+    }
+
+    /// A write while some range bounds its keys or values; room for keys is made until it fits.
+    fn run_bounded(
+        &mut self,
+        spec: &'static Command,
+        handler: DataHandler,
+        args: &Args<'_>,
+        used: &[Used<'_>],
+        session: &mut Session,
+        reply: &mut Reply,
+    ) -> Result<(), Error> {
+        let mut rounds = 0;
+        loop {
+            match self.run_data(spec, handler, args, Some(used), session, reply) {
+                Err(Error::Quota(refused))
+                    if rounds < ROUNDS_MAX && self.server.keyspace.make_key_room(&refused, self.now_ms) =>
+                {
+                    rounds += 1;
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
+    fn run_data(
+        &mut self,
+        spec: &'static Command,
+        handler: DataHandler,
+        args: &Args<'_>,
+        bounded: Option<&[Used<'_>]>,
+        session: &mut Session,
+        reply: &mut Reply,
+    ) -> Result<(), Error> {
+        let alone = !self.effects.is_grouped();
+        let several: SmallVec<[&[u8]; 4]>;
+        let keys = match spec.only_key(args) {
+            Some(key) => std::slice::from_ref(key),
+            None => {
+                let places = spec.key_positions(args);
+                several = places.iter().map(|at| args.all()[*at]).collect();
+                &several
+            }
+        };
+        let call = Call {
+            db: session.db,
+            now_ms: self.now_ms,
+            keys,
+            received: args.all(),
+            replay: None,
+        };
+        let mut tx = self.server.keyspace.begin(call, &mut self.effects)?;
+        // TOUCH is for touching, whoever sends it.
+        if session.no_touch && spec.name != "touch" {
+            tx.leave_clocks();
+        }
+        if alone && spec.has(flag::BLOCKING) {
+            tx.allow_wait();
+        }
+        let undo = match bounded {
+            Some(used) => tx.check_quota(used, args.all())?,
+            None => None,
+        };
+        let mut outcome = handler(args, &mut tx, reply);
+        if let Some(undo) = undo {
+            outcome = tx.settle_quota(undo).map_err(Error::from).and(outcome);
+        }
+        if spec.has(flag::READONLY)
+            && let Some(tracking) = &mut session.tracking
+        {
+            tracking.remember(&mut tx, keys);
+        }
+        if let Some(wait) = tx.take_wait() {
+            // While the keys are locked: no write comes between the look and the wait.
+            let blocked = &self.server.blocked;
+            session.blocked = Some(blocked.join(spec, args, wait, session, reply.protocol()));
+        }
+        self.gate = self.gate.max(tx.commit());
+        outcome
     }
 
     /// A write may have brought what others wait for.
@@ -357,6 +447,7 @@ impl Executor {
             spec.stats.rejected.fetch_add(1, Relaxed);
         }
         let error = transactions::rejected(spec, error, &self.server, session);
+        self.end_tracked(spec, session);
         self.server.errors.note(&error);
         error.write(reply);
         session.settle_reply(reply, start);
@@ -370,16 +461,54 @@ impl Executor {
         session: &mut Session,
         failed: bool,
     ) {
-        let ended = Instant::now();
-        let nanos = ended.saturating_duration_since(self.clock).as_nanos() as u64;
-        self.clock = ended;
-        spec.stats.note(nanos);
+        let ended = self.clock.raw();
+        let nanos = self.clock.delta_as_nanos(self.read, ended);
+        self.read = ended;
+        self.tally.note(spec, nanos);
         if failed {
             spec.stats.failed.fetch_add(1, Relaxed);
         }
         session.last_command = Some(spec);
         if nanos >= self.server.slow_nanos.load(Relaxed) {
             self.server.note_slow(spec, args, session, nanos);
+        }
+    }
+}
+
+/// Calls that are not in their command's statistics yet: those of a pipeline are mostly alike, and are counted at once.
+#[derive(Default)]
+struct Tally {
+    spec: Option<&'static Command>,
+    bucket: usize,
+    calls: u64,
+    nanos: u64,
+}
+
+impl Tally {
+    #[inline]
+    fn note(&mut self, spec: &'static Command, nanos: u64) {
+        let bucket = Stats::bucket(nanos);
+        if bucket != self.bucket {
+            self.settle();
+        }
+        (self.spec, self.bucket) = (Some(spec), bucket);
+        self.calls += 1;
+        self.nanos += nanos;
+    }
+
+    /// Before a command runs: it may ask for the figures, and is not to be counted as another one.
+    #[inline]
+    fn settle_unless(&mut self, spec: &'static Command) {
+        if self.spec.is_some_and(|last| !std::ptr::eq(last, spec)) {
+            self.settle();
+        }
+    }
+
+    #[inline]
+    fn settle(&mut self) {
+        if let Some(spec) = self.spec.take() {
+            spec.stats.note(self.bucket, self.calls, self.nanos);
+            (self.calls, self.nanos) = (0, 0);
         }
     }
 }

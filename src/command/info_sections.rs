@@ -10,8 +10,8 @@ use crate::net::clients::Client;
 use crate::observe::{memory, process};
 use crate::script::engine;
 use crate::server::{REDIS_VERSION, Server, VERSION};
-use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 pub fn server(server: &Server, text: &mut Text) {
@@ -80,7 +80,8 @@ pub fn clients(server: &Server, text: &mut Text) {
         largest(|client| &client.output_bytes),
     );
     text.field("blocked_clients", server.blocked.len());
-    text.zeros(&["tracking_clients", "clients_in_timeout_table"]);
+    text.field("tracking_clients", server.pubsub.trackers.count());
+    text.zeros(&["clients_in_timeout_table"]);
     text.field("total_blocking_keys", server.blocked.keys());
     text.zeros(&["total_blocking_keys_on_nokey"]);
 }
@@ -358,11 +359,12 @@ pub fn stats(server: &Server, text: &mut Text) {
         "active_defrag_key_misses",
         "total_active_defrag_time",
         "current_active_defrag_time",
-        "tracking_total_keys",
-        "tracking_total_items",
-        "tracking_total_prefixes",
-        "unexpected_error_replies",
     ]);
+    let counts = &server.keyspace.record_counts;
+    text.field("tracking_total_keys", counts.records(Kind::Caches));
+    text.field("tracking_total_items", counts.subscriptions(Kind::Caches));
+    text.field("tracking_total_prefixes", server.pubsub.trackers.prefixes());
+    text.zeros(&["unexpected_error_replies"]);
     text.field("total_error_replies", server.errors.total());
     text.zeros(&[
         "dump_payload_sanitizations",
@@ -474,15 +476,15 @@ fn percentile_nanos(stats: &Stats, percentile: f64) -> u64 {
 
 fn pubsub(server: &Server, text: &mut Text) {
     let counts = &server.keyspace.record_counts;
-    let of_keys: usize = [Kind::Messages, Kind::Changes, Kind::Values]
-        .iter()
-        .map(|kind| counts.records(*kind))
-        .sum();
+    let channels = [Kind::Messages, Kind::Changes, Kind::Values];
+    let of_keys: usize = channels.iter().map(|kind| counts.records(*kind)).sum();
+    let subscriptions = channels.iter().chain(&[Kind::ShardMessages]);
+    let subscriptions: usize = subscriptions.map(|kind| counts.subscriptions(*kind)).sum();
     text.field("pubsub_channels", of_keys + server.pubsub.event_channels());
     text.field("pubsub_patterns", server.pubsub.patterns());
     text.field("pubsubshard_channels", counts.records(Kind::ShardMessages));
-    text.field("pubsub_clients", server.pubsub.delivery.clients());
-    text.field("pubsub_key_subscriptions", counts.subscriptions());
+    text.field("pubsub_clients", server.pubsub.clients());
+    text.field("pubsub_key_subscriptions", subscriptions);
     text.field("pubsub_key_bytes", counts.bytes());
     text.field(
         "pubsub_messages_delivered",
@@ -499,23 +501,46 @@ pub fn cluster(_: &Server, text: &mut Text) {
 }
 
 pub fn ranges(server: &Server, text: &mut Text) {
-    for range in server.keyspace.ranges().iter() {
-        let counters = &range.counters;
+    let keyspace = &server.keyspace;
+    for range in keyspace.ranges().iter() {
+        let (counters, policy) = (&range.counters, &range.policy);
         let expires: i64 = counters.expires.iter().map(|count| count.load(Relaxed)).sum();
-        text.field(
-            format_args!("range_{}", range.spec.name),
-            format_args!(
-                "tier={},keys={},expires={expires},bytes={},cold={},hits={},misses={},evicted={}",
-                range.spec.tier,
-                counters.total_keys(),
-                counters.bytes.load(Relaxed),
-                counters.cold.load(Relaxed),
-                counters.hits.load(Relaxed),
-                counters.misses.load(Relaxed),
-                counters.evicted.load(Relaxed)
-            ),
-        );
+        let count = |count: &AtomicU64| count.load(Relaxed).to_string();
+        let fields: Vec<(&str, String)> = vec![
+            ("tier", range.promised_tier().to_string()),
+            ("keys", counters.total_keys().to_string()),
+            ("expires", expires.to_string()),
+            ("bytes", counters.bytes.load(Relaxed).to_string()),
+            ("cold", counters.cold_keys().to_string()),
+            ("hits", count(&counters.hits)),
+            ("misses", count(&counters.misses)),
+            ("evicted", count(&counters.evicted)),
+            ("expired", count(&counters.expired)),
+            ("dropped", count(&counters.dropped)),
+            ("sealed", count(&counters.sealed)),
+            ("loaded", count(&counters.loaded)),
+            ("sealed_bytes", counters.sealed_bytes.load(Relaxed).to_string()),
+            ("disk_bytes", keyspace.disk_bytes_of(range).to_string()),
+            ("flushes", count(&counters.flushes)),
+            ("flushed_bytes", count(&counters.flushed_bytes)),
+            ("maxmemory", policy.maxmemory.to_string()),
+            ("maxmemory_policy", policy.eviction.to_string()),
+            ("max_keys", policy.max_keys.to_string()),
+            ("max_value_size", policy.max_value_size.to_string()),
+            ("default_ttl", (policy.default_ttl_ms / 1_000).to_string()),
+            ("appendfsync", policy.fsync.to_string()),
+            ("compression", policy.compression.to_string()),
+        ];
+        let fields: Vec<String> = fields
+            .iter()
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect();
+        text.field(format_args!("range_{}", range.spec.name), fields.join(","));
     }
+    text.field(
+        "store_write_amplification",
+        format_args!("{:.2}", keyspace.write_amplification()),
+    );
 }
 
 pub fn keyspace(server: &Server, text: &mut Text) {
@@ -541,8 +566,8 @@ mod tests {
     fn percentiles_are_bounds_of_their_buckets() {
         let stats = Stats::default();
         assert_eq!(percentile_nanos(&stats, 50.0), 0);
-        (0..99).for_each(|_| stats.note(1_000));
-        stats.note(1_000_000);
+        stats.note(Stats::bucket(1_000), 99, 99_000);
+        stats.note(Stats::bucket(1_000_000), 1, 1_000_000);
         assert_eq!(percentile_nanos(&stats, 0.0), 1_024);
         assert_eq!(percentile_nanos(&stats, 50.0), 1_024);
         assert_eq!(percentile_nanos(&stats, 99.0), 1_024);

@@ -6,6 +6,7 @@ use super::databases::other_database;
 use super::error::Error;
 use super::spec::{Handler, KeySpec, Outcome, Spec, acl, flag::*, key, keys};
 use crate::keyspace::entry::{COPIED, ORIGIN, Value};
+use crate::keyspace::quota::{QuotaError, ROUNDS_MAX};
 use crate::keyspace::{Call, Entry, Expiry, Tx};
 use crate::resp::Reply;
 
@@ -224,6 +225,27 @@ fn in_two<R>(
     Ok(result)
 }
 
+/// False when there is nothing to copy, or something in the way that is not to be replaced.
+fn copy_between(
+    tx: &mut Tx<'_>,
+    (from, from_db): (&[u8], u8),
+    (to, to_db): (&[u8], u8),
+    replace: bool,
+) -> Result<bool, QuotaError> {
+    let Some(size) = tx.lookup(from).map(Entry::value_size) else {
+        return Ok(false);
+    };
+    tx.select(to_db);
+    if !replace && tx.exists(to) {
+        return Ok(false);
+    }
+    tx.check_copy(to, size)?;
+    tx.select(from_db);
+    let parcel = Parcel::copy(tx, from);
+    tx.select(to_db);
+    Ok(parcel.map(|parcel| parcel.put(tx, to)).is_some())
+}
+
 fn copy(args: &Args<'_>, context: &mut Context<'_>) -> Outcome {
     let options = copy_options(args, context)?;
     let (from, to) = (args.all()[1], args.all()[2]);
@@ -231,19 +253,21 @@ fn copy(args: &Args<'_>, context: &mut Context<'_>) -> Outcome {
     if from == to && options.db == db {
         return Err(same_object());
     }
-    let copied = in_two(args, context, (&[from, to], options.db), |tx| {
-        if tx.lookup(from).is_none() {
-            return false;
+    let mut rounds = 0;
+    let copied = loop {
+        let copied = in_two(args, context, (&[from, to], options.db), |tx| {
+            copy_between(tx, (from, db), (to, options.db), options.replace)
+        })?;
+        match copied {
+            Err(refused) if rounds < ROUNDS_MAX => {
+                rounds += 1;
+                if !context.server.keyspace.make_key_room(&refused, context.now_ms) {
+                    return Err(refused.into());
+                }
+            }
+            copied => break copied?,
         }
-        tx.select(options.db);
-        if !options.replace && tx.exists(to) {
-            return false;
-        }
-        tx.select(db);
-        let parcel = Parcel::copy(tx, from);
-        tx.select(options.db);
-        parcel.map(|parcel| parcel.put(tx, to)).is_some()
-    })?;
+    };
     context.reply.int(i64::from(copied));
     Ok(())
 }

@@ -5,7 +5,7 @@ use super::context::Context;
 use super::error::Error;
 use super::object::help_reply;
 use super::spec::{Handler, Outcome, Spec, acl, flag::*};
-use crate::config::RangeSpec;
+use crate::config::{RangeSpec, Tier};
 use crate::keyspace::Keyspace;
 use crate::keyspace::load::may_wait;
 use crate::keyspace::range::{DBS, Range};
@@ -57,8 +57,8 @@ pub static COMMANDS: &[Spec] = &[Spec::new("range", -2, 0, 0, Handler::Container
             .group("server", SINCE)
             .doc(
                 "name option value [option value ...]",
-                "O(1)",
-                "Changes options of a range.",
+                "O(1); a move to the other tier goes on in the background, O(N) for N keys",
+                "Changes options of a range, or moves it to the other tier.",
             ),
         Spec::new(
             "drop",
@@ -70,9 +70,19 @@ pub static COMMANDS: &[Spec] = &[Spec::new("range", -2, 0, 0, Handler::Container
         .group("server", SINCE)
         .doc(
             "name [DISCARD | KEEP]",
-            "O(N) for N resident keys, and the cold keys of the range",
+            "O(1), and the rest in the background",
             "Removes a range, and its keys if told to.",
         ),
+        Spec::new("split", -5, ADMIN | NOSCRIPT | NO_MULTI, 0, Handler::Admin(split))
+            .group("server", SINCE)
+            .doc(
+                "name AT key [AS name]",
+                "O(N) for N keys of the range, in the background",
+                "Makes two ranges of one.",
+            ),
+        Spec::new("merge", 4, ADMIN | NOSCRIPT | NO_MULTI, 0, Handler::Admin(merge))
+            .group("server", SINCE)
+            .doc("name name", "O(1)", "Makes one range of two neighbours."),
         Spec::new("scan", -4, READONLY, acl::KEYSPACE, Handler::Admin(scan))
             .group("server", SINCE)
             .doc(
@@ -89,7 +99,9 @@ fn list(_: &Args<'_>, context: &mut Context<'_>) -> Outcome {
     let map = context.server.keyspace.ranges();
     context.reply.array(map.iter().count());
     for range in map.iter() {
-        let words = range.spec.to_args();
+        let mut spec = range.spec.clone();
+        spec.tier = range.promised_tier();
+        let words = spec.to_args();
         context.reply.array(words.len());
         words.iter().for_each(|word| context.reply.bulk(word));
     }
@@ -107,8 +119,8 @@ fn info(args: &Args<'_>, context: &mut Context<'_>) -> Outcome {
     let map = keyspace.ranges();
     let range = map.by_name(&name).ok_or(RangeError::Unknown(name))?;
     let reply = &mut *context.reply;
-    let texts = texts(range);
-    let numbers = numbers(range);
+    let texts = texts(keyspace, range);
+    let numbers = numbers(keyspace, range);
     reply.map(texts.len() + numbers.len() + 1);
     for (field, text) in &texts {
         reply.bulk(field.as_bytes());
@@ -124,37 +136,67 @@ fn info(args: &Args<'_>, context: &mut Context<'_>) -> Outcome {
 }
 
 /// What the range is, and the options in force: its own, or inherited.
-fn texts(range: &Range) -> [(&'static str, Vec<u8>); 7] {
+fn texts(keyspace: &Keyspace, range: &Range) -> Vec<(&'static str, Vec<u8>)> {
     let (spec, policy) = (&range.spec, &range.policy);
-    [
+    let number = |number: u64| number.to_string().into_bytes();
+    let moving = keyspace.move_of(&spec.name);
+    // Until a move is over, nobody is to rely on where it leads.
+    let tier = match moving.as_ref().map(|under_way| under_way.to) {
+        Some(Tier::Memory) => Tier::Durable,
+        Some(Tier::Durable) => Tier::Memory,
+        None => range.promised_tier(),
+    };
+    let (state, progress) = moving.map_or(("ready", "100.0".to_string()), |under_way| {
+        let state = match under_way.to {
+            Tier::Memory => "moving to memory",
+            Tier::Durable => "moving to durable",
+        };
+        (state, format!("{:.1}", under_way.percent()))
+    });
+    let amplification = if range.is_durable() {
+        keyspace.write_amplification()
+    } else {
+        0.0
+    };
+    vec![
         ("name", spec.name.clone().into_bytes()),
         ("pattern", spec.bounds.to_bytes()),
-        ("tier", spec.tier.as_str().into()),
-        ("maxmemory", policy.maxmemory.to_string().into_bytes()),
+        ("tier", tier.as_str().into()),
+        ("state", state.into()),
+        ("progress", progress.into_bytes()),
+        ("maxmemory", number(policy.maxmemory)),
         ("maxmemory-policy", policy.eviction.to_string().into_bytes()),
         ("appendfsync", policy.fsync.to_string().into_bytes()),
-        (
-            "default-ttl",
-            (policy.default_ttl_ms / 1_000).to_string().into_bytes(),
-        ),
+        ("default-ttl", number(policy.default_ttl_ms as u64 / 1_000)),
+        ("notify", policy.notify.to_string().into_bytes()),
+        ("max-keys", number(policy.max_keys)),
+        ("max-value-size", number(policy.max_value_size)),
+        ("compression", policy.compression.to_string().into_bytes()),
+        ("write-amplification", format!("{amplification:.2}").into_bytes()),
     ]
 }
 
 /// What the range holds, and what has happened in it since the start.
-fn numbers(range: &Range) -> [(&'static str, i64); 10] {
+fn numbers(keyspace: &Keyspace, range: &Range) -> Vec<(&'static str, i64)> {
     let counters = &range.counters;
+    let disk_bytes = may_wait(|| keyspace.disk_bytes_of(range));
     let expires: i64 = counters.expires.iter().map(|count| count.load(Relaxed)).sum();
-    [
+    vec![
         ("keys", counters.total_keys()),
         ("expires", expires),
         ("bytes", counters.bytes.load(Relaxed)),
-        ("cold", counters.cold.load(Relaxed)),
+        ("sealed-bytes", counters.sealed_bytes.load(Relaxed)),
+        ("disk-bytes", disk_bytes as i64),
+        ("cold", counters.cold_keys()),
         ("hits", counters.hits.load(Relaxed) as i64),
         ("misses", counters.misses.load(Relaxed) as i64),
         ("evicted", counters.evicted.load(Relaxed) as i64),
         ("expired", counters.expired.load(Relaxed) as i64),
         ("dropped", counters.dropped.load(Relaxed) as i64),
+        ("sealed", counters.sealed.load(Relaxed) as i64),
         ("loaded", counters.loaded.load(Relaxed) as i64),
+        ("flushes", counters.flushes.load(Relaxed) as i64),
+        ("flushed-bytes", counters.flushed_bytes.load(Relaxed) as i64),
     ]
 }
 
@@ -184,8 +226,20 @@ fn alter(args: &Args<'_>, context: &mut Context<'_>) -> Outcome {
     if !words.len().is_multiple_of(2) {
         return Err(Error::Syntax);
     }
-    let options: Vec<(&[u8], &[u8])> = words.chunks_exact(2).map(|pair| (pair[0], pair[1])).collect();
-    may_wait(|| context.server.keyspace.alter_range(&name(args), &options))?;
+    let is_tier = |pair: &(&[u8], &[u8])| pair.0.eq_ignore_ascii_case(b"tier");
+    let pairs = words.chunks_exact(2).map(|pair| (pair[0], pair[1]));
+    let (tiers, options): (Vec<_>, Vec<_>) = pairs.partition(is_tier);
+    let tier = tiers.last().map(|(_, tier)| {
+        let wrong = || RangeError::Invalid("the tier of a range must be memory or durable".into());
+        Tier::parse(tier).ok_or_else(wrong)
+    });
+    let (tier, keyspace) = (tier.transpose()?, &context.server.keyspace);
+    if !options.is_empty() {
+        may_wait(|| keyspace.alter_range(&name(args), &options))?;
+    }
+    if let Some(tier) = tier {
+        may_wait(|| keyspace.begin_move(&name(args), tier, context.now_ms))?;
+    }
     context.reply.ok();
     Ok(())
 }
@@ -198,9 +252,36 @@ fn drop(args: &Args<'_>, context: &mut Context<'_>) -> Outcome {
         _ => Leftover::Refuse,
     };
     words.finish()?;
-    let now_ms = context.now_ms;
-    // What it deletes is on disk when it returns: a flush, and so the journal before it, is part of it.
-    may_wait(|| context.server.keyspace.drop_range(&name(args), leftover, now_ms))?;
+    // It is on disk when this returns, in the store or in the journal.
+    may_wait(|| context.server.keyspace.drop_range(&name(args), leftover))?;
+    context.reply.ok();
+    Ok(())
+}
+
+fn split(args: &Args<'_>, context: &mut Context<'_>) -> Outcome {
+    let mut words = args.options(3);
+    if !words.take("AT") {
+        return Err(Error::Syntax);
+    }
+    let at = words.value()?;
+    let second = match words.take("AS") {
+        true => Some(String::from_utf8_lossy(words.value()?).into_owned()),
+        false => None,
+    };
+    words.finish()?;
+    may_wait(|| {
+        context
+            .server
+            .keyspace
+            .split_range(&name(args), at, second.as_deref())
+    })?;
+    context.reply.ok();
+    Ok(())
+}
+
+fn merge(args: &Args<'_>, context: &mut Context<'_>) -> Outcome {
+    let other = String::from_utf8_lossy(&args[3]).into_owned();
+    may_wait(|| context.server.keyspace.merge_ranges(&name(args), &other))?;
     context.reply.ok();
     Ok(())
 }
@@ -284,7 +365,8 @@ fn scan(args: &Args<'_>, context: &mut Context<'_>) -> Outcome {
 fn help(_: &Args<'_>, _: &mut Session, reply: &mut Reply) -> Outcome {
     let lines = [
         "ALTER <name> <option> <value> [<option> <value> ...]",
-        "    Change options of a range: maxmemory, maxmemory-policy, appendfsync, default-ttl.",
+        "    Change options of a range: maxmemory, maxmemory-policy, max-keys, max-value-size,",
+        "    default-ttl, appendfsync, compression. TIER memory|durable moves it in the background.",
         "CREATE <name> <keys> memory|durable [<option> <value> ...]",
         "    Make a range of the keys that begin with a prefix (user:*), or of an interval (a..m).",
         "DROP <name> [DISCARD|KEEP]",
@@ -293,8 +375,12 @@ fn help(_: &Args<'_>, _: &mut Session, reply: &mut Reply) -> Outcome {
         "    What a range is, the options in force in it, and what it holds.",
         "LIST",
         "    The ranges, each in the words that would make it.",
+        "MERGE <name> <name>",
+        "    Make one range of two neighbours of the same tier and options; it keeps the first name.",
         "SCAN <start> <end> [LIMIT <count>] [REVERSE] [WITHVALUES]",
         "    Keys from start up to and without end, in order; - and + are before and behind all.",
+        "SPLIT <name> AT <key> [AS <name>]",
+        "    Make two ranges of one; the key is the first of the second.",
     ];
     help_reply("RANGE", &lines, reply);
     Ok(())

@@ -7,6 +7,7 @@ use super::args::Args;
 use super::execute::resolve;
 use super::spec::{Handler, flag};
 use super::table::{self, Finder};
+use crate::config::Tier;
 use crate::journal::Record;
 use crate::journal::record::RecordHeader;
 use crate::keyspace::range::DBS;
@@ -127,6 +128,7 @@ impl Replayer {
             b"FLUSHALL" => keyspace
                 .replay_flush_db(None, header.end())
                 .map_err(|error| error.to_string())?,
+            b"RANGE" => apply_range(keyspace, header, words)?,
             _ => self.apply_data(keyspace, header, *db, &args)?,
         }
         Ok(())
@@ -147,6 +149,9 @@ impl Replayer {
         };
         let places = spec.key_positions(args);
         let keys: SmallVec<[&[u8]; 1]> = places.iter().map(|at| args.all()[*at]).collect();
+        if keys.iter().any(|key| keyspace.is_effect_gone(key, header.end())) {
+            return Ok(());
+        }
         let call = Call {
             db,
             now_ms: self.now_ms,
@@ -167,4 +172,18 @@ impl Replayer {
         self.reply.clear();
         Ok(())
     }
+}
+
+/// A moment at which all that a range holds is gone, or changes its tier.
+fn apply_range(keyspace: &Keyspace, header: &RecordHeader, words: &[&[u8]]) -> Result<(), String> {
+    let name = words.get(2).map(|name| String::from_utf8_lossy(name));
+    match (words, name) {
+        ([_, b"DROP", _, b"DISCARD"], Some(name)) => keyspace.replay_discard(&name, None, header.end()),
+        ([_, b"ALTER", _, b"TIER", b"memory"], Some(name)) => {
+            keyspace.replay_discard(&name, Some(Tier::Memory), header.end());
+        }
+        ([_, b"ALTER", _, b"TIER", b"durable"], Some(name)) => keyspace.replay_switch(&name),
+        _ => return Err("an effect on a range that is not known".into()),
+    }
+    Ok(())
 }

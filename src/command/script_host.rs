@@ -14,11 +14,11 @@
 
 use super::args::Args;
 use super::error::Error;
-use super::execute::{Executor, resolve};
+use super::execute::{Executor, Moment, resolve};
 use super::scripting::{ScriptCall, let_others_work};
 use super::spec::{Handler, flag};
 use super::table::Command;
-use crate::keyspace::effects::Savepoint;
+use crate::keyspace::effects::EffectsMark;
 use crate::keyspace::entry::{self, Value};
 use crate::keyspace::{Call, Effects, Expiry};
 use crate::net::session::Session;
@@ -112,14 +112,13 @@ pub struct ScriptHost {
     name: String,
     /// The command as received: each word behind its length.
     received: Vec<u8>,
-    began: Instant,
     /// The caller's logical database.
     home_db: u8,
     reaches: bool,
     wrote: bool,
     /// What was put back when it was undone, from the last write to the first.
     saved: Vec<Saved>,
-    savepoint: Option<Savepoint>,
+    savepoint: Option<EffectsMark>,
     /// Keys that it reached for and could not have.
     wanted: Vec<OwnedKey>,
     written: Vec<OwnedKey>,
@@ -135,13 +134,12 @@ pub struct ScriptHost {
 impl ScriptHost {
     pub fn new(server: &Arc<Server>, session: &Session) -> ScriptHost {
         ScriptHost {
-            executor: Executor::new(server.clone()),
+            executor: Executor::new(server.clone(), session.client.id),
             session: Session::new(session.client.clone(), true),
             permit: Permit::default(),
             is_function: false,
             name: String::new(),
             received: Vec::new(),
-            began: Instant::now(),
             home_db: 0,
             reaches: false,
             wrote: false,
@@ -162,8 +160,8 @@ impl ScriptHost {
         &mut self,
         args: &Args<'_>,
         call: &ScriptCall<'_>,
-        session: &Session,
-        (now_ms, now): (i64, Instant),
+        session: &mut Session,
+        outer: Moment,
     ) {
         self.permit = call.permit;
         self.is_function = call.is_function;
@@ -175,15 +173,20 @@ impl ScriptHost {
                 .extend_from_slice(&(word.len() as u64).to_le_bytes());
             self.received.extend_from_slice(word);
         }
-        self.executor.begin_at(now_ms, now);
-        self.began = now;
+        self.executor.begin_at(outer);
         self.wanted.clear();
         self.needs_right = false;
         self.ticks = 0;
         // Where the caller is, and what it may: everything that a command of the script is judged by.
         self.session.no_touch = session.no_touch;
-        self.session.db = session.db;
+        self.session.tracking = session.tracking.take();
         self.home_db = session.db;
+    }
+
+    /// The call is over.
+    pub(super) fn give_back(&mut self, session: &mut Session) {
+        session.tracking = self.session.tracking.take();
+        self.executor.end_batch();
     }
 
     /// The script begins, perhaps again; its effects come behind those that there are.
@@ -443,7 +446,7 @@ impl ScriptHost {
             }
             tx.commit();
         }
-        if let Some(savepoint) = self.savepoint {
+        if let Some(savepoint) = &self.savepoint {
             executor.effects.undo(savepoint);
         }
     }
@@ -474,7 +477,7 @@ impl ScriptHost {
         if let Some(running) = &self.running {
             return running.clone();
         }
-        let running = Running::new(self.is_function, self.name.clone(), self.words(), self.began);
+        let running = Running::new(self.is_function, self.name.clone(), self.words(), Instant::now());
         if self.wrote {
             running.note_write();
         }

@@ -264,7 +264,7 @@ impl Executor {
             Some(host) => host,
             None => Box::new(ScriptHost::new(&server, session)),
         };
-        host.prepare(args, call, session, (self.now_ms, self.clock()));
+        host.prepare(args, call, session, self.moment());
         let inside = self.effects.is_grouped();
         let mut reaches = inside || call.reaches;
         let begin = reply.len();
@@ -277,7 +277,15 @@ impl Executor {
                 let declared = call.keys.iter().map(|key| (session.db, *key));
                 let learned = host.wanted().iter().map(|(db, key)| (*db, key.as_slice()));
                 let keys: SmallVec<[(u8, &[u8]); 8]> = declared.chain(learned).collect();
-                Some(server.keyspace.hold(&keys, false, self.now_ms)?)
+                let held = server.keyspace.hold(&keys, false, self.now_ms);
+                drop(keys);
+                match held {
+                    Ok(group) => Some(group),
+                    Err(error) => {
+                        host.give_back(session);
+                        return Err(error.into());
+                    }
+                }
             };
             host.begin(reaches, &mut self.effects);
             let (back, outcome) = run::with_host(host, || start(reply));
@@ -293,6 +301,7 @@ impl Executor {
             reaches = true;
         };
         session.client.db.store(session.db, Relaxed);
+        host.give_back(session);
         if !inside && server.blocked.any() {
             let keys = host.written().iter().map(|(db, key)| (*db, key.as_slice()));
             server

@@ -16,11 +16,13 @@ pub use super::key_spec::{
 
 pub type Outcome = Result<(), Error>;
 
+/// Works on keys under their locks, and on nothing of the connection.
+pub type DataHandler = fn(&Args<'_>, &mut Tx<'_>, &mut Reply) -> Outcome;
+
 /// The three kinds of handler, by what they may reach.
 #[derive(Clone, Copy)]
 pub enum Handler {
-    /// Keys under their locks, and nothing of the connection.
-    Data(fn(&Args<'_>, &mut Tx<'_>, &mut Reply) -> Outcome),
+    Data(DataHandler),
     /// The connection's session.
     Session(fn(&Args<'_>, &mut Session, &mut Reply) -> Outcome),
     /// The session and the whole server. May wait for a disk.
@@ -165,10 +167,16 @@ impl Default for Stats {
 }
 
 impl Stats {
+    /// The bucket of a call that took so long.
     #[inline]
-    pub fn note(&self, nanos: u64) {
-        let bucket = (u64::BITS - nanos.leading_zeros()) as usize;
-        self.durations[bucket.min(BUCKETS - 1)].fetch_add(1, Relaxed);
+    pub fn bucket(nanos: u64) -> usize {
+        ((u64::BITS - nanos.leading_zeros()) as usize).min(BUCKETS - 1)
+    }
+
+    /// Counts calls of one bucket, with what they took together.
+    #[inline]
+    pub fn note(&self, bucket: usize, calls: u64, nanos: u64) {
+        self.durations[bucket].fetch_add(calls, Relaxed);
         self.nanos.fetch_add(nanos, Relaxed);
     }
 

@@ -26,10 +26,10 @@ use std::path::{Path, PathBuf};
 pub use cli::{Command, Startup};
 pub use directives::{Change, Directive, Effect};
 pub use file::ConfigError;
-pub use range_spec::{Bounds, DEFAULT_RANGE, RangeOptions, RangeSpec};
+pub use range_spec::{Bounds, ByCommand, DEFAULT_RANGE, RangeOptions, RangeSpec};
 pub use values::{
-    EvictionPolicy, FsyncPolicy, KeyspaceEvents, LogLevel, OutputBufferLimit, OutputBufferLimits, Permission,
-    Supervised, Tier, format_memory, format_percentile, memory_size,
+    Compression, EvictionPolicy, FsyncPolicy, KeyspaceEvents, LogLevel, OutputBufferLimit,
+    OutputBufferLimits, Permission, Supervised, Tier, format_memory, format_percentile, memory_size,
 };
 
 const MB: u64 = 1 << 20;
@@ -120,6 +120,7 @@ pub struct Config {
     pub slowlog_log_slower_than_us: i64,
     pub slowlog_max_len: usize,
     pub busy_reply_threshold_ms: i64,
+    pub tracking_table_max_keys: usize,
     pub latency_monitor_threshold_ms: u64,
     pub latency_tracking: bool,
     pub latency_tracking_info_percentiles: Vec<f64>,
@@ -204,6 +205,7 @@ impl Default for Config {
             slowlog_log_slower_than_us: 10_000,
             busy_reply_threshold_ms: 5_000,
             slowlog_max_len: 128,
+            tracking_table_max_keys: 1_000_000,
             latency_monitor_threshold_ms: 0,
             latency_tracking: true,
             latency_tracking_info_percentiles: vec![50.0, 99.0, 99.9],

@@ -12,11 +12,12 @@
 //! a..   ..m   the same, open at one end
 //! ```
 //!
-//! Ranges do not overlap. Only prefixes may lie inside one another: the longest one that fits a key covers it.
+//! Ranges do not overlap, but prefixes may lie inside one another, and a prefix inside an interval or the other way
+//! round: the innermost one that fits a key covers it, of prefixes the longest.
 
 use serde::{Deserialize, Serialize};
 
-use super::values::{EvictionPolicy, FsyncPolicy, KeyspaceEvents, Tier, int, memory};
+use super::values::{Compression, EvictionPolicy, FsyncPolicy, KeyspaceEvents, Tier, int, memory};
 
 /// The range that covers whatever no other range does.
 pub const DEFAULT_RANGE: &str = "default";
@@ -30,6 +31,20 @@ pub struct RangeSpec {
     pub bounds: Bounds,
     pub tier: Tier,
     pub options: RangeOptions,
+    #[serde(default)]
+    pub by_command: ByCommand,
+}
+
+/// What commands have made of a range. It is no part of its words.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ByCommand {
+    /// Its bounds or its tier are such as RANGE SPLIT, MERGE or ALTER TIER have made them.
+    pub shaped: bool,
+    /// The names of ranges that were merged into it.
+    pub absorbed: Vec<String>,
+    /// The tier that it is on its way to. On its way to disk it is of the durable tier already, but for crashes.
+    #[serde(default)]
+    pub moving: Option<Tier>,
 }
 
 /// The keys that a range covers.
@@ -52,6 +67,15 @@ pub struct RangeOptions {
     pub appendfsync: Option<FsyncPolicy>,
     /// Seconds that a key lives when it is written without an expiry; 0 is for ever.
     pub default_ttl: Option<u64>,
+    /// Keys in all databases together; 0 is no limit.
+    #[serde(default)]
+    pub max_keys: Option<u64>,
+    /// Bytes of one value; 0 is no limit.
+    #[serde(default)]
+    pub max_value_size: Option<u64>,
+    /// How values are packed in their rows.
+    #[serde(default)]
+    pub compression: Option<Compression>,
     /// Which events of its keys are told, as in `notify-keyspace-events`.
     pub notify: Option<KeyspaceEvents>,
 }
@@ -75,6 +99,7 @@ impl RangeSpec {
             bounds,
             tier,
             options: RangeOptions::default(),
+            by_command: ByCommand::default(),
         };
         let mut pairs = options.chunks_exact(2);
         for pair in &mut pairs {
@@ -93,7 +118,13 @@ impl RangeSpec {
             bounds: Bounds::All,
             tier: Tier::Durable,
             options: RangeOptions::default(),
+            by_command: ByCommand::default(),
         }
+    }
+
+    /// The name, if it is one that a range may have.
+    pub fn check_name(name: &[u8]) -> Result<String, String> {
+        parse_name(name)
     }
 
     /// The arguments that [`RangeSpec::parse`] reads back as this range.
@@ -193,7 +224,18 @@ impl Bounds {
         }
     }
 
-    /// Whether both would claim the same key, which the longest prefix cannot settle.
+    /// Whether every key of `other` lies within.
+    pub fn encloses(&self, other: &Bounds) -> bool {
+        let ((start, end), (other_start, other_end)) = (self.span(), other.span());
+        start <= other_start
+            && match (end, other_end) {
+                (None, _) => true,
+                (Some(end), Some(other_end)) => other_end <= end,
+                (Some(_), None) => false,
+            }
+    }
+
+    /// Whether both would claim the same key, and neither lies inside the other.
     fn overlaps(&self, other: &Bounds) -> bool {
         match (self, other) {
             (Bounds::All, _) | (_, Bounds::All) => self == other,
@@ -203,7 +245,10 @@ impl Bounds {
                 let begins_before = |start: &[u8], end: &Option<Vec<u8>>| {
                     end.as_ref().is_none_or(|end| start < end.as_slice())
                 };
-                begins_before(&start_a, &end_b) && begins_before(&start_b, &end_a)
+                let meet = begins_before(&start_a, &end_b) && begins_before(&start_b, &end_a);
+                let intervals =
+                    [self, other].map(|bounds| matches!(bounds, Bounds::Interval { .. })) == [true; 2];
+                meet && (intervals || self.encloses(other) == other.encloses(self))
             }
         }
     }
@@ -227,6 +272,9 @@ impl RangeOptions {
             b"maxmemory-policy" => self.maxmemory_policy = Some(EvictionPolicy::read(value).map_err(named)?),
             b"appendfsync" => self.appendfsync = Some(FsyncPolicy::read(value).map_err(named)?),
             b"default-ttl" => self.default_ttl = Some(int(value, 0, i64::from(u32::MAX)).map_err(named)?),
+            b"max-keys" => self.max_keys = Some(int(value, 0, i64::MAX).map_err(named)?),
+            b"max-value-size" => self.max_value_size = Some(memory(value, 0, u64::MAX).map_err(named)?),
+            b"compression" => self.compression = Some(Compression::read(value).map_err(named)?),
             b"notify" => self.notify = Some(KeyspaceEvents::read(value).map_err(named)?),
             _ => return Err(format!("unknown range option '{}'", name.escape_ascii())),
         }
@@ -246,6 +294,12 @@ impl RangeOptions {
             self.default_ttl
                 .map(|seconds| ("default-ttl", seconds.to_string())),
         );
+        entries.extend(self.max_keys.map(|keys| ("max-keys", keys.to_string())));
+        entries.extend(
+            self.max_value_size
+                .map(|bytes| ("max-value-size", bytes.to_string())),
+        );
+        entries.extend(self.compression.map(|how| ("compression", how.to_string())));
         entries.extend(self.notify.map(|events| ("notify", events.to_string())));
         entries
     }
@@ -287,12 +341,20 @@ mod tests {
 
     #[test]
     fn options_are_read_in_any_order_and_case() {
-        let range = spec("sessions s:* MEMORY Default-TTL 3600 maxmemory 100mb maxmemory-policy allkeys-lfu");
+        let range = spec(
+            "sessions s:* MEMORY Default-TTL 3600 maxmemory 100mb maxmemory-policy allkeys-lfu \
+             Compression ZSTD max-keys 10 MAX-VALUE-SIZE 1kb",
+        );
         assert_eq!(range.tier, Tier::Memory);
         assert_eq!(range.options.default_ttl, Some(3600));
         assert_eq!(range.options.maxmemory, Some(100 << 20));
         assert_eq!(range.options.maxmemory_policy, Some(EvictionPolicy::AllKeysLfu));
         assert_eq!(range.options.appendfsync, None);
+        assert_eq!(range.options.compression, Some(Compression::Zstd));
+        assert_eq!(
+            (range.options.max_keys, range.options.max_value_size),
+            (Some(10), Some(1024))
+        );
         let args = range.to_args();
         let args: Vec<&[u8]> = args.iter().map(Vec::as_slice).collect();
         assert_eq!(RangeSpec::parse(&args).unwrap(), range);
@@ -319,6 +381,9 @@ mod tests {
                 "range option 'appendfsync': argument(s) must be one of",
             ),
             ("a x* memory default-ttl -1", "between 0 and"),
+            ("a x* memory max-keys many", "range option 'max-keys'"),
+            ("a x* memory max-value-size -1", "range option 'max-value-size'"),
+            ("a x* memory compression lzma", "range option 'compression'"),
             ("a x* memory color blue", "unknown range option 'color'"),
         ];
         for (line, part) in cases {
@@ -330,7 +395,7 @@ mod tests {
     }
 
     #[test]
-    fn only_prefixes_may_nest() {
+    fn prefixes_may_nest_and_intervals_not_in_one_another() {
         let conflict = |a: &str, b: &str| {
             let (a, b) = (spec(&format!("a {a} memory")), spec(&format!("b {b} durable")));
             assert_eq!(a.conflict_with(&b).is_some(), b.conflict_with(&a).is_some());
@@ -342,11 +407,14 @@ mod tests {
         assert!(conflict("a..m", "l..z"));
         assert!(conflict("a..", "x.."));
         assert!(conflict("..m", "a..b"));
-        assert!(conflict("a..m", "cache:*"), "an interval around a prefix");
+        assert!(!conflict("a..m", "cache:*"), "an interval around a prefix");
         assert!(
-            conflict("cache:a..cache:b", "cache:*"),
+            !conflict("cache:a..cache:b", "cache:*"),
             "an interval within a prefix"
         );
+        assert!(conflict("cache:..cache;", "cache:*"), "the same keys");
+        assert!(conflict("a..cache:m", "cache:*"), "a part of a prefix");
+        assert!(conflict("a..z", "b..c"), "an interval within an interval");
         assert!(!conflict("a..cache:", "cache:*"));
         assert!(
             !conflict("cache;..z", "cache:*"),

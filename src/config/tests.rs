@@ -290,7 +290,7 @@ fn wrong_lines_are_refused_with_file_line_and_words() {
             "range 'a' is there already",
         ),
         (
-            "range a a..m memory\nrange b b* memory",
+            "range a a..bm memory\nrange b b* memory",
             "the keys of range 'b' overlap those of range 'a'",
         ),
     ];

@@ -82,6 +82,18 @@ choices! {
 }
 
 choices! {
+    /// How the values of a range are packed in their rows of a store.
+    Compression {
+        /// As they are.
+        None = "none",
+        /// Quickly.
+        Lz4 = "lz4",
+        /// Smaller, for more work.
+        Zstd = "zstd",
+    }
+}
+
+choices! {
     /// How much the log says.
     LogLevel {
         Debug = "debug",

@@ -10,6 +10,7 @@
 //! * A write or sync that fails loses nothing: `failure()` tells commands to refuse until what was appended has reached
 //!   the disk after all. A failed write is tried again; a failed sync is not, see `tail`.
 
+mod follow;
 mod reader;
 pub mod record;
 mod retention;
@@ -18,6 +19,7 @@ mod segment;
 mod tail;
 mod writer;
 
+pub use follow::Follower;
 pub use reader::SegmentReader;
 pub use retention::{Hold, Retention};
 pub use segment::{
@@ -228,6 +230,12 @@ impl Journal {
 
     pub fn set_retention(&self, retention: Retention) {
         *self.shared.retention.lock() = retention;
+    }
+
+    /// The offset of the oldest record that is still there.
+    pub fn oldest(&self) -> io::Result<u64> {
+        let segments = list(&self.shared.dir)?;
+        Ok(segments.first().map_or(0, |segment| segment.first_offset))
     }
 
     /// Keeps what is at or above `offset` in the journal for as long as the result lives.

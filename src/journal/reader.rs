@@ -49,6 +49,14 @@ impl SegmentReader {
         self.header
     }
 
+    /// Reads on in what was appended since the file was opened. False when nothing was.
+    pub fn see_more(&mut self) -> Result<bool, ReadError> {
+        let metadata = self.file.get_ref().metadata();
+        let metadata = metadata.map_err(|error| ReadError::Io(self.path.clone(), error))?;
+        let before = std::mem::replace(&mut self.len, metadata.len());
+        Ok(self.len > before)
+    }
+
     /// Reads the next record; none at the end of the file.
     pub fn next_record(&mut self) -> Result<Option<RecordHeader>, ReadError> {
         let left = self.len.saturating_sub(self.position);

@@ -3,7 +3,7 @@
 //! The payload stands by itself: a command on a database other than 0 is framed by `SELECT` there and back, more than
 //! one effect by `MULTI` and `EXEC`. So payloads in a row are what a replica can be sent.
 
-use super::events::{Event, Noted};
+use super::events::{Event, NOBODY, Noted};
 
 const MULTI: &[u8] = b"*1\r\n$5\r\nMULTI\r\n";
 const EXEC: &[u8] = b"*1\r\n$4\r\nEXEC\r\n";
@@ -20,13 +20,14 @@ pub struct Effects {
     grouped: bool,
     /// What is to be told then; `Noted::guard` is the shard.
     heard: Vec<Noted>,
+    /// The client whose commands these are; 0 for nobody.
+    by: u64,
     /// Those of a group's effects that are not its own doing: what had expired. They stay when the group is undone.
     expired: Vec<(u8, Vec<u8>)>,
 }
 
-/// What was there before a part of a group that may be undone.
-#[derive(Clone, Copy)]
-pub struct Savepoint {
+/// A place in the recording.
+pub struct EffectsMark {
     len: usize,
     count: usize,
     db: u8,
@@ -41,6 +42,7 @@ impl Default for Effects {
             db: 0,
             grouped: false,
             heard: Vec::new(),
+            by: NOBODY,
             expired: Vec::new(),
         }
     }
@@ -63,6 +65,18 @@ pub(super) fn push_command(buf: &mut Vec<u8>, words: &[&[u8]]) {
 }
 
 impl Effects {
+    /// Of the commands of the client with this id.
+    pub fn of_client(id: u64) -> Effects {
+        Effects {
+            by: id,
+            ..Effects::default()
+        }
+    }
+
+    pub(super) fn by(&self) -> u64 {
+        self.by
+    }
+
     pub fn is_empty(&self) -> bool {
         self.count == 0
     }
@@ -109,6 +123,23 @@ impl Effects {
         }
     }
 
+    /// Where the recording is now, to come back to.
+    pub fn mark(&self) -> EffectsMark {
+        EffectsMark {
+            len: self.buf.len(),
+            count: self.count,
+            db: self.db,
+            heard: self.heard.len(),
+        }
+    }
+
+    /// Takes back what was pushed since.
+    pub fn roll_back(&mut self, mark: &EffectsMark) {
+        self.buf.truncate(mark.len);
+        self.heard.truncate(mark.heard);
+        (self.count, self.db) = (mark.count, mark.db);
+    }
+
     /// The whole payload.
     pub fn finish(&mut self) -> &[u8] {
         self.select(0);
@@ -119,26 +150,22 @@ impl Effects {
         &self.buf
     }
 
-    /// The effects so far, to come back to with `undo`.
-    pub fn savepoint(&mut self) -> Savepoint {
+    /// As `mark`, of a group that may be undone.
+    pub fn savepoint(&mut self) -> EffectsMark {
         self.expired.clear();
-        Savepoint {
-            len: self.buf.len(),
-            count: self.count,
-            db: self.db,
-            heard: self.heard.len(),
-        }
+        self.mark()
     }
 
-    /// Forgets what was recorded since a savepoint, but for what had expired.
-    pub fn undo(&mut self, to: Savepoint) {
-        self.buf.truncate(to.len);
-        (self.count, self.db) = (to.count, to.db);
+    /// Takes back what was pushed since, but for what had expired.
+    pub fn undo(&mut self, to: &EffectsMark) {
         let mut at = 0;
         self.heard.retain(|noted| {
             at += 1;
             at <= to.heard || noted.event == Event::Expired
         });
+        let kept = std::mem::take(&mut self.heard);
+        self.roll_back(to);
+        self.heard = kept;
         for (db, key) in std::mem::take(&mut self.expired) {
             self.push(db, &[b"DEL", &key]);
         }
@@ -176,6 +203,16 @@ mod tests {
         assert_eq!(payload(&[(0, &[b"DEL", b"k"])]), "*2 $3 DEL $1 k ");
         let group = payload(&[(0, &[b"DEL", b"k"]), (0, &[b"DEL", b"l"])]);
         assert_eq!(group, "*1 $5 MULTI *2 $3 DEL $1 k *2 $3 DEL $1 l *1 $4 EXEC ");
+    }
+
+    #[test]
+    fn what_is_rolled_back_was_never_there() {
+        let mut effects = Effects::default();
+        effects.push(0, &[b"DEL", b"k"]);
+        let mark = effects.mark();
+        effects.push(3, &[b"DEL", b"l"]);
+        effects.roll_back(&mark);
+        assert_eq!(effects.finish(), b"*2\r\n$3\r\nDEL\r\n$1\r\nk\r\n");
     }
 
     #[test]

@@ -390,6 +390,12 @@ impl Entry {
         size_class(block_len(self.header())) + self.object().map_or(0, Object::bytes)
     }
 
+    /// Bytes of the value: those of a string, or what an object takes.
+    pub fn value_size(&self) -> usize {
+        self.object()
+            .map_or(self.header().value_len as usize, Object::bytes)
+    }
+
     /// Moves the tail of the block so that the expiry field, key and value fit `expiry`, `kind` and `value_len`. New
     /// value bytes are zero. An object stays if both kinds have one; the place of a new one is uninitialized, and an
     /// object that goes must have been taken out before.

@@ -19,6 +19,7 @@ use super::subscribers::Subscribers;
 use crate::config::KeyspaceEvents;
 use crate::object::codec;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 /// The events, with the letter of their class and their name.
 macro_rules! events {
@@ -167,6 +168,22 @@ impl Event {
             .is_some_and(|name| name.eq_ignore_ascii_case(b"OBJECT"))
     }
 
+    /// The change is one of the key's value, and not only of who reads a stream and how far: transactions that depend on
+    /// the key are off, and who has cached it is told.
+    pub(super) fn changes_value(self) -> bool {
+        !matches!(
+            self,
+            Event::KeyMiss
+                | Event::New
+                | Event::XGroupCreate
+                | Event::XGroupCreateConsumer
+                | Event::XGroupDelConsumer
+                | Event::XGroupDestroy
+                | Event::XGroupSetId
+                | Event::XSetId
+        )
+    }
+
     /// The change puts a key in the place of another, which is no change of that one: the key counts as new.
     pub fn makes_anew(self) -> bool {
         matches!(self, Event::CopyTo | Event::RenameTo | Event::Restore)
@@ -240,7 +257,20 @@ pub trait Listener: Send + Sync {
 
     /// A key has changed on which these made their transactions depend. Called as `happened`, before the change is seen.
     fn touched(&self, who: &Subscribers);
+
+    /// A key has changed that these may have cached, or they are to forget it. `by` is the client whose command it was,
+    /// 0 for nobody's. Called as `touched`.
+    fn stale(&self, key: &[u8], who: &Subscribers, by: u64);
+
+    /// A key has changed, and somebody wants to know of every one (`Keyspace::set_broadcasting`). Called as `touched`.
+    fn changed(&self, key: &[u8], by: u64);
+
+    /// Every key may have changed. Called while all shards are locked.
+    fn all_stale(&self);
 }
+
+/// In place of the number of the client whose command it was.
+pub(super) const NOBODY: u64 = 0;
 
 /// An event that waits for its transaction's end.
 pub(super) struct Noted {
@@ -302,12 +332,29 @@ impl Keyspace {
         }
     }
 
-    /// Says to those who depend on a key that it has changed.
-    pub(super) fn break_transactions(&self, state: &ShardState, hash: u64, db: u8, key: &[u8]) {
-        if let Some(who) = state.records.find(hash, (Kind::Transactions, db, key))
-            && let Some(listener) = self.listener.get()
-        {
+    /// Every change of every key is of interest to somebody.
+    #[inline]
+    pub(super) fn is_broadcasting(&self) -> bool {
+        self.broadcasting.load(Relaxed)
+    }
+
+    pub fn set_broadcasting(&self, on: bool) {
+        self.broadcasting.store(on, Relaxed);
+    }
+
+    /// Says that a key has changed to those whose transactions depend on it, and to those who may have cached it.
+    pub(super) fn signal(&self, state: &mut ShardState, (hash, db, key): (u64, u8, &[u8]), by: u64) {
+        let Some(listener) = self.listener.get() else {
+            return;
+        };
+        if let Some(who) = state.records.find(hash, (Kind::Transactions, db, key)) {
             listener.touched(who);
+        }
+        if let Some(who) = self.take_caches(state, (hash, db, key)) {
+            listener.stale(key, &who, by);
+        }
+        if self.is_broadcasting() {
+            listener.changed(key, by);
         }
     }
 
@@ -319,14 +366,14 @@ impl Keyspace {
         (db, key): (u8, &[u8]),
         (event, news): (Event, News),
     ) {
-        self.break_transactions(state, hash, db, key);
+        self.signal(state, (hash, db, key), NOBODY);
         let map = self.ranges.load();
         let range = map.find(key);
         let notify = range.policy.notify;
         // Its own effect is recorded with those of the keys that go with it, a little later.
         let offset = if range.is_durable() { state.last_offset } else { 0 };
         let listened = !notify.is_empty() && self.is_listened_to();
-        if !listened && !state.records.is_watched(hash, db, key) {
+        if !listened && !state.records.is_heard(hash, db, key) {
             return;
         }
         let noted = Noted {

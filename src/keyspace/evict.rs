@@ -82,7 +82,7 @@ impl Keyspace {
         self.evict_while(over, None, tick)
     }
 
-    fn evict_while(&self, over: impl Fn() -> bool, only: Option<&Range>, tick: Tick) -> Room {
+    pub(super) fn evict_while(&self, over: impl Fn() -> bool, only: Option<&Range>, tick: Tick) -> Room {
         for _ in 0..VICTIMS_MOST {
             if !over() {
                 return Room::Enough;
@@ -111,7 +111,6 @@ impl Keyspace {
     /// Takes the worst of a sample out of one shard. False when no shard tried had anything to give.
     fn evict_one(&self, only: Option<&Range>, tick: Tick) -> bool {
         let samples = self.limits.samples.load(Relaxed) as usize;
-        let map = self.ranges.load();
         let start = fastrand::usize(..self.shards.len());
         // Few keys: every shard is looked at before the write is refused.
         let tries = if self.entry_bytes.load(Relaxed) < 1 << 22 {
@@ -120,7 +119,12 @@ impl Keyspace {
             TRIES.max(self.shards.len() / 4)
         };
         for at in 0..tries.min(self.shards.len()) {
-            let mut state = self.shards[(start + at) & (self.shards.len() - 1)].lock();
+            // A shard that is in use has no victim: who makes room within a group may hold others.
+            let Some(mut state) = self.shards[(start + at) & (self.shards.len() - 1)].try_lock() else {
+                continue;
+            };
+            // Read while the shard is locked: what is counted is counted in the ranges of this moment.
+            let map = self.ranges.load();
             let worst = state
                 .sample(fastrand::usize(..), samples * REACH)
                 .filter_map(|entry| {
@@ -147,7 +151,7 @@ impl Keyspace {
     /// How much an entry deserves to go; none when it may not.
     fn score(&self, entry: &Entry, range: &Range, tick: Tick) -> Option<u64> {
         let durable = range.is_durable();
-        if durable && !self.flush.is_droppable(entry) || entry.is_absent() {
+        if durable && (range.stays_resident() || !self.flush.is_droppable(entry)) || entry.is_absent() {
             return None;
         }
         let idle = u64::from(clock::idle_seconds(entry.clock(), tick));
@@ -189,11 +193,13 @@ impl Keyspace {
 
     /// Drops every clean entry of durable ranges, so that what is read next comes from the store.
     pub fn drop_all_clean(&self) {
-        let map = self.ranges.load();
         for shard in &self.shards {
             let mut state = shard.lock();
-            let droppable =
-                |entry: &&Entry| map.find(entry.key()).is_durable() && self.flush.is_droppable(entry);
+            let map = self.ranges.load();
+            let droppable = |entry: &&Entry| {
+                let range = map.find(entry.key());
+                range.is_durable() && !range.stays_resident() && self.flush.is_droppable(entry)
+            };
             let keys: Vec<(u8, Vec<u8>)> = state
                 .iter()
                 .filter(droppable)

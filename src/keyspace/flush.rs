@@ -25,6 +25,7 @@ use super::entry::{DIRTY, Entry, FLUSH_PARITY, FLUSHED, STALE_EXPIRY, STORED, ST
 use super::range::DBS;
 use super::shard::ShardState;
 use super::{Keyspace, StoreError, held};
+use crate::config::Compression;
 use crate::journal::crash_point;
 use crate::object::codec;
 use crate::store::flush::{Batch, Meta, RangeMeta, wipe};
@@ -56,6 +57,8 @@ pub struct FlushState {
     mark: AtomicU64,
     /// Physical databases whose rows have to be wiped, as bits. Set while every shard is locked.
     wipes: AtomicU16,
+    /// Rows of what was discarded have to be wiped. Set while every shard is locked.
+    discards: AtomicBool,
     /// The mark row has to be written although nothing is dirty: the ranges changed.
     forced: AtomicBool,
     stopping: AtomicBool,
@@ -64,6 +67,10 @@ pub struct FlushState {
     pub last_success_ms: AtomicU64,
     pub flushes: AtomicU64,
     pub rows_written: AtomicU64,
+    /// Files that came into the store: counted before anything is taken from memory because of them.
+    ingests: AtomicU64,
+    /// Bytes of the rows, before any packing.
+    pub bytes_flushed: AtomicU64,
     /// What the store holds, as its newest mark row says. Held for the whole of a flush.
     stored: Mutex<Stored>,
 }
@@ -84,6 +91,8 @@ pub struct Stored {
     /// At the mark: logical database → physical database.
     pub databases: Vec<u8>,
     pub counts: HashMap<String, ([i64; DBS], [i64; DBS])>,
+    /// The counts are not right yet: see `recount`.
+    pub recount: bool,
 }
 
 impl FlushState {
@@ -112,6 +121,19 @@ impl FlushState {
 
     pub(super) fn note_wipe(&self, db: u8) {
         self.wipes.fetch_or(1 << db, SeqCst);
+    }
+
+    /// Databases, or what was discarded, are still to be wiped from the store.
+    pub(super) fn has_wipes(&self) -> bool {
+        self.wipes.load(SeqCst) != 0 || self.discards.load(SeqCst)
+    }
+
+    pub(super) fn ingests(&self) -> u64 {
+        self.ingests.load(SeqCst)
+    }
+
+    pub(super) fn note_discard(&self) {
+        self.discards.store(true, SeqCst);
     }
 
     pub(super) fn stored(&self) -> MutexGuard<'_, Stored> {
@@ -155,6 +177,12 @@ impl FlushState {
     /// Makes the next flush write its mark row whatever is dirty.
     pub(super) fn force(&self) {
         self.forced.store(true, SeqCst);
+    }
+
+    /// A flush is under way, or has been asked for.
+    pub fn is_busy(&self) -> bool {
+        let requests = self.requests.lock();
+        requests.asked != requests.done || self.is_running()
     }
 
     /// Asks for a flush and returns at once.
@@ -228,12 +256,20 @@ struct Portion {
     /// MB of them is to move them, and nobody must wait for that.
     visited: Batch,
     visited_tombstones: Vec<(usize, u64)>,
-    /// Change of (rows, rows with expiry) by range name and database.
-    deltas: HashMap<String, [(i64, i64); DBS]>,
+    /// What it changes, by range name.
+    deltas: HashMap<String, Delta>,
     /// Rows carry offsets up to this one.
     newest: u64,
     /// The earliest expiry in it.
     earliest: Option<i64>,
+}
+
+/// What a portion changes in a range.
+#[derive(Default)]
+struct Delta {
+    /// Rows and rows with expiry that it adds, by database.
+    rows: [(i64, i64); DBS],
+    bytes: usize,
 }
 
 impl Portion {
@@ -299,8 +335,9 @@ impl Keyspace {
             let databases: Vec<u8> = (0..DBS as u8).map(|db| self.physical(db)).collect();
             (journal.end(), databases)
         };
-        let nothing = mark == stored.mark && state.dirty_bytes() == 0 && state.wipes.load(SeqCst) == 0;
-        if nothing && !state.forced.swap(false, SeqCst) {
+        let nothing = mark == stored.mark && state.dirty_bytes() == 0 && !state.has_wipes();
+        let forced = state.forced.swap(false, SeqCst);
+        if nothing && !forced {
             state.phase.store(parity, SeqCst);
             return true;
         }
@@ -310,7 +347,7 @@ impl Keyspace {
             loop {
                 let mut guard = self.shards[shard].lock();
                 // Set only while every shard is locked, so what is seen here holds for this visit.
-                if state.wipes.load(SeqCst) == 0 {
+                if !state.has_wipes() {
                     self.collect(shard, &mut guard, parity != 0, &mut portion);
                     drop(guard);
                     portion.take_visited();
@@ -318,7 +355,7 @@ impl Keyspace {
                 }
                 drop(guard);
                 let rows = std::mem::take(&mut portion);
-                if !(self.write_portion(rows, &mut stored, None) && self.wipe_databases(&mut stored)) {
+                if !(self.write_portion(rows, &mut stored, None) && self.wipe_what_is_gone(&mut stored)) {
                     return false;
                 }
             }
@@ -336,6 +373,7 @@ impl Keyspace {
         state.mark.store(mark, Relaxed);
         state.flushes.fetch_add(1, Relaxed);
         state.last_success_ms.store(crate::journal::unix_ms(), Relaxed);
+        self.forget_discards(mark);
         crash_point("flush-before-trim");
         // A crash here is fine: segments below the mark are skipped and removed by the next flush.
         if let Err(error) = journal.remove_below(mark) {
@@ -368,9 +406,11 @@ impl Keyspace {
                 let Some(deltas) = portion.deltas.get_mut(range.spec.name.as_str()) else {
                     return;
                 };
-                deltas[entry.db() as usize].0 += i64::from(has.0) - i64::from(had.0);
-                deltas[entry.db() as usize].1 += i64::from(has.1) - i64::from(had.1);
-                push_rows(&mut portion.visited, entry, offset);
+                deltas.rows[entry.db() as usize].0 += i64::from(has.0) - i64::from(had.0);
+                deltas.rows[entry.db() as usize].1 += i64::from(has.1) - i64::from(had.1);
+                let before = portion.visited.bytes();
+                push_rows(&mut portion.visited, entry, offset, range.policy.compression);
+                deltas.bytes += portion.visited.bytes() - before;
                 if let Some(at) = entry.next_expiry() {
                     portion.earliest = Some(portion.earliest.map_or(at, |earliest| earliest.min(at)));
                 }
@@ -413,7 +453,7 @@ impl Keyspace {
         }
         for (name, deltas) in &portion.deltas {
             let counts = stored.counts.entry(name.clone()).or_default();
-            for (db, (rows, expires)) in deltas.iter().enumerate() {
+            for (db, (rows, expires)) in deltas.rows.iter().enumerate() {
                 counts.0[db] += rows;
                 counts.1[db] += expires;
             }
@@ -434,6 +474,16 @@ impl Keyspace {
         self.flush
             .rows_written
             .fetch_add(portion.batch.len() as u64, Relaxed);
+        self.flush.ingests.fetch_add(1, SeqCst);
+        let map = self.ranges.load();
+        for (name, delta) in &portion.deltas {
+            let bytes = delta.bytes as u64;
+            self.flush.bytes_flushed.fetch_add(bytes, Relaxed);
+            if let Some(range) = map.by_name(name) {
+                range.counters.flushes.fetch_add(1, Relaxed);
+                range.counters.flushed_bytes.fetch_add(bytes, Relaxed);
+            }
+        }
         if let Some(at) = portion.earliest {
             self.cold_sweep.note_rows_from(at);
         }
@@ -459,9 +509,15 @@ impl Keyspace {
         }
     }
 
-    /// Removes the rows of databases that were flushed.
-    fn wipe_databases(&self, stored: &mut Stored) -> bool {
+    /// Removes the rows of databases that were flushed, and of what was discarded.
+    fn wipe_what_is_gone(&self, stored: &mut Stored) -> bool {
         let wipes = self.flush.wipes.swap(0, SeqCst);
+        self.flush.discards.store(false, SeqCst);
+        let mut discards = Vec::clone(&self.discards());
+        discards.retain(|discard| !discard.wiped);
+        for discard in &discards {
+            stored.counts.remove(&discard.range);
+        }
         let end = self.journal().map_or(0, |journal| journal.end());
         let databases: Vec<u8> = (0..DBS as u8).filter(|db| wipes & 1 << db != 0).collect();
         for counts in stored.counts.values_mut() {
@@ -471,11 +527,20 @@ impl Keyspace {
         }
         // The store is then without rows that effects below took away: it is the state at no offset before them.
         stored.newest = stored.newest.max(end);
-        let meta = self.meta(stored);
-        self.until_done(|| {
+        let mut meta = self.meta(stored);
+        for discard in &mut meta.discards {
+            discard.wiped |= discards.iter().any(|wiped| wiped.at == discard.at);
+        }
+        let done = self.until_done(|| {
             self.synced_to(end)
-                .and_then(|()| wipe(&self.store, &databases, &meta))
-        })
+                .and_then(|()| wipe(&self.store, &databases, &discards, &meta))
+        });
+        self.flush.ingests.fetch_add(1, SeqCst);
+        if done && !discards.is_empty() {
+            self.note_wiped(&discards);
+            self.reclaim(&discards);
+        }
+        done
     }
 
     fn until_done(&self, mut write: impl FnMut() -> Result<(), StoreError>) -> bool {
@@ -499,24 +564,35 @@ impl Keyspace {
     /// The mark row for what the store holds.
     fn meta(&self, stored: &Stored) -> Meta {
         let map = self.ranges.load();
+        let discards = self.discards();
         let range = |range: &Arc<super::range::Range>| {
-            let (rows, expires) = stored.counts.get(&range.spec.name).copied().unwrap_or_default();
+            let name = &range.spec.name;
+            // Until they are wiped, its rows are counted here still, and do not count.
+            let gone = discards
+                .iter()
+                .any(|discard| !discard.wiped && discard.range == *name);
+            let counts = stored.counts.get(name).filter(|_| !gone);
+            let (rows, expires) = counts.copied().unwrap_or_default();
             RangeMeta {
                 spec: range.spec.clone(),
                 rows: rows.to_vec(),
                 expires: expires.to_vec(),
             }
         };
-        Meta::new(
-            stored.mark,
-            stored.newest,
-            stored.databases.clone(),
-            map.iter().map(range).collect(),
-        )
+        Meta {
+            recount: stored.recount,
+            discards: Vec::clone(&discards),
+            ..Meta::new(
+                stored.mark,
+                stored.newest,
+                stored.databases.clone(),
+                map.iter().map(range).collect(),
+            )
+        }
     }
 }
 
-fn push_rows(batch: &mut Batch, entry: &Entry, offset: u64) {
+fn push_rows(batch: &mut Batch, entry: &Entry, offset: u64, packing: Compression) {
     let key = |out: &mut Vec<u8>| rows::push_object_key(out, entry.db(), entry.key());
     if entry.is_absent() {
         batch.push(key, None::<fn(&mut Vec<u8>)>);
@@ -530,6 +606,7 @@ fn push_rows(batch: &mut Batch, entry: &Entry, offset: u64) {
         key,
         Some(|out: &mut Vec<u8>| rows::encode_row(out, offset, entry.expiry(), object)),
     );
+    batch.pack_last(packing);
     if let Some(at) = entry.next_expiry() {
         let index_key = |out: &mut Vec<u8>| rows::push_expiry_key(out, at, entry.db(), entry.key());
         batch.push(index_key, Some(|_: &mut Vec<u8>| {}));

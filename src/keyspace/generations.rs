@@ -278,18 +278,35 @@ impl Keyspace {
 
     /// Nothing of these databases counts any more: they are being flushed, every shard is locked.
     pub(super) fn clear_sealed(&self, guards: &mut [ShardGuard<'_>], physical: &[u8]) {
-        for state in guards.iter_mut() {
-            if let Some(sealed) = &mut state.sealed {
-                let directory = &mut sealed.directory;
-                directory.for_each_mut(|slot| slot.live &= !physical.contains(&slot.db));
-            }
-        }
         let map = self.ranges.load();
+        let mixed = self.plain.generations();
+        let mixed: Vec<u16> = mixed
+            .iter()
+            .filter(|generation| generation.mixed.load(Relaxed))
+            .map(|generation| generation.id)
+            .collect();
+        for (shard, state) in guards.iter_mut().enumerate() {
+            let Some(sealed) = &mut state.sealed else { continue };
+            // Of the others it is known whose rows they are.
+            let unknown =
+                |slot: &Slot| slot.live && physical.contains(&slot.db) && mixed.contains(&slot.generation);
+            let slots: Vec<Slot> = sealed.directory.iter().filter(unknown).collect();
+            let read = self.visit_slots(shard, &slots, |_, _, key, _, bytes| {
+                let counters = &map.find(key).counters;
+                counters.sealed_bytes.fetch_sub(bytes.into(), Relaxed);
+            });
+            if let Err(error) = read {
+                log::error!("sealed keys could not be read, and their bytes stay counted: {error}");
+            }
+            let directory = &mut sealed.directory;
+            directory.for_each_mut(|slot| slot.live &= !physical.contains(&slot.db));
+        }
         for generation in self.plain.generations() {
             for db in physical {
                 generation.live[*db as usize].store(0, Relaxed);
                 let bytes = generation.live_bytes[*db as usize].swap(0, Relaxed);
-                if let Some(range) = map.by_name(&generation.class.range) {
+                let range = map.by_name(&generation.class.range);
+                if let Some(range) = range.filter(|_| !mixed.contains(&generation.id)) {
                     range.counters.sealed_bytes.fetch_sub(bytes, Relaxed);
                 }
             }

@@ -52,7 +52,8 @@ const POLITE_ROUNDS: usize = 16;
 /// Keys of one command that may be guests; of more, those that are sealed become resident.
 const GUESTS_MOST: usize = 256;
 
-pub(super) type Guests = SmallVec<[Guest; 1]>;
+/// Mostly none, and then without an allocation.
+pub(super) type Guests = Vec<Guest>;
 
 /// Keys found to be absent from the store, with the epoch of their shard before the look.
 pub(super) type KnownAbsent = HashSet<(u64, u32)>;
@@ -325,7 +326,7 @@ impl Keyspace {
             // Came, or came and went, in between: what was read may be old. The caller looks again.
             return Ok(());
         }
-        match loaded.filter(|(offset, _)| self.row_stands(db, *offset)) {
+        match loaded.filter(|(offset, _)| self.row_stands(db, key, *offset)) {
             Some((offset, entry)) => {
                 self.recovery.note_row(db, key, offset);
                 self.insert_loaded(&mut state, hash, entry);

@@ -5,10 +5,13 @@
 //! |---|---|
 //! | `entry`, `clock`, `table`, `shard` | one key; its access clock; a hash table of them; a locked slice of the resident keys |
 //! | `range`, `ranges` | a range and the map of ranges; creating, altering, dropping them |
+//! | `reshape`, `recount` | splitting and merging ranges; counting their keys while commands go on |
+//! | `moves`, `discards` | moving a range to the other tier; dropping all that a range holds |
+//! | `owed` | work on all entries that counts as done at one moment |
 //! | `tx`, `effects` | reading and changing keys under their locks; what is recorded of it |
 //! | `held` | several transactions as one |
 //! | `load`, `prefetch` | opening a `Tx`: locking shards, bringing cold keys in; starting cache misses early |
-//! | `expire`, `evict` | removing what is due; making room |
+//! | `expire`, `evict`, `quota` | removing what is due; making room; limits of a range |
 //! | `records`, `subscribers` | who has subscribed to which key; a set of client numbers |
 //! | `events` | what a change is called, and who is told |
 //! | `scan`, `whole` | iteration; commands on whole databases |
@@ -23,6 +26,7 @@
 
 pub mod backup;
 pub mod clock;
+pub mod discards;
 pub mod effects;
 pub mod entry;
 pub mod events;
@@ -33,12 +37,17 @@ pub mod generations;
 pub mod held;
 pub mod import;
 pub mod load;
+pub mod moves;
+pub mod owed;
 pub mod prefetch;
+pub mod quota;
 pub mod range;
 pub mod ranges;
 pub mod reclaim;
 pub mod records;
+pub mod recount;
 pub mod recover;
+pub mod reshape;
 pub mod scan;
 pub mod seal;
 pub mod sealed;
@@ -58,16 +67,18 @@ use crate::journal::Journal;
 use crate::object::{self, codec};
 use crate::store::StoreError;
 use crate::store::block::BlockStore;
+use crate::store::flush::Discard;
 use crate::store::plain::PlainStore;
 use crate::store::rows::{Row, RowError};
-use arc_swap::{ArcSwap, ArcSwapOption, Guard};
+use arc_swap::{ArcSwap, Guard};
 use clock::Tick;
 use entry::{FLUSHED, NewValue, STORED};
 use range::{DBS, Inherited, Range, RangeMap};
-use shard::{KeyHasher, Shard, ShardGuard, ShardState};
+use shard::{KeyHasher, Shard, ShardState};
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU32, AtomicU64, AtomicUsize};
 use std::sync::{Arc, OnceLock};
+use std::thread::JoinHandle;
 
 /// What the keyspace takes from the configuration; all but `shards` may change at run time.
 #[derive(Clone, Copy, Debug)]
@@ -85,8 +96,6 @@ pub struct Settings {
     pub seal_after: u32,
     /// Bytes of a string.
     pub max_value_len: u64,
-    /// Thresholds of encodings.
-    pub objects: object::Limits,
     pub inherited: Inherited,
 }
 
@@ -98,10 +107,11 @@ struct Limits {
     lfu_log_factor: AtomicU32,
     lfu_decay_minutes: AtomicU32,
     max_value_len: AtomicU64,
-    objects: ArcSwapOption<object::Limits>,
     counting: AtomicBool,
     /// Some range has a limit of its own.
     range_limits: AtomicBool,
+    /// Some range bounds its keys or values.
+    quotas: AtomicBool,
 }
 
 pub struct Keyspace {
@@ -129,9 +139,20 @@ pub struct Keyspace {
     recovery: recover::RecoveryState,
     positions: scan::Positions,
     listener: OnceLock<Arc<dyn events::Listener>>,
+    /// The listener is told of every change of every key.
+    broadcasting: AtomicBool,
     pub record_counts: records::RecordCounts,
     /// Held while the set of ranges changes.
     change: parking_lot::Mutex<()>,
+    /// How often databases were flushed: a count that was under way then is made again.
+    db_flushes: AtomicU64,
+    /// What was discarded and may still have rows, or effects that replay would meet.
+    discards: ArcSwap<Vec<Discard>>,
+    any_discards: AtomicBool,
+    moves: moves::MoveState,
+    /// Threads that end by themselves: before the last flush, and after the store.
+    jobs: parking_lot::Mutex<Vec<JoinHandle<()>>>,
+    store_jobs: parking_lot::Mutex<Vec<JoinHandle<()>>>,
     /// The right to wait for a shard while others are held (see `held`).
     reach: parking_lot::Mutex<()>,
 }
@@ -146,10 +167,11 @@ impl Keyspace {
     pub fn with_plain(
         store: BlockStore,
         plain: PlainStore,
-        map: RangeMap,
+        mut map: RangeMap,
         settings: &Settings,
         hash_seed: u64,
     ) -> Keyspace {
+        map.inherited.objects.hash_seed = hash_seed;
         let shards = settings.shards.clamp(1, 1 << 16).next_power_of_two();
         let keyspace = Keyspace {
             shards: (0..shards).map(|_| Shard::new()).collect(),
@@ -172,8 +194,15 @@ impl Keyspace {
             recovery: recover::RecoveryState::default(),
             positions: scan::Positions::default(),
             listener: OnceLock::new(),
+            broadcasting: AtomicBool::new(false),
             record_counts: records::RecordCounts::default(),
             change: parking_lot::Mutex::new(()),
+            db_flushes: AtomicU64::new(0),
+            discards: ArcSwap::default(),
+            any_discards: AtomicBool::new(false),
+            moves: moves::MoveState::default(),
+            jobs: parking_lot::Mutex::default(),
+            store_jobs: parking_lot::Mutex::default(),
             reach: parking_lot::Mutex::new(()),
         };
         keyspace.apply_settings(settings);
@@ -194,10 +223,6 @@ impl Keyspace {
         limits
             .max_value_len
             .store(settings.max_value_len.min(entry::MAX_LEN as u64), Relaxed);
-        limits.objects.store(Some(Arc::new(object::Limits {
-            hash_seed: self.hash_seed,
-            ..settings.objects
-        })));
         self.flush
             .set_sizes(settings.journal_flush_size, settings.flush_dirty_size);
         self.sealing.set_after(settings.seal_after);
@@ -211,10 +236,20 @@ impl Keyspace {
         self.limits
             .range_limits
             .store(map.iter().any(|range| range.policy.maxmemory > 0), Relaxed);
+        self.limits.quotas.store(
+            map.iter()
+                .any(|range| range.policy.max_keys > 0 || range.policy.max_value_size > 0),
+            Relaxed,
+        );
     }
 
     pub fn ranges(&self) -> Guard<Arc<RangeMap>> {
         self.ranges.load()
+    }
+
+    /// The ranges, to be kept.
+    pub fn range_map(&self) -> Arc<RangeMap> {
+        self.ranges.load_full()
     }
 
     pub fn journal(&self) -> Option<&Journal> {
@@ -252,13 +287,7 @@ impl Keyspace {
     /// The thresholds at which values change their encoding.
     #[inline]
     pub fn object_limits(&self) -> object::Limits {
-        self.limits.objects.load().as_deref().copied().unwrap_or_default()
-    }
-
-    fn lock_all(&self) -> Vec<ShardGuard<'_>> {
-        // In a group every shard is held already: only a group of all of them gets here.
-        let _reach = (!held::is_active()).then(|| self.reach());
-        self.shards.iter().map(Shard::lock).collect()
+        self.ranges.load().inherited.objects
     }
 
     #[inline]
@@ -304,11 +333,11 @@ impl Keyspace {
     /// An entry out of a row. Takes time with a large value, so no lock is held.
     fn entry_of(&self, (db, key): (u8, &[u8]), row: &Row<'_>, now: i64) -> Result<Entry, RowError> {
         let clock = clock::fresh(self.tick(now));
-        let mut entry = match codec::decode_string(row.object) {
+        let object = row.object()?;
+        let mut entry = match codec::decode_string(&object) {
             Ok(value) => Entry::new(db, key, value, row.expiry, clock),
             Err(_) => {
-                let value =
-                    codec::decode_object(row.object, &self.object_limits()).map_err(RowError::Object)?;
+                let value = codec::decode_object(&object, &self.object_limits()).map_err(RowError::Object)?;
                 Entry::with_value(db, key, NewValue::Object(value), row.expiry, clock)
             }
         };
@@ -332,9 +361,18 @@ impl Keyspace {
         range.counters.loaded.fetch_add(1, Relaxed);
     }
 
-    /// False for rows of a database that has been flushed since they were written.
-    fn row_stands(&self, db: u8, offset: u64) -> bool {
-        offset > self.wiped_at[db as usize].load(Relaxed)
+    /// Runs something on a thread of its own, which ends before the keyspace closes.
+    fn spawn(self: &Arc<Keyspace>, name: &str, run: impl FnOnce(&Keyspace) + Send + 'static) {
+        let keyspace = self.clone();
+        spawn_into(&self.jobs, name, move || run(&keyspace));
+    }
+
+    /// Appends an effect that is no command on keys; returns the offset behind it. Called with every shard locked.
+    fn append_words(&self, words: &[&[u8]]) -> u64 {
+        let mut effects = Effects::default();
+        effects.push(0, words);
+        self.journal()
+            .map_or(0, |journal| journal.append(effects.finish()))
     }
 
     /// Why durable ranges cannot take writes now, if so.
@@ -346,11 +384,13 @@ impl Keyspace {
 
     /// Ends flushing, flushes what is dirty, and closes the journal: the next start replays nothing.
     pub fn close(&self) -> Result<(), StoreError> {
+        self.stop_jobs();
         self.sealing.stop();
         let sealed = self.close_plain();
         let flushed = self.flush.stop();
         let closed = self.journal().is_none_or(Journal::close);
         self.store.close();
+        join_all(&self.store_jobs);
         flushed?;
         sealed?;
         if closed {
@@ -358,5 +398,26 @@ impl Keyspace {
         } else {
             Err(StoreError::new("the journal could not be synced"))
         }
+    }
+}
+
+fn spawn_into(
+    jobs: &parking_lot::Mutex<Vec<JoinHandle<()>>>,
+    name: &str,
+    run: impl FnOnce() + Send + 'static,
+) {
+    let mut jobs = jobs.lock();
+    jobs.retain(|job| !job.is_finished());
+    match std::thread::Builder::new().name(name.into()).spawn(run) {
+        Ok(job) => jobs.push(job),
+        Err(error) => log::error!("no thread for '{name}': {error}"),
+    }
+}
+
+fn join_all(jobs: &parking_lot::Mutex<Vec<JoinHandle<()>>>) {
+    let jobs = std::mem::take(&mut *jobs.lock());
+    for job in jobs {
+        // A job that panicked has said so.
+        let _ = job.join();
     }
 }

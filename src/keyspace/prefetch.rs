@@ -55,6 +55,9 @@ impl Keyspace {
             if let Some(bucket) = state.table().home_address(*hash) {
                 prefetch(bucket);
             }
+            if let Some(sealed) = &state.sealed {
+                prefetch(std::ptr::from_ref(&**sealed).cast());
+            }
         }
         for hash in &*hashes {
             let Some(state) = self.shards[self.shard_of(*hash)].try_lock() else {
@@ -63,6 +66,12 @@ impl Keyspace {
             if let Some(entry) = state.table().entry_address(*hash) {
                 prefetch(entry);
                 prefetch(entry.wrapping_add(LINE));
+            } else if let Some(slots) = state
+                .sealed
+                .as_ref()
+                .and_then(|at| at.directory.home_address(*hash))
+            {
+                prefetch(slots);
             }
         }
         for run in runs {

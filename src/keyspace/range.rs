@@ -4,8 +4,10 @@
 //! never changes: `RANGE CREATE`, `ALTER` and `DROP` build another and exchange it while every shard is locked, so
 //! who holds a shard sees one map. The counters of a range are shared between the maps it is in.
 
-use crate::config::{Bounds, EvictionPolicy, FsyncPolicy, KeyspaceEvents, RangeSpec, Tier};
+use crate::config::{Bounds, Compression, EvictionPolicy, FsyncPolicy, KeyspaceEvents, RangeSpec, Tier};
+use crate::object;
 use crossbeam_utils::CachePadded;
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 
@@ -35,9 +37,17 @@ pub struct RangeCounters {
     pub sealed: AtomicU64,
     /// Bytes of the rows there that count.
     pub sealed_bytes: AtomicI64,
+    /// Files of rows that a flush wrote with rows of this range among them, and the bytes of those rows.
+    pub flushes: AtomicU64,
+    pub flushed_bytes: AtomicU64,
 }
 
 impl RangeCounters {
+    /// Keys that are only in the store, as far as it is known: while keys are counted, all might be.
+    pub fn cold_keys(&self) -> i64 {
+        self.cold.load(Relaxed).clamp(0, self.total_keys().max(0))
+    }
+
     pub fn total_keys(&self) -> i64 {
         self.keys.iter().map(|keys| keys.load(Relaxed)).sum()
     }
@@ -52,6 +62,11 @@ pub struct Policy {
     pub fsync: FsyncPolicy,
     /// Milliseconds given to keys written without an expiry; 0 is none.
     pub default_ttl_ms: i64,
+    /// Keys in all databases together; 0 is no limit.
+    pub max_keys: u64,
+    /// Bytes of a value; 0 is no limit.
+    pub max_value_size: u64,
+    pub compression: Compression,
     /// The events of its keys that are told to whoever listens.
     pub notify: KeyspaceEvents,
 }
@@ -62,9 +77,29 @@ pub struct Range {
     pub counters: Arc<CachePadded<RangeCounters>>,
 }
 
+impl fmt::Debug for Range {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "range {}", self.spec.name)
+    }
+}
+
 impl Range {
     pub fn is_durable(&self) -> bool {
         self.spec.tier == Tier::Durable
+    }
+
+    /// About to leave for the other tier: its keys stay resident.
+    pub fn stays_resident(&self) -> bool {
+        self.spec.by_command.moving.is_some_and(|to| to != self.spec.tier)
+    }
+
+    /// What can be relied on: a range on its way is of the tier that it comes from.
+    pub fn promised_tier(&self) -> Tier {
+        match self.spec.by_command.moving {
+            Some(Tier::Durable) => Tier::Memory,
+            Some(Tier::Memory) => Tier::Durable,
+            None => self.spec.tier,
+        }
     }
 
     /// Changes of its keys are told to whoever listens.
@@ -85,6 +120,8 @@ pub struct Inherited {
     pub fsync: FsyncPolicy,
     pub eviction: EvictionPolicy,
     pub notify: KeyspaceEvents,
+    /// Thresholds of encodings.
+    pub objects: object::Limits,
 }
 
 pub struct RangeMap {
@@ -116,6 +153,9 @@ impl RangeMap {
                     eviction: spec.options.maxmemory_policy.unwrap_or(inherited.eviction),
                     fsync: spec.options.appendfsync.unwrap_or(inherited.fsync),
                     default_ttl_ms: spec.options.default_ttl.unwrap_or(0) as i64 * 1000,
+                    max_keys: spec.options.max_keys.unwrap_or(0),
+                    max_value_size: spec.options.max_value_size.unwrap_or(0),
+                    compression: spec.options.compression.unwrap_or(Compression::None),
                     notify: spec.options.notify.unwrap_or(inherited.notify),
                 };
                 Arc::new(Range {
@@ -133,6 +173,17 @@ impl RangeMap {
             inherited,
             any_gated,
         }
+    }
+
+    /// The map of `specs` for who asks about keys alone.
+    pub fn of_specs(specs: &[RangeSpec]) -> RangeMap {
+        let inherited = Inherited {
+            fsync: FsyncPolicy::EverySec,
+            eviction: EvictionPolicy::NoEviction,
+            notify: KeyspaceEvents::default(),
+            objects: object::Limits::default(),
+        };
+        RangeMap::new(specs, inherited, None)
     }
 
     /// The range of a key.
@@ -270,6 +321,7 @@ mod tests {
             fsync: FsyncPolicy::EverySec,
             eviction: EvictionPolicy::NoEviction,
             notify: KeyspaceEvents::default(),
+            objects: object::Limits::default(),
         };
         RangeMap::new(&specs, inherited, None)
     }

@@ -9,8 +9,7 @@
 use super::entry::{Entry, STORED, STORED_EXPIRES};
 use super::flush::Stored;
 use super::range::{DBS, Inherited, Range, RangeMap};
-use super::tx::Call;
-use super::{Effects, Keyspace, StoreError};
+use super::{Keyspace, StoreError};
 use crate::config::{DEFAULT_RANGE, RangeSpec};
 use crate::store::rows::{self, Row};
 use std::collections::HashMap;
@@ -29,6 +28,10 @@ pub enum RangeError {
     /// A range that is to be dropped still has keys, and nothing was said about them.
     NotEmpty(String, u64),
     IsDefault,
+    /// This range is being moved.
+    Moving(String),
+    /// So many cold keys of it do not fit in memory.
+    NoRoom(String, u64),
     Invalid(String),
     Store(StoreError),
 }
@@ -48,6 +51,16 @@ impl fmt::Display for RangeError {
                 "ERR Range '{name}' holds {keys} keys: say DISCARD to delete them, or KEEP to leave them to the range around it"
             ),
             RangeError::IsDefault => write!(f, "ERR The default range can't be created or dropped"),
+            RangeError::Moving(name) => {
+                write!(
+                    f,
+                    "ERR Range '{name}' is being moved to another tier: try again later"
+                )
+            }
+            RangeError::NoRoom(name, keys) => write!(
+                f,
+                "ERR {keys} keys of range '{name}' are on disk alone and do not fit in maxmemory: raise it, or delete some"
+            ),
             RangeError::Invalid(why) => write!(f, "ERR {why}"),
             RangeError::Store(error) => write!(f, "ERR {error}"),
         }
@@ -65,20 +78,14 @@ impl From<StoreError> for RangeError {
 pub enum Leftover {
     /// There must be none.
     Refuse,
-    /// They are deleted, each as `DEL` would.
+    /// They are gone, all at once.
     Discard,
     /// They belong to the range around, which must be of the same tier.
     Keep,
 }
 
-/// Keys looked at, and deleted under their locks together, while a range is emptied.
-const SCAN_STEP: usize = 4096;
-const DELETE_STEP: usize = 32;
-/// How often a range is emptied again because others write into it meanwhile.
-const DISCARD_ROUNDS: usize = 16;
-
 impl Keyspace {
-    fn specs(&self) -> Vec<RangeSpec> {
+    pub(super) fn specs(&self) -> Vec<RangeSpec> {
         self.ranges
             .load()
             .iter()
@@ -89,6 +96,7 @@ impl Keyspace {
     /// Adds a range. Keys that it takes over keep their tier, or there must be none.
     pub fn create_range(&self, spec: RangeSpec) -> Result<(), RangeError> {
         let _change = self.change.lock();
+        self.check_idle()?;
         let mut specs = self.specs();
         if spec.name == DEFAULT_RANGE {
             return Err(RangeError::IsDefault);
@@ -99,7 +107,12 @@ impl Keyspace {
         if let Some(why) = specs.iter().find_map(|other| spec.conflict_with(other)) {
             return Err(RangeError::Overlaps(why));
         }
-        specs.push(spec);
+        let (start, _) = spec.bounds.span();
+        let around = self.ranges.load().find(&start).clone();
+        specs.push(spec.clone());
+        if around.spec.tier == spec.tier && around.spec.bounds.encloses(&spec.bounds) {
+            return self.reshape(&specs, &[around.spec.name.clone(), spec.name]);
+        }
         self.change_to(&specs, None)
     }
 
@@ -118,8 +131,9 @@ impl Keyspace {
     }
 
     /// Removes a range.
-    pub fn drop_range(&self, name: &str, leftover: Leftover, now_ms: i64) -> Result<(), RangeError> {
+    pub fn drop_range(self: &Arc<Keyspace>, name: &str, leftover: Leftover) -> Result<(), RangeError> {
         let _change = self.change.lock();
+        self.check_idle()?;
         if name == DEFAULT_RANGE {
             return Err(RangeError::IsDefault);
         }
@@ -129,80 +143,76 @@ impl Keyspace {
         if specs.len() == before {
             return Err(RangeError::Unknown(name.into()));
         }
-        let empty = (leftover != Leftover::Keep).then_some(name);
-        for _ in 0..DISCARD_ROUNDS {
-            if leftover == Leftover::Discard {
-                self.empty_range(name, now_ms)?;
-            }
-            match self.change_to(&specs, empty) {
-                Err(RangeError::NotEmpty(..)) if leftover == Leftover::Discard => {}
-                done => return done,
-            }
+        if leftover == Leftover::Discard {
+            let old = self.ranges.load_full();
+            let at = self.discard_range(RangeMap::new(&specs, old.inherited, Some(&old)), name);
+            // The journal says so when this returns; the store follows.
+            let synced = self
+                .journal()
+                .is_none_or(|journal| journal.wait_synced_blocking(at, || true));
+            return match synced {
+                true => Ok(()),
+                false => Err(StoreError::new("the journal cannot be synced").into()),
+            };
         }
-        self.change_to(&specs, empty)
+        if let Some(around) = self.range_around(name, &specs) {
+            return self.install_merged(&specs, name, &around, leftover == Leftover::Refuse);
+        }
+        self.change_to(&specs, (leftover == Leftover::Refuse).then_some(name))
     }
 
-    /// Deletes every key of a range, some at a time, while others go on.
-    fn empty_range(&self, name: &str, now_ms: i64) -> Result<(), StoreError> {
-        let mut effects = Effects::default();
+    /// The name of the range that takes over what a range holds when only those of `specs` are left; none if it is of
+    /// another tier.
+    fn range_around(&self, name: &str, specs: &[RangeSpec]) -> Option<String> {
+        let old = self.ranges.load();
+        let range = old.by_name(name)?;
+        let map = RangeMap::new(specs, old.inherited, Some(&old));
+        let intervals = old.intervals(name);
+        let mut around = intervals.iter().map(|(start, _)| &map.find(start).spec);
+        let first = around.next()?;
+        (first.tier == range.spec.tier && around.all(|spec| spec.name == first.name))
+            .then(|| first.name.clone())
+    }
+
+    /// About how many bytes of the store's files hold rows of a range.
+    pub fn disk_bytes_of(&self, range: &Range) -> u64 {
+        if !range.is_durable() {
+            return 0;
+        }
         let map = self.ranges.load();
-        let Some(range) = map.by_name(name) else {
-            return Ok(());
-        };
-        for db in 0..DBS as u8 {
-            let held = || range.counters.keys[self.physical(db) as usize].load(Relaxed) > 0;
-            let mut cursor = 0;
-            while held() {
-                let mut found: Vec<Vec<u8>> = Vec::new();
-                // No time is past the beginning of time: keys that have expired are met too.
-                cursor = self.scan(db, cursor, SCAN_STEP, i64::MIN, |key| {
-                    if map.find(key.key).spec.name == name {
-                        found.push(key.key.to_vec());
-                    }
-                })?;
-                for keys in found.chunks(DELETE_STEP) {
-                    self.delete_keys(db, keys, now_ms, &mut effects)?;
-                }
-                if cursor == 0 {
-                    break;
-                }
-            }
-        }
-        Ok(())
+        let held = (0..DBS as u8).filter(|db| range.counters.keys[*db as usize].load(Relaxed) > 0);
+        let intervals = map.intervals(&range.spec.name);
+        let rows: Vec<_> = held
+            .flat_map(|db| {
+                intervals
+                    .iter()
+                    .map(move |(start, end)| rows::interval(db, start, end.as_deref()))
+            })
+            .collect();
+        self.store.approximate_bytes(&rows)
     }
 
-    fn delete_keys(
-        &self,
-        db: u8,
-        keys: &[Vec<u8>],
-        now_ms: i64,
-        effects: &mut Effects,
-    ) -> Result<(), StoreError> {
-        let keys: Vec<&[u8]> = keys.iter().map(Vec::as_slice).collect();
-        let call = Call {
-            db,
-            now_ms,
-            keys: &keys,
-            received: &[],
-            replay: None,
-        };
-        let mut tx = self.begin(call, effects)?;
-        for key in &keys {
-            tx.delete(key);
+    /// Bytes that the store has written since the start, over the bytes of the rows that it was given.
+    pub fn write_amplification(&self) -> f64 {
+        match self.flush.bytes_flushed.load(Relaxed) {
+            0 => 0.0,
+            given => self.store.bytes_written() as f64 / given as f64,
         }
-        tx.commit();
-        Ok(())
     }
 
     /// Changes what ranges inherit from the server's configuration.
-    pub fn inherit(&self, inherited: Inherited) {
+    pub fn inherit(&self, mut inherited: Inherited) {
+        inherited.objects.hash_seed = self.hash_seed;
         let _change = self.change.lock();
+        if self.ranges.load().inherited == inherited {
+            return;
+        }
         let map = RangeMap::new(&self.specs(), inherited, Some(&self.ranges.load()));
         let _guards = self.lock_all();
         self.install(map);
     }
 
-    fn install(&self, map: RangeMap) {
+    pub(super) fn install(&self, map: RangeMap) {
         self.note_policies(&map);
         if let Some(journal) = self.journal() {
             journal.set_sync_every_second(map.wants_sync_every_second());
@@ -263,7 +273,7 @@ impl Keyspace {
                     let row = Row::decode(&value).map_err(StoreError::new)?;
                     let hash = self.hasher.hash(db, key);
                     let cold = guards[self.shard_of(hash)].find(hash, db, key).is_none();
-                    if cold && self.row_stands(db, row.offset) {
+                    if cold && self.row_stands(db, key, row.offset) {
                         moves.add_cold(old.find(key), map.find(key), db, &row);
                     }
                 }

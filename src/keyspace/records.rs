@@ -40,20 +40,28 @@ pub enum Kind {
     Values,
     /// No messages: the transactions of these clients are off when the key has changed (`WATCH`).
     Transactions,
+    /// These clients may have cached what they have read of the key (`CLIENT TRACKING`). The first change ends it.
+    Caches,
 }
 
-pub const KINDS: [Kind; 5] = [
+pub const KINDS: [Kind; 6] = [
     Kind::Messages,
     Kind::ShardMessages,
     Kind::Changes,
     Kind::Values,
     Kind::Transactions,
+    Kind::Caches,
 ];
 
 impl Kind {
     /// A write to the key concerns its subscribers.
     pub(super) fn watches(self) -> bool {
-        matches!(self, Kind::Changes | Kind::Values | Kind::Transactions)
+        !matches!(self, Kind::Messages | Kind::ShardMessages)
+    }
+
+    /// Its subscribers are sent messages, by the name of a channel.
+    pub fn is_channel(self) -> bool {
+        !matches!(self, Kind::Transactions | Kind::Caches)
     }
 }
 
@@ -70,7 +78,7 @@ pub struct Topic<'a> {
 #[derive(Default)]
 pub struct RecordCounts {
     records: [AtomicUsize; KINDS.len()],
-    subscriptions: AtomicUsize,
+    subscriptions: [AtomicUsize; KINDS.len()],
     bytes: AtomicI64,
 }
 
@@ -79,8 +87,15 @@ impl RecordCounts {
         self.records[kind as usize].load(Relaxed)
     }
 
-    pub fn subscriptions(&self) -> usize {
-        self.subscriptions.load(Relaxed)
+    pub fn subscriptions(&self, kind: Kind) -> usize {
+        self.subscriptions[kind as usize].load(Relaxed)
+    }
+
+    /// A record is gone, with what it took and with so many subscribers.
+    fn note_end(&self, kind: Kind, bytes: usize, subscribers: usize) {
+        self.records[kind as usize].fetch_sub(1, Relaxed);
+        self.subscriptions[kind as usize].fetch_sub(subscribers, Relaxed);
+        self.bytes.fetch_sub(bytes as i64, Relaxed);
     }
 
     /// Bytes of all records, without the tables that they stand in.
@@ -216,6 +231,14 @@ impl Records {
                 .any(|kind| self.find(hash, (kind, db, key)).is_some())
     }
 
+    /// True when somebody is told by name what happens to this key.
+    pub(super) fn is_heard(&self, hash: u64, db: u8, key: &[u8]) -> bool {
+        !self.is_empty()
+            && [Kind::Changes, Kind::Values]
+                .into_iter()
+                .any(|kind| self.find(hash, (kind, db, key)).is_some())
+    }
+
     /// Bytes of the records at a key of a physical database.
     pub(super) fn bytes_at(&self, hash: u64, db: u8, key: &[u8]) -> usize {
         let Some(table) = &self.0 else { return 0 };
@@ -308,7 +331,7 @@ impl Keyspace {
             self.record_counts.bytes.fetch_add(delta, Relaxed);
         }
         if is_new {
-            self.record_counts.subscriptions.fetch_add(1, Relaxed);
+            self.record_counts.subscriptions[topic.kind as usize].fetch_add(1, Relaxed);
         }
         if topic.kind.watches()
             && let Some(entry) = state.find_mut(hash, db, topic.key)
@@ -318,7 +341,8 @@ impl Keyspace {
         (slot, is_new)
     }
 
-    fn number_of(&self, shard: usize, slot: u32) -> u32 {
+    /// The number of the record in a slot of a shard.
+    pub(super) fn number_of(&self, shard: usize, slot: u32) -> u32 {
         slot * self.shards.len() as u32 + shard as u32
     }
 
@@ -355,18 +379,104 @@ impl Keyspace {
         if !record.subscribers.remove(client) {
             return false;
         }
-        self.record_counts.subscriptions.fetch_sub(1, Relaxed);
-        let mut after = record.bytes();
         if record.subscribers.is_empty() {
-            after = 0;
-            self.record_counts.records[record.kind as usize].fetch_sub(1, Relaxed);
+            self.record_counts.note_end(record.kind, before, 1);
             let hash = self.hasher.hash(record.db, &record.key);
             table.remove(hash, slot);
             state.records.shrink();
+        } else {
+            self.record_counts.subscriptions[record.kind as usize].fetch_sub(1, Relaxed);
+            let delta = record.bytes() as i64 - before as i64;
+            self.record_counts.bytes.fetch_add(delta, Relaxed);
         }
-        let delta = after as i64 - before as i64;
-        self.record_counts.bytes.fetch_add(delta, Relaxed);
         true
+    }
+
+    /// Takes the record of those who may have cached a key; none when nobody has.
+    pub(super) fn take_caches(
+        &self,
+        state: &mut ShardState,
+        (hash, db, key): (u64, u8, &[u8]),
+    ) -> Option<Subscribers> {
+        let table = state.records.0.as_mut()?;
+        let slot = table.find(hash, (Kind::Caches, db, key))?;
+        let record = table.remove(hash, slot)?;
+        state.records.shrink();
+        self.note_caches_end(&record);
+        Some(record.subscribers)
+    }
+
+    fn note_caches_end(&self, record: &Record) {
+        let subscribers = record.subscribers.len();
+        self.record_counts
+            .note_end(Kind::Caches, record.bytes(), subscribers);
+    }
+
+    /// While every shard is locked: every key that is cached may have changed, and whoever caches keys is told so.
+    pub(super) fn forget_all_caches(&self, guards: &mut [ShardGuard<'_>]) {
+        if self.record_counts.records(Kind::Caches) > 0 {
+            for state in guards {
+                self.forget_caches_in(state, usize::MAX, 0, |_, _| {});
+            }
+        }
+        if let Some(listener) = self.listener.get() {
+            listener.all_stale();
+        }
+    }
+
+    /// Takes up to `most` records of cached keys out of a shard, from a slot on, and shows each.
+    fn forget_caches_in(
+        &self,
+        state: &mut ShardState,
+        most: usize,
+        from: usize,
+        mut show: impl FnMut(&[u8], &Subscribers),
+    ) -> usize {
+        let Some(table) = &mut state.records.0 else {
+            return 0;
+        };
+        let (slots, mut taken) = (table.slots.len(), 0);
+        for at in 0..slots {
+            if taken == most {
+                break;
+            }
+            let slot = ((from + at) % slots) as u32;
+            let Some(record) = table.at(slot).filter(|record| record.kind == Kind::Caches) else {
+                continue;
+            };
+            let hash = self.hasher.hash(record.db, &record.key);
+            if let Some(record) = table.remove(hash, slot) {
+                self.note_caches_end(&record);
+                show(&record.key, &record.subscribers);
+                taken += 1;
+            }
+        }
+        state.records.shrink();
+        taken
+    }
+
+    /// Lets clients forget keys, whichever chance brings, until no more than `most` are noted as cached, or `effort`
+    /// are forgotten.
+    pub fn limit_caches(&self, most: usize, effort: usize) {
+        let Some(listener) = self.listener.get() else {
+            return;
+        };
+        let excess = self.record_counts.records(Kind::Caches).saturating_sub(most);
+        if excess == 0 {
+            return;
+        }
+        let mut left = excess.min(effort);
+        let first = fastrand::usize(..self.shards.len());
+        for at in 0..self.shards.len() {
+            if left == 0 {
+                return;
+            }
+            let mut state = self.shards[(first + at) % self.shards.len()].lock();
+            // Not all from one shard, while there are others.
+            let share = left.div_ceil(4);
+            let from = fastrand::usize(..1 << 20);
+            left -= self.forget_caches_in(&mut state, share, from, |key, who| listener.stale(key, who, 0));
+        }
     }
 
     /// Shows the subscribers of a topic, if it has any, while its shard is locked: whoever is told there is told before

@@ -84,6 +84,7 @@ impl Keyspace {
         if summary.records > 0 {
             journal::settle(dir, summary.end).map_err(RecoverError::Io)?;
         }
+        self.settle_discards(summary.end);
         journal::crash_point("recover-before-open");
         self.recovery.active.store(false, Relaxed);
         self.recovery.newer.lock().clear();
@@ -110,14 +111,17 @@ impl Keyspace {
         for (logical, physical) in meta.databases.iter().enumerate().take(DBS) {
             self.databases[logical].store(*physical, Relaxed);
         }
+        self.set_discards(meta.discards.clone());
         let map = self.ranges.load();
-        if self.same_intervals(&map, &meta) {
+        if self.same_intervals(&map, &meta) && !meta.recount {
             for range in &meta.ranges {
                 self.take_counts(&map, &range.spec.name, &range.rows, &range.expires);
             }
         } else {
-            log::info!("ranges differ from those of the last run: counting the rows of the store");
-            self.recount(&map)?;
+            log::info!(
+                "ranges differ from those of the last run, or were being counted: counting the rows of the store"
+            );
+            self.count_all_rows(&map)?;
         }
         self.recovery.store_has_rows.store(
             map.iter().any(|range| range.counters.cold.load(Relaxed) > 0),
@@ -138,7 +142,9 @@ impl Keyspace {
             for found in self.store.scan(from, to, false) {
                 let (row_key, value) = found?;
                 let row = Row::decode(&value).map_err(StoreError::new)?;
-                let Some((db, key)) = rows::split_object_key(&row_key).filter(|_| row.offset > offset) else {
+                let stands =
+                    |(db, key): &(u8, &[u8])| row.offset > offset && self.row_stands(*db, key, row.offset);
+                let Some((db, key)) = rows::split_object_key(&row_key).filter(stands) else {
                     continue;
                 };
                 let hash = self.hasher.hash(db, key);
@@ -185,7 +191,7 @@ impl Keyspace {
     }
 
     /// Counts the store's rows by range. Rows in a memory range are an error: they would be out of reach.
-    fn recount(&self, map: &RangeMap) -> Result<(), StoreError> {
+    fn count_all_rows(&self, map: &RangeMap) -> Result<(), StoreError> {
         let mut counts: HashMap<String, (Vec<i64>, Vec<i64>)> = HashMap::new();
         let (from, _) = rows::db_bounds(0);
         let (_, to) = rows::db_bounds(DBS as u8 - 1);
@@ -194,12 +200,15 @@ impl Keyspace {
             let Some((db, key)) = rows::split_object_key(&row_key) else {
                 continue;
             };
+            let row = Row::decode(&value).map_err(StoreError::new)?;
+            if !self.row_stands(db, key, row.offset) {
+                continue;
+            }
             let range = map.find(key);
             if !range.is_durable() {
                 let why = "range '{}' is a memory range, but the store holds keys of it: start with it durable, or drop them";
                 return Err(StoreError::new(why.replace("{}", &range.spec.name)));
             }
-            let row = Row::decode(&value).map_err(StoreError::new)?;
             let count = counts
                 .entry(range.spec.name.clone())
                 .or_insert_with(|| (vec![0; DBS], vec![0; DBS]));

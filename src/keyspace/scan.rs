@@ -12,6 +12,9 @@
 //! cursor, second part:  bit 62 | number of a position in a bounded table: go on at or above that key
 //! ```
 //!
+//! When a range moves to memory its keys go from the second part to the first, at one moment: scans that have come to
+//! the second part by then begin anew, and may return keys twice.
+//!
 //! No state is kept for the first part, so it is exact while tables grow and shrink. Positions of the second part are
 //! kept for the newest cursors; one that has been forgotten starts the second part again.
 
@@ -24,9 +27,11 @@ use crate::object::codec;
 use crate::store::StoreError;
 use crate::store::rows::{self, Row};
 use parking_lot::Mutex;
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 
 const IN_STORE: u64 = 1 << 62;
 /// Bits of an order behind the fragment.
@@ -43,7 +48,14 @@ const POSITIONS_MOST: usize = 4096;
 #[derive(Default)]
 pub struct Positions {
     table: Mutex<(u64, BTreeMap<u64, Vec<u8>>)>,
+    /// Cursors up to this number are of before the newest moment at which keys went to the first part.
+    outdated: AtomicU64,
+    /// How many such moments there were.
+    restarts: AtomicU64,
 }
+
+/// A cursor of the second part that begins anew whenever it is used.
+const ANEW: u64 = IN_STORE;
 
 impl Positions {
     fn remember(&self, position: Vec<u8>) -> u64 {
@@ -55,6 +67,20 @@ impl Positions {
             table.1.pop_first();
         }
         IN_STORE | number
+    }
+
+    /// Keys go from the second part to the first, now: every shard is locked.
+    pub(super) fn begin_anew(&self) {
+        self.outdated.store(self.table.lock().0, SeqCst);
+        self.restarts.fetch_add(1, SeqCst);
+    }
+
+    fn restarts(&self) -> u64 {
+        self.restarts.load(SeqCst)
+    }
+
+    fn is_outdated(&self, cursor: u64) -> bool {
+        cursor & IN_STORE != 0 && cursor & !IN_STORE <= self.outdated.load(SeqCst)
     }
 
     fn recall(&self, cursor: u64) -> Vec<u8> {
@@ -182,6 +208,12 @@ impl Keyspace {
         mut visit: impl FnMut(Found<'_>),
     ) -> Result<u64, StoreError> {
         let physical = self.physical(db);
+        let restarts = self.positions.restarts();
+        let cursor = if self.positions.is_outdated(cursor) {
+            0
+        } else {
+            cursor
+        };
         let (mut cursor, mut left) = (cursor, count.max(1));
         while cursor & IN_STORE == 0 {
             let shard = (cursor >> 32) as usize;
@@ -204,7 +236,13 @@ impl Keyspace {
         }
         let from = self.positions.recall(cursor);
         let next = self.scan_store(physical, from, left, now_ms, visit)?;
-        Ok(next.map_or(0, |position| self.positions.remember(position)))
+        let next = next.map_or(0, |position| self.positions.remember(position));
+        // Asked after the rows were read, and after the number was given.
+        Ok(if self.positions.restarts() == restarts {
+            next
+        } else {
+            ANEW
+        })
     }
 
     fn any_durable(&self) -> bool {
@@ -259,43 +297,78 @@ impl Keyspace {
     ) -> Result<Option<Vec<u8>>, StoreError> {
         let (first, end) = rows::db_bounds(db);
         let from = if from.is_empty() { first } else { from };
+        let opened = self.flush.ingests();
         for (seen, row) in self.store.scan(from, end, false).enumerate() {
             let (row_key, value) = row?;
             if seen == most {
                 return Ok(Some(row_key.into_vec()));
             }
-            self.visit_stored(&row_key, &value, now_ms, &mut visit)?;
+            self.visit_stored(&row_key, &value, (now_ms, opened), &mut visit)?;
         }
         Ok(None)
     }
 
-    /// Visits the key of a row, if the key exists: what is resident is newer than the row.
+    /// Visits the key of a row, if the key exists: what is resident is newer than the row. `opened` is what
+    /// `FlushState::ingests` said before the rows were read: if a file has come in since, the row may be of a key that is
+    /// deleted, and whose tombstone went with that file, so it is read again.
     fn visit_stored(
         &self,
         row_key: &[u8],
         value: &[u8],
-        now_ms: i64,
+        (now_ms, opened): (i64, u64),
         visit: impl FnOnce(Found<'_>),
     ) -> Result<(), StoreError> {
         let Some((db, key)) = rows::split_object_key(row_key) else {
             return Ok(());
         };
-        let row = Row::decode(value).map_err(StoreError::new)?;
         let hash = self.hasher.hash(db, key);
-        let state = self.shards[self.shard_of(hash)].lock();
-        match state.find(hash, db, key) {
-            Some(entry) if entry.is_absent() || entry.is_expired(now_ms) => {}
-            // The row is of an earlier life of the key, and still to be removed: the first part has this entry.
-            Some(entry) if !entry.store_has(STORED) => {}
-            Some(entry) => visit(Found::resident(entry)),
-            None if !self.row_stands(db, row.offset) || row.expiry.is_some_and(|at| at <= now_ms) => {}
-            None => visit(Found {
-                key,
-                kind: codec::type_name(row.object).map_err(StoreError::new)?,
-                expiry: row.expiry,
-                value: codec::decode_string(row.object).ok(),
-            }),
+        let (mut value, mut seen) = (Cow::Borrowed(value), opened);
+        loop {
+            let state = self.shards[self.shard_of(hash)].lock();
+            match state.find(hash, db, key) {
+                Some(entry) if entry.is_absent() || entry.is_expired(now_ms) => {}
+                // The row is of an earlier life of the key, and still to be removed: the first part has this entry.
+                Some(entry) if !entry.store_has(STORED) => {}
+                Some(entry) => visit(Found::resident(entry)),
+                None if self.flush.ingests() != seen => {
+                    seen = self.flush.ingests();
+                    drop(state);
+                    match self.store.get(db, key)? {
+                        Some(row) => value = Cow::Owned(row),
+                        None => return Ok(()),
+                    }
+                    continue;
+                }
+                None => return self.visit_cold((db, key), &value, now_ms, visit),
+            }
+            return Ok(());
         }
+    }
+
+    /// Visits a key that is not resident, if its row counts.
+    fn visit_cold(
+        &self,
+        (db, key): (u8, &[u8]),
+        value: &[u8],
+        now_ms: i64,
+        visit: impl FnOnce(Found<'_>),
+    ) -> Result<(), StoreError> {
+        let row = Row::decode(value).map_err(StoreError::new)?;
+        if !self.row_stands(db, key, row.offset) || row.expiry.is_some_and(|at| at <= now_ms) {
+            return Ok(());
+        }
+        let kind = row.type_name().map_err(StoreError::new)?;
+        // What is no string need not be unpacked for its name.
+        let object = match kind {
+            "string" => row.object().map_err(StoreError::new)?,
+            _ => Cow::default(),
+        };
+        visit(Found {
+            key,
+            kind,
+            expiry: row.expiry,
+            value: codec::decode_string(&object).ok(),
+        });
         Ok(())
     }
 
@@ -348,6 +421,16 @@ impl Keyspace {
     /// Keys of a logical database, ordered, with their values if wanted. Entries without a row and sealed keys are
     /// collected first, then merged with the store's rows. Sealed keys stand in no order, so all of them are looked at; each key exists at some moment of the call, and one that exists throughout is there.
     pub fn range_scan(&self, db: u8, wanted: &Wanted<'_>, now_ms: i64) -> Result<Pairs, StoreError> {
+        loop {
+            let restarts = self.positions.restarts();
+            let found = self.range_scan_once(db, wanted, now_ms)?;
+            if self.positions.restarts() == restarts {
+                return Ok(found);
+            }
+        }
+    }
+
+    fn range_scan_once(&self, db: u8, wanted: &Wanted<'_>, now_ms: i64) -> Result<Pairs, StoreError> {
         let physical = self.physical(db);
         let mut best = Best {
             wanted,
@@ -380,13 +463,14 @@ impl Keyspace {
             }
         }
         let (from, to) = rows::interval(physical, wanted.start, wanted.end);
+        let opened = self.flush.ingests();
         for row in self.store.scan(from, to, wanted.reverse) {
             let (row_key, value) = row?;
             // Rows come in the order wanted: behind one that is too late, all are.
             if rows::split_object_key(&row_key).is_some_and(|(_, key)| !best.admits(key)) {
                 break;
             }
-            self.visit_stored(&row_key, &value, now_ms, |found| best.offer(&found))?;
+            self.visit_stored(&row_key, &value, (now_ms, opened), |found| best.offer(&found))?;
         }
         Ok(best.into_pairs())
     }

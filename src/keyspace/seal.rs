@@ -226,6 +226,36 @@ impl SealedRows {
     }
 }
 
+impl SealedRows {
+    /// The sealed keys of a shard that `wanted` accepts, which are of this range, are gone.
+    pub(super) fn forget_keys(
+        &self,
+        state: &mut ShardState,
+        shard: usize,
+        range: &Range,
+        wanted: impl Fn(&[u8]) -> bool,
+    ) {
+        let Some(sealed) = &mut state.sealed else { return };
+        let live: Vec<Slot> = sealed.directory.iter().filter(|slot| slot.live).collect();
+        let mut gone: Vec<(Slot, u32)> = Vec::new();
+        let read = self.visit(shard, &live, |slot, _, key, _, bytes| {
+            if wanted(key) {
+                gone.push((*slot, bytes));
+            }
+        });
+        if let Err(error) = read {
+            log::error!("sealed keys could not be read, and stay: {error}");
+        }
+        for (slot, bytes) in gone {
+            sealed.directory.put(Slot { live: false, ..slot });
+            let generations = self.generations.iter();
+            for generation in generations.filter(|generation| generation.id == slot.generation) {
+                count_row(range, generation, slot.db, bytes, -1);
+            }
+        }
+    }
+}
+
 /// Counts a row that begins to count, or ends.
 pub(super) fn count_row(range: &Range, generation: &Generation, db: u8, bytes: u32, sign: i64) {
     let bytes = i64::from(bytes) * sign;
@@ -412,6 +442,11 @@ impl Keyspace {
         self.ranges.load().iter().any(sealed)
     }
 
+    /// How many generations there are.
+    pub fn plain_generations(&self) -> usize {
+        self.plain.generations().len()
+    }
+
     /// How many rows of the plain store count, and their bytes: counted, where `RangeCounters` only adds up.
     pub fn count_sealed(&self) -> (i64, i64) {
         let live = |state: &ShardState| {
@@ -423,21 +458,39 @@ impl Keyspace {
         (keys, generations.iter().map(|of| of.live_bytes()).sum())
     }
 
-    /// At the end nobody waits for a shard.
+    /// At the end nobody waits for a shard. What is about to leave for disk stays resident.
     fn is_sealable(&self, entry: &Entry) -> bool {
-        !entry.is_absent() && (entry.size() <= ENTRY_MOST || self.sealing.is_stopping())
+        !entry.is_absent()
+            && (entry.size() <= ENTRY_MOST || self.sealing.is_stopping())
+            && (!self.moves.is_any() || !self.ranges.load().find(entry.key()).stays_resident())
     }
 
     // ---- Sealing ------------------------------------------------------------------------------------------------
 
     /// Seals every entry of memory ranges that can be, and settles the store. Returns how many.
     pub fn seal_all(&self) -> Result<u64, StoreError> {
+        /// What has another's slot in one generation goes to the next. The few that would stay could keep a good part of
+        /// the allocator's pages from being given back.
+        const ROUNDS: usize = 3;
         let mut sealer = self.sealing.one.lock();
+        let mut count = 0;
+        for _ in 0..ROUNDS {
+            let sealed = self.seal_round(&mut sealer)?;
+            if sealed == 0 {
+                break;
+            }
+            count += sealed;
+        }
+        Ok(count)
+    }
+
+    /// Seals what the open generations take, closes and settles them.
+    fn seal_round(&self, sealer: &mut Sealer) -> Result<u64, StoreError> {
         let mut count = 0;
         for shard in 0..self.shards.len() {
             // What leaves a table moves others to where this has been: until nothing is found any more.
             loop {
-                let sealed = self.seal_shard(&mut sealer, shard, |_, _| true)?;
+                let sealed = self.seal_shard(sealer, shard, |_, _| true)?;
                 count += sealed;
                 if sealed == 0 {
                     break;

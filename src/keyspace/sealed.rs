@@ -98,6 +98,13 @@ impl Directory {
             })
     }
 
+    /// Where the slots of a hash are; for prefetching.
+    #[inline]
+    pub fn home_address(&self, hash: u64) -> Option<*const u8> {
+        let line = self.lines.get(self.home(fragment(hash)))?;
+        Some(std::ptr::from_ref(line).cast())
+    }
+
     /// The slots of a fragment.
     #[inline]
     pub fn like(&self, fragment: u32) -> impl Iterator<Item = Slot> {

@@ -14,9 +14,9 @@ use super::entry::{self, Entry};
 use super::expire::ExpiryIndex;
 use super::held;
 use super::load::may_wait;
+use super::owed::Owed;
 use super::records::Records;
 use super::sealed::{SealedShard, Slot, fragment};
-use super::snapshot::{self, Snapshot};
 use super::table::Table;
 use parking_lot::Mutex;
 use std::hash::{BuildHasher, Hasher};
@@ -120,8 +120,8 @@ pub struct ShardState {
     pub last_offset: u64,
     /// Hashes of the entries that a flush has to take.
     pub dirty: Vec<u64>,
-    /// Hash and old expiry of entries whose row in the store's expiry index has to go with the next flush; and a
-    /// snapshot that has to have the entries first.
+    /// Hash and old expiry of entries whose row in the store's expiry index has to go with the next flush; and what
+    /// has to be done before anything else happens in the shard.
     pub stale_expiries: StaleExpiries,
     /// Who has subscribed to keys of this shard.
     pub(super) records: Records,
@@ -143,8 +143,10 @@ pub struct StaleExpiries(Option<Box<StaleList>>);
 #[derive(Default)]
 struct StaleList {
     items: Vec<(u64, i64)>,
-    /// A snapshot that has to have the shard's entries before anything happens to them.
-    owed: Option<(Arc<Snapshot>, usize)>,
+    /// What is to be done with the shard's entries before anything happens to them, in this order.
+    owed: Vec<Arc<dyn Owed>>,
+    /// The number of the shard, for who is owed something.
+    shard: usize,
 }
 
 impl StaleExpiries {
@@ -160,15 +162,20 @@ impl StaleExpiries {
         self.0.take().map_or(Vec::new(), |list| list.items)
     }
 
-    /// Before anything else happens in the shard of this number, this snapshot has to have its entries.
-    pub(super) fn owe(&mut self, snapshot: Arc<Snapshot>, shard: usize) {
-        self.0.get_or_insert_default().owed = Some((snapshot, shard));
+    /// Before anything else happens in the shard of this number, this has to.
+    pub(super) fn owe(&mut self, owed: Arc<dyn Owed>, shard: usize) {
+        let list = self.0.get_or_insert_default();
+        list.shard = shard;
+        list.owed.push(owed);
     }
 
-    /// Takes out the snapshot that is waiting, and the number of the shard.
-    pub(super) fn take_owed(&mut self) -> Option<(Arc<Snapshot>, usize)> {
-        let owed = self.0.as_mut()?.owed.take();
-        if self.0.as_ref().is_some_and(|list| list.items.is_empty()) {
+    /// Takes out what is waiting, and the number of the shard.
+    fn take_owed(&mut self) -> (Vec<Arc<dyn Owed>>, usize) {
+        let Some(list) = &mut self.0 else {
+            return (Vec::new(), 0);
+        };
+        let owed = (std::mem::take(&mut list.owed), list.shard);
+        if list.items.is_empty() {
             self.0 = None;
         }
         owed
@@ -213,7 +220,7 @@ impl Shard {
             not_send: PhantomData,
         };
         if guard.stale_expiries.0.is_some() {
-            snapshot::pay(&mut guard);
+            pay(&mut guard);
         }
         guard
     }
@@ -234,7 +241,7 @@ impl Shard {
             not_send: PhantomData,
         };
         if guard.stale_expiries.0.is_some() {
-            snapshot::pay(&mut guard);
+            pay(&mut guard);
         }
         Some(guard)
     }
@@ -260,6 +267,15 @@ impl Shard {
             may_wait(|| std::mem::forget(self.state.lock()));
         }
         lent
+    }
+}
+
+/// The lock of a shard that owes something.
+#[cold]
+fn pay(state: &mut ShardState) {
+    let (owed, shard) = state.stale_expiries.take_owed();
+    for owed in owed {
+        owed.pay(state, shard);
     }
 }
 

@@ -17,7 +17,9 @@
 //! Writing into the file while a shard is locked is the one exception from the rule that nobody waits for a disk there:
 //! it goes to the system's cache, and a disk that cannot follow slows writers down instead of filling the memory.
 
+use super::discards::stands_against;
 use super::entry::{DIRTY, STORED};
+use super::owed::Owed;
 use super::range::DBS;
 use super::seal::SealedRows;
 use super::sealed::Slot;
@@ -105,9 +107,9 @@ struct SnapshotOutput {
     failed: Option<io::Error>,
 }
 
-impl Snapshot {
+impl Owed for Snapshot {
     /// Writes the entries of a shard that is locked, but for those that equal their rows. An error is kept for the end.
-    pub(super) fn take(&self, state: &ShardState, shard: usize) {
+    fn pay(&self, state: &mut ShardState, shard: usize) {
         let output = &mut *self.output.lock();
         for entry in state.iter() {
             if output.failed.is_some() {
@@ -130,7 +132,9 @@ impl Snapshot {
         }
         self.take_sealed(state, shard, output);
     }
+}
 
+impl Snapshot {
     /// Writes the keys that the shard has sealed.
     fn take_sealed(&self, state: &ShardState, shard: usize, output: &mut SnapshotOutput) {
         let Some(sealed) = &state.sealed else { return };
@@ -142,11 +146,7 @@ impl Snapshot {
             }
             let (db, expiry) = (self.logical[slot.db as usize], row.expiry);
             let written = if row.is_object {
-                let row = Row {
-                    offset: 0,
-                    expiry,
-                    object: row.payload,
-                };
+                let row = Row::of_object(expiry, row.payload);
                 output.row(db, (slot.db, key), &row)
             } else {
                 output.keys += 1;
@@ -232,21 +232,16 @@ impl Keyspace {
         ] {
             file.fact(name, value.as_bytes()).map_err(StoreError::new)?;
         }
-        let (snapshot, wiped_at, frozen) = {
+        let (snapshot, wiped_at, discards, frozen) = {
             // While a flush runs, what is stored and what is not cannot be told from the entries alone.
             let _no_flush = self.flush.stored();
             let mut guards = self.lock_all();
             let snapshot = Arc::new(self.snapshot_of(file));
-            guards
-                .iter_mut()
-                .enumerate()
-                .for_each(|(shard, state)| state.stale_expiries.owe(snapshot.clone(), shard));
+            Keyspace::owe(&mut guards, &snapshot);
             let wiped_at: [u64; DBS] = std::array::from_fn(|db| self.wiped_at[db].load(Relaxed));
-            (snapshot, wiped_at, self.store.freeze())
+            (snapshot, wiped_at, self.discards(), self.store.freeze())
         };
-        for shard in &self.shards {
-            drop(shard.lock());
-        }
+        self.pay_all();
         self.snapshots.check_stop()?;
         // Every shard has paid and has let go of its reference: nobody else writes from here on.
         let mut output = snapshot.output.lock();
@@ -258,6 +253,7 @@ impl Keyspace {
                 let row = Row::decode(&value).map_err(StoreError::new)?;
                 if row.offset > wiped_at[db as usize]
                     && let Some((_, key)) = rows::split_object_key(&row_key)
+                    && stands_against(&discards, key, row.offset)
                 {
                     output.row(snapshot.logical[db as usize], (db, key), &row)?;
                 }
@@ -297,9 +293,10 @@ impl SnapshotOutput {
             return Ok(());
         }
         let (db, key, expiry) = (logical.into(), key.1, row.expiry);
-        let taken = self.file.serialized_key(db, key, expiry, row.object);
+        let object = row.object().map_err(StoreError::new)?;
+        let taken = self.file.serialized_key(db, key, expiry, &object);
         if !taken.map_err(StoreError::new)? {
-            let value = codec::decode(row.object, &Default::default()).map_err(StoreError::new)?;
+            let value = codec::decode(&object, &Default::default()).map_err(StoreError::new)?;
             let value = match &value {
                 Value::String(text) => ValueRef::String(text),
                 Value::Object(object) => ValueRef::Object(object),
@@ -334,12 +331,4 @@ fn finish(snapshot: Arc<Snapshot>) -> Result<Saved, StoreError> {
     let file = output.file.finish().map_err(StoreError::new)?;
     file.sync_all().map_err(StoreError::new)?;
     Ok(Saved { keys, bytes })
-}
-
-/// The lock of a shard that owes a snapshot its entries.
-#[cold]
-pub(super) fn pay(state: &mut ShardState) {
-    if let Some((snapshot, shard)) = state.stale_expiries.take_owed() {
-        snapshot.take(state, shard);
-    }
 }

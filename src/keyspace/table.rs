@@ -266,6 +266,13 @@ impl Table {
         gone
     }
 
+    /// Every entry, to change what is not its key.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Entry> {
+        self.buckets
+            .iter_mut()
+            .flat_map(|bucket| bucket.slots.iter_mut().flatten())
+    }
+
     pub fn len(&self) -> usize {
         self.len
     }

@@ -10,7 +10,7 @@
 mod heard;
 mod settle;
 
-use super::effects::{self, Effects};
+use super::effects::{self, Effects, EffectsMark};
 use super::entry::{self, Entry, NewValue, Value};
 use super::events::Event;
 use super::load::Guests;
@@ -214,6 +214,23 @@ impl<'a> Tx<'a> {
 
     pub fn is_replay(&self) -> bool {
         self.call.replay.is_some()
+    }
+
+    /// The range of a key.
+    pub(super) fn range_of(&self, key: &[u8]) -> Arc<Range> {
+        self.map.find(key).clone()
+    }
+
+    /// Where effects and events are now, to come back to.
+    pub(super) fn effects_mark(&self) -> (EffectsMark, usize) {
+        (self.effects.mark(), self.events())
+    }
+
+    pub(super) fn roll_back_effects(&mut self, (mark, events): &(EffectsMark, usize)) {
+        self.effects.roll_back(mark);
+        if let Some(heard) = &mut self.heard {
+            heard.events.truncate(*events);
+        }
     }
 
     /// From now on reads and edits leave the access clocks as they are (`CLIENT NO-TOUCH`).
@@ -503,7 +520,7 @@ impl<'a> Tx<'a> {
             }
         };
         count_change(range, db, old, Some(at));
-        if self.is_heard(key, watched, range) {
+        if self.is_heard(watched, range) {
             let expires = matches!(expiry, Expiry::At(_));
             self.note_write(key, old.is_none(), (None, expires.then_some(Event::Expire)), None);
         }
@@ -582,7 +599,7 @@ impl<'a> Tx<'a> {
         if is_empty && let Some(entry) = self.peek(key) {
             let watched = entry.has(entry::WATCHED);
             self.forget(key);
-            if self.is_heard(key, watched, self.map.find(key)) {
+            if self.is_heard(watched, self.map.find(key)) {
                 self.note(key, Event::Del);
             }
         }
@@ -631,7 +648,7 @@ impl<'a> Tx<'a> {
                 }
                 settle(keyspace, state, spot.hash, spot.place, range);
             }
-            if told && self.is_heard(key, watched, range) {
+            if told && self.is_heard(watched, range) {
                 self.note_write(key, false, events, aside);
             }
             return result;
@@ -662,7 +679,7 @@ impl<'a> Tx<'a> {
                 insert(keyspace, state, spot.hash, entry, range)
             }
         };
-        if self.is_heard(key, watched, range) {
+        if self.is_heard(watched, range) {
             self.note_write(key, true, events, aside);
         }
         result
@@ -699,7 +716,7 @@ impl<'a> Tx<'a> {
         let found = self.guards[guard].1.find(hash, self.db, key);
         let watched = found.is_some_and(|entry| entry.has(entry::WATCHED));
         let removed = self.forget(key);
-        if removed && self.is_heard(key, watched, self.map.find(key)) {
+        if removed && self.is_heard(watched, self.map.find(key)) {
             events.iter().for_each(|event| self.note(key, *event));
         }
         let range = self.map.find(key);
@@ -754,7 +771,7 @@ impl<'a> Tx<'a> {
                 None => self.effects.push(self.call.db, &[b"PERSIST", key]),
             }
         }
-        if self.is_heard(key, watched, range) {
+        if self.is_heard(watched, range) {
             self.note(
                 key,
                 if at.is_some() {
@@ -775,7 +792,7 @@ impl<'a> Tx<'a> {
 
     /// The thresholds of encodings.
     pub fn limits(&self) -> Limits {
-        self.keyspace.object_limits()
+        self.map.inherited.objects
     }
 
     /// Appends the effects to the journal. Returns the offset that replies have to wait for; 0 for none.

@@ -3,6 +3,7 @@
 use super::entry::Entry;
 use super::flush::FlushState;
 use super::range::DBS;
+use super::shard::ShardGuard;
 use super::{Effects, Keyspace, StoreError};
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -42,9 +43,11 @@ impl Keyspace {
         end
     }
 
-    fn clear(&self, mut guards: Vec<super::ShardGuard<'_>>, physical: &[u8], end: u64) -> (i64, Vec<Entry>) {
+    fn clear(&self, mut guards: Vec<ShardGuard<'_>>, physical: &[u8], end: u64) -> (i64, Vec<Entry>) {
         let map = self.ranges.load();
+        self.db_flushes.fetch_add(1, Relaxed);
         self.break_all_transactions(&guards, physical);
+        self.forget_all_caches(&mut guards);
         self.clear_sealed(&mut guards, physical);
         let mut garbage = Vec::new();
         for state in &mut guards {
@@ -91,6 +94,7 @@ impl Keyspace {
         let mut guards = self.lock_all();
         self.append(effects);
         self.break_all_transactions(&guards, &[self.physical(a), self.physical(b)]);
+        self.forget_all_caches(&mut guards);
         self.exchange(a, b);
         self.exchange_watches(&mut guards, (self.physical(a), self.physical(b)));
         let (mut first, mut second) = (itoa::Buffer::new(), itoa::Buffer::new());

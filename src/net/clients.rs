@@ -12,9 +12,9 @@ use dashmap::DashMap;
 use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU32, AtomicU64, AtomicUsize};
+use std::sync::{Arc, Weak};
 
 /// `Client::flags`.
 pub mod client_flag {
@@ -32,6 +32,13 @@ pub mod client_flag {
     pub const MULTI: u32 = 1 << 7;
     /// A key that it watches has changed: its transaction will not run.
     pub const BROKEN: u32 = 1 << 8;
+    /// Is told of changes of keys that it may have cached; of all keys with certain prefixes.
+    pub const TRACKING: u32 = 1 << 9;
+    pub const TRACKS_PREFIXES: u32 = 1 << 10;
+    /// It is not told of its own changes.
+    pub const NO_LOOP: u32 = 1 << 11;
+    /// The client that it has named in its place was found to be gone.
+    pub const BROKEN_REDIRECTION: u32 = 1 << 12;
 }
 
 /// In place of the number of queued commands, when no transaction has begun.
@@ -90,6 +97,8 @@ pub struct Client {
     pub last_command: AtomicU32,
     /// Subscriptions: to channels, patterns, shard channels.
     pub subscribed: [AtomicU32; 3],
+    /// Who is told in its place of changes of keys that it may have cached.
+    redirection: Mutex<Option<(u64, Weak<Client>)>>,
     killed: AtomicBool,
     inbox: Mutex<VecDeque<Bytes>>,
     /// What is in the inbox, and what was taken out of it and is not yet written.
@@ -115,6 +124,18 @@ impl Client {
         } else {
             self.flags.fetch_and(!flag, Relaxed)
         };
+    }
+
+    /// Names another client to be told in its place.
+    pub fn redirect_to(&self, other: Option<&Arc<Client>>) {
+        *self.redirection.lock() = other.map(|other| (other.id, Arc::downgrade(other)));
+    }
+
+    /// The id of the client that is told in its place, and the client if it is still there.
+    pub fn redirection(&self) -> Option<(u64, Option<Arc<Client>>)> {
+        let redirection = self.redirection.lock();
+        let (id, other) = redirection.as_ref()?;
+        Some((*id, other.upgrade().filter(|other| !other.is_killed())))
     }
 
     /// Connected from this machine: by the unix socket, or a loopback address.
@@ -280,6 +301,7 @@ impl Clients {
             net_out: AtomicU64::new(0),
             last_command: AtomicU32::new(0),
             subscribed: Default::default(),
+            redirection: Mutex::default(),
             killed: AtomicBool::new(false),
             inbox: Mutex::default(),
             inbox_bytes: AtomicUsize::new(0),
@@ -292,7 +314,9 @@ impl Clients {
     }
 
     pub fn remove(&self, id: u64) {
-        if self.by_id.remove(&id).is_some() {
+        if let Some((_, client)) = self.by_id.remove(&id) {
+            // Whoever still knows it sees that it is gone.
+            client.killed.store(true, Release);
             self.count.fetch_sub(1, AcqRel);
         }
     }

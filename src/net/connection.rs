@@ -11,7 +11,6 @@ use crate::command::{After, Args, Executor};
 use crate::resp::{Batch, Limits, Parser, Protocol, Reply};
 use crate::server::{Server, unix_ms};
 use bytes::{Buf, Bytes, BytesMut};
-use smallvec::SmallVec;
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::io;
@@ -88,7 +87,7 @@ impl Connection {
         };
         Connection {
             session: Session::new(client.clone(), authenticated),
-            executor: Executor::new(server.clone()),
+            executor: Executor::new(server.clone(), client.id),
             parser: Parser::new(),
             limits,
             input: BytesMut::with_capacity(READ_BYTES),
@@ -109,6 +108,9 @@ impl Connection {
         }
         if let Some(own) = self.session.watching.take() {
             self.server.pubsub.end_watching(&self.server.keyspace, &own);
+        }
+        if let Some(own) = self.session.tracking.take() {
+            self.server.pubsub.end_tracking(&self.server.keyspace, &own);
         }
         let limit = match ended {
             Err(End::QueryBufferLimit) => Some("client-query-buffer-limit"),
@@ -273,21 +275,21 @@ impl Connection {
         self.client.commands.fetch_add(batch.len() as u64, Relaxed);
         self.server.totals.commands.fetch_add(batch.len() as u64, Relaxed);
         self.executor.prefetch(batch, &self.input, &self.session);
-        if self.session.subscriptions.is_some() {
+        if self.session.hears() {
             // What came before the requests is read before their replies.
             self.client.move_inbox_to(&mut self.reply);
         }
         let mut at = 0;
         while at < batch.len() {
             let start = self.reply.len();
-            let words: SmallVec<[&[u8]; 8]> = batch.request(at, &self.input).iter().collect();
+            let words = batch.request(at, &self.input).words();
             match self
                 .executor
                 .execute(&Args::new(&words), &mut self.session, &mut self.reply)
             {
                 After::Continue => {
                     at += 1;
-                    if self.session.subscriptions.is_some() {
+                    if self.session.hears() {
                         // What it has sent to itself comes behind the reply that says so.
                         self.client.move_inbox_to(&mut self.reply);
                     }
@@ -362,6 +364,10 @@ impl Connection {
         };
         let ended = self.end_of_wait(&waiter).await;
         self.server.blocked.leave(&waiter);
+        if self.session.hears() {
+            // The write that ended the wait was told before it.
+            self.client.move_inbox_to(&mut self.reply);
+        }
         let start = self.reply.len();
         match ended? {
             Ended::Reply { bytes, gate } => {
@@ -438,6 +444,11 @@ impl Connection {
 
     /// Writes the replies, once everything that they speak of is as durable as its range promises.
     async fn write_reply(&mut self) -> Result<(), End> {
+        self.executor.end_batch();
+        self.server.pubsub.broadcast();
+        if self.session.tracking.is_some() {
+            self.client.move_inbox_to(&mut self.reply);
+        }
         let gate = std::mem::take(&mut self.executor.gate);
         if gate > 0
             && let Some(journal) = self.server.keyspace.journal()

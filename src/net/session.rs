@@ -7,6 +7,7 @@ use crate::command::transactions::Transaction;
 use crate::command::{Args, Error};
 use crate::config::Config;
 use crate::pubsub::subscriptions::Subscriptions;
+use crate::pubsub::tracking::Tracking;
 use crate::pubsub::watching::Watching;
 use crate::resp::Reply;
 use std::sync::Arc;
@@ -44,6 +45,8 @@ pub struct Session {
     pub no_touch: bool,
     /// None while the client has subscribed to nothing.
     pub subscriptions: Option<Box<Subscriptions>>,
+    /// None while it does not track keys.
+    pub tracking: Option<Box<Tracking>>,
     /// What the command just run has replied are pushes, which `CLIENT REPLY` does not keep back.
     pub replied_pushes: bool,
     pub last_command: Option<&'static Command>,
@@ -63,6 +66,7 @@ impl Session {
             watching: None,
             no_touch: false,
             subscriptions: None,
+            tracking: None,
             replied_pushes: false,
             last_command: None,
         }
@@ -125,6 +129,12 @@ impl Session {
         for (shown, count) in self.client.subscribed.iter().zip(counts) {
             shown.store(count as u32, Relaxed);
         }
+    }
+
+    /// The client is sent more than replies.
+    #[inline]
+    pub fn hears(&self) -> bool {
+        self.subscriptions.is_some() || self.tracking.is_some()
     }
 
     /// A subscriber that speaks the older protocol cannot tell messages from replies, so it may do little else.

@@ -54,7 +54,9 @@ fn split(text: &[u8]) -> Option<(u8, &[u8])> {
 /// The name of the channel of a topic.
 pub fn name_of(topic: &Topic<'_>) -> Vec<u8> {
     let prefix = match topic.kind {
-        Kind::Messages | Kind::ShardMessages | Kind::Transactions => return topic.key.to_vec(),
+        Kind::Messages | Kind::ShardMessages | Kind::Transactions | Kind::Caches => {
+            return topic.key.to_vec();
+        }
         Kind::Changes => CHANGES,
         Kind::Values => VALUES,
     };

@@ -6,8 +6,9 @@
 use super::message::Message;
 use crate::config::OutputBufferLimit;
 use crate::keyspace::subscribers::Subscribers;
-use crate::net::clients::{Client, OutputLimit};
+use crate::net::clients::{Client, OutputLimit, client_flag};
 use crate::resp::Protocol;
+use bytes::Bytes;
 use parking_lot::RwLock;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -59,12 +60,6 @@ impl Delivery {
         }
     }
 
-    /// Clients that have subscribed to anything.
-    pub fn clients(&self) -> usize {
-        let numbered = self.numbered.read();
-        numbered.clients.len() - numbered.free.len()
-    }
-
     /// Shows the clients with these numbers.
     pub fn each(&self, who: &Subscribers, mut show: impl FnMut(&Client)) {
         let numbered = self.numbered.read();
@@ -72,6 +67,15 @@ impl Delivery {
             .iter()
             .filter_map(|number| numbered.clients.get(number as usize)?.as_ref());
         clients.for_each(|client| show(client));
+    }
+
+    /// Leaves bytes in the inbox of one client, within the limit that it has.
+    pub(super) fn hand(&self, client: &Client, bytes: Bytes) {
+        if client.has(client_flag::PUBSUB) {
+            client.deliver(bytes, &self.limit);
+        } else {
+            client.send(bytes);
+        }
     }
 
     /// Leaves a message in the inbox of each subscriber; returns how many there are.

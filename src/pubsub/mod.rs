@@ -8,6 +8,7 @@
 //! | `subscriptions` | what one client has subscribed to |
 //! | `delivery` | from the numbers of clients to their inboxes |
 //! | `watching` | the keys on which a client's transaction depends |
+//! | `tracking` | the keys that a client may have cached |
 //!
 //! The subscribers of a channel are kept with the key of that name, in its shard (`keyspace::records`); patterns and
 //! the channels of events (`__keyevent@…`) belong to no key and are kept here.
@@ -25,6 +26,7 @@ pub mod delivery;
 pub mod message;
 mod notify;
 pub mod subscriptions;
+pub mod tracking;
 pub mod watching;
 
 use crate::command::glob;
@@ -43,12 +45,16 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
 use subscriptions::Subscriptions;
+use tracking::Trackers;
 
 type ByName = HashMap<Box<[u8]>, Subscribers>;
 
 #[derive(Default)]
 pub struct PubSub {
     pub delivery: Delivery,
+    pub trackers: Trackers,
+    /// Clients that have subscribed to something.
+    clients: AtomicUsize,
     patterns: RwLock<ByName>,
     /// How many patterns there are: what a publisher asks first.
     pattern_count: AtomicUsize,
@@ -222,6 +228,7 @@ impl PubSub {
 
     /// The subscriptions of a client that has had none so far.
     pub fn enter(&self, client: &Arc<Client>) -> Box<Subscriptions> {
+        self.clients.fetch_add(1, Relaxed);
         Box::new(Subscriptions::new(self.delivery.enter(client)))
     }
 
@@ -233,6 +240,12 @@ impl PubSub {
             self.unsubscribe_from_pattern(&mut own, &pattern);
         }
         self.delivery.leave(own.number);
+        self.clients.fetch_sub(1, Relaxed);
+    }
+
+    /// Clients that have subscribed to something.
+    pub fn clients(&self) -> usize {
+        self.clients.load(Relaxed)
     }
 
     /// Subscribers of a channel; patterns do not count.
@@ -258,7 +271,7 @@ impl PubSub {
             }
         };
         keyspace.visit_topics(|topic, _| {
-            if topic.kind != Kind::Transactions && (topic.kind == Kind::ShardMessages) == of_shards {
+            if topic.kind.is_channel() && (topic.kind == Kind::ShardMessages) == of_shards {
                 add(channel::name_of(&topic));
             }
         });

@@ -52,6 +52,18 @@ impl Listener for PubSub {
         self.delivery
             .each(who, |client| client.set(client_flag::BROKEN, true));
     }
+
+    fn stale(&self, key: &[u8], who: &Subscribers, by: u64) {
+        self.tell_stale(key, who, by);
+    }
+
+    fn changed(&self, key: &[u8], by: u64) {
+        self.note_changed(key, by);
+    }
+
+    fn all_stale(&self) {
+        self.tell_all_stale();
+    }
 }
 
 /// `<event> <offset> <what>`, a line end, and the bytes: what a subscriber of values gets.

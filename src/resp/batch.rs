@@ -1,5 +1,7 @@
 //! What the parser has found: requests as lists of ranges, in memory that is used again for the next ones.
 
+use smallvec::SmallVec;
+
 /// One argument: `start..end` of the buffer, or of the side buffer.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Span {
@@ -110,6 +112,16 @@ impl<'a> RequestArgs<'a> {
     pub fn get(&self, i: usize) -> &'a [u8] {
         let span = self.spans[i];
         &self.source[span.start..span.end]
+    }
+
+    /// All of them side by side.
+    #[inline]
+    pub fn words(&self) -> SmallVec<[&'a [u8]; 8]> {
+        let mut words = SmallVec::with_capacity(self.len());
+        for span in self.spans {
+            words.push(&self.source[span.start..span.end]);
+        }
+        words
     }
 
     #[inline]

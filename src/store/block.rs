@@ -7,11 +7,15 @@ use super::StoreError;
 use super::checkpoint;
 use super::flush::Meta;
 use super::rows;
+use rocksdb::statistics::{StatsLevel, Ticker};
 use rocksdb::{
-    BlockBasedOptions, Cache, DB, DBCompressionType, Direction, ErrorKind, IngestExternalFileOptions,
-    IteratorMode, LogLevel, Options, ReadOptions, ReadTier, Snapshot,
+    BlockBasedOptions, BottommostLevelCompaction, Cache, CompactOptions, DB, DBCompressionType, Direction,
+    ErrorKind, IngestExternalFileOptions, IteratorMode, LogLevel, Options, Range, ReadOptions, ReadTier,
+    Snapshot,
 };
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
 
 /// Rows from one report of `verify` to the next.
 const REPORT_ROWS: u64 = 65_536;
@@ -28,6 +32,8 @@ pub struct BlockStore {
     db: DB,
     options: Options,
     path: PathBuf,
+    /// Bytes of the sorted files that came in since the start.
+    ingested: AtomicU64,
 }
 
 /// A store as it was at one moment.
@@ -76,6 +82,9 @@ fn options(cache: &Cache) -> Options {
     options.set_log_level(LogLevel::Warn);
     options.set_stats_dump_period_sec(0);
     options.set_stats_persist_period_sec(0);
+    // Counts alone, for what compaction writes.
+    options.enable_statistics();
+    options.set_statistics_level(StatsLevel::ExceptHistogramOrTimers);
     options
 }
 
@@ -97,6 +106,7 @@ impl BlockStore {
             db,
             options,
             path: path.to_path_buf(),
+            ingested: AtomicU64::new(0),
         })
     }
 
@@ -110,6 +120,7 @@ impl BlockStore {
             db,
             options,
             path: path.to_path_buf(),
+            ingested: AtomicU64::new(0),
         })
     }
 
@@ -180,7 +191,44 @@ impl BlockStore {
     pub(super) fn ingest(&self, file: &Path) -> Result<(), StoreError> {
         let mut options = IngestExternalFileOptions::default();
         options.set_move_files(true);
-        Ok(self.db.ingest_external_file_opts(&options, vec![file])?)
+        let bytes = std::fs::metadata(file).map_or(0, |file| file.len());
+        self.db.ingest_external_file_opts(&options, vec![file])?;
+        self.ingested.fetch_add(bytes, Relaxed);
+        Ok(())
+    }
+
+    /// Bytes written since the start: the files that came in, and what compaction made of them.
+    pub fn bytes_written(&self) -> u64 {
+        self.ingested.load(Relaxed) + self.options.get_ticker_count(Ticker::CompactWriteBytes)
+    }
+
+    /// About how many bytes of files hold the rows between each pair of row keys.
+    pub fn approximate_bytes(&self, intervals: &[(Vec<u8>, Vec<u8>)]) -> u64 {
+        let ranges: Vec<Range<'_>> = intervals.iter().map(|(from, to)| Range::new(from, to)).collect();
+        self.db.get_approximate_sizes(&ranges).into_iter().sum()
+    }
+
+    /// Removes the files that hold nothing but rows between these row keys, whoever may still read an older state: the
+    /// rows must be gone already.
+    pub fn remove_files(&self, from: &[u8], to: &[u8]) -> Result<(), StoreError> {
+        // The end is part of what RocksDB removes here: so it is a key that no row has, right before it.
+        let mut last = to.to_vec();
+        match last.pop() {
+            Some(0) | None => {}
+            Some(byte) => {
+                last.push(byte - 1);
+                last.extend_from_slice(&[0xff; 64]);
+            }
+        }
+        Ok(self.db.delete_file_in_range(from, last.as_slice())?)
+    }
+
+    /// Has the rows between these row keys written anew, without what is deleted; takes as long as that takes.
+    pub fn compact(&self, from: &[u8], to: &[u8]) {
+        let mut options = CompactOptions::default();
+        options.set_exclusive_manual_compaction(false);
+        options.set_bottommost_level_compaction(BottommostLevelCompaction::Skip);
+        self.db.compact_range_opt(Some(from), Some(to), &options);
     }
 
     /// Bytes of the store's files.

@@ -5,8 +5,9 @@
 
 use super::StoreError;
 use super::block::BlockStore;
+use super::packing::Packer;
 use super::rows;
-use crate::config::RangeSpec;
+use crate::config::{Compression, RangeSpec};
 use crate::journal::crash_point;
 use rocksdb::SstFileWriter;
 use serde::{Deserialize, Serialize};
@@ -22,6 +23,11 @@ pub struct Meta {
     /// At the mark: logical database → physical database.
     pub databases: Vec<u8>,
     pub ranges: Vec<RangeMeta>,
+    /// The counts of the ranges are not right: they were being counted.
+    #[serde(default)]
+    pub recount: bool,
+    #[serde(default)]
+    pub discards: Vec<Discard>,
 }
 
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
@@ -31,6 +37,37 @@ pub struct RangeMeta {
     pub rows: Vec<i64>,
     /// Those of them that have an expiry.
     pub expires: Vec<i64>,
+}
+
+/// What a range held up to an offset is gone: it was dropped with its keys, or left for memory. Its rows are to be wiped,
+/// and count no more.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
+pub struct Discard {
+    pub range: String,
+    /// The keys, from the first up to and without the last; without one, all that follow.
+    pub intervals: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+    /// Rows and effects up to this journal offset are gone.
+    pub at: u64,
+    /// The store has none of these rows any more.
+    pub wiped: bool,
+}
+
+impl Discard {
+    pub fn covers(&self, key: &[u8]) -> bool {
+        let inside = |(start, end): &(Vec<u8>, Option<Vec<u8>>)| {
+            key >= start.as_slice() && end.as_ref().is_none_or(|end| key < end.as_slice())
+        };
+        self.intervals.iter().any(inside)
+    }
+
+    /// The row keys of its objects in every database.
+    pub fn row_intervals(&self) -> impl Iterator<Item = (Vec<u8>, Vec<u8>)> {
+        (0..16).flat_map(|db| {
+            self.intervals
+                .iter()
+                .map(move |(start, end)| rows::interval(db, start, end.as_deref()))
+        })
+    }
 }
 
 const META_VERSION: u32 = 1;
@@ -43,6 +80,8 @@ impl Meta {
             newest,
             databases,
             ranges,
+            recount: false,
+            discards: Vec::new(),
         }
     }
 
@@ -70,6 +109,8 @@ struct RowRef {
     key: (usize, usize),
     /// `None` deletes the row.
     value: Option<(usize, usize)>,
+    /// How the value is to be packed; what has been seen to is not packed any more.
+    packing: Compression,
 }
 
 /// Rows to be sorted and written, in one arena.
@@ -77,6 +118,9 @@ struct RowRef {
 pub struct Batch {
     arena: Vec<u8>,
     rows: Vec<RowRef>,
+    packer: Packer,
+    /// Some row is still to be packed.
+    unpacked: bool,
 }
 
 impl Batch {
@@ -93,11 +137,26 @@ impl Batch {
             prefix: 0,
             key,
             value,
+            packing: Compression::None,
         });
     }
 
-    /// Moves the rows of `other` here, and leaves it empty with the memory that it had.
+    /// The row pushed last is to be packed once it comes to another batch: `push` runs while a shard is locked.
+    pub fn pack_last(&mut self, how: Compression) {
+        if how != Compression::None
+            && let Some(row) = self.rows.last_mut()
+        {
+            row.packing = how;
+            self.unpacked = true;
+        }
+    }
+
+    /// Moves the rows of `other` here, packed where they are to be, and leaves it empty with the memory that it had.
     pub fn append(&mut self, other: &mut Batch) {
+        if std::mem::take(&mut other.unpacked) {
+            self.append_packed(other);
+            return;
+        }
         let shift = self.arena.len();
         let moved = |(start, end): (usize, usize)| (start + shift, end + shift);
         self.arena.append(&mut other.arena);
@@ -106,6 +165,30 @@ impl Batch {
             value: row.value.map(moved),
             ..row
         }));
+    }
+
+    fn append_packed(&mut self, other: &mut Batch) {
+        for row in other.rows.drain(..) {
+            let start = self.arena.len();
+            self.arena.extend_from_slice(&other.arena[row.key.0..row.key.1]);
+            let key = (start, self.arena.len());
+            let value = row.value.map(|(from, to)| {
+                rows::pack_row(
+                    &mut self.arena,
+                    &other.arena[from..to],
+                    row.packing,
+                    &mut self.packer,
+                );
+                (key.1, self.arena.len())
+            });
+            self.rows.push(RowRef {
+                key,
+                value,
+                packing: Compression::None,
+                ..row
+            });
+        }
+        other.arena.clear();
     }
 
     pub fn bytes(&self) -> usize {
@@ -172,21 +255,32 @@ impl Batch {
     }
 }
 
-/// Removes every row of physical databases, those of the expiry index too; `meta` says so in the same file.
-pub fn wipe(store: &BlockStore, databases: &[u8], meta: &Meta) -> Result<(), StoreError> {
+/// Removes every row of physical databases and every row of what was discarded, those of the expiry index too; `meta`
+/// says so in the same file.
+pub fn wipe(
+    store: &BlockStore,
+    databases: &[u8],
+    discards: &[Discard],
+    meta: &Meta,
+) -> Result<(), StoreError> {
     let path = store.path().join("flush-wipe.sst");
     let mut writer = SstFileWriter::create(store.options());
     writer.open(&path)?;
     writer.put(rows::META_KEY, meta.encode()?)?;
-    for db in databases {
-        let (from, to) = rows::db_bounds(*db);
+    let of_databases = databases.iter().map(|db| rows::db_bounds(*db));
+    let of_discards = discards.iter().flat_map(Discard::row_intervals);
+    let mut intervals: Vec<_> = of_databases.chain(of_discards).collect();
+    intervals.sort();
+    for (from, to) in intervals {
         writer.delete_range(from, to)?;
     }
-    // The index is in the order of time, so the rows of some databases are anywhere in it.
+    // The index is in the order of time, so the rows of some databases or ranges are anywhere in it.
     let (from, to) = rows::expiry_bounds(i64::MAX);
+    let gone =
+        |db: u8, key: &[u8]| databases.contains(&db) || discards.iter().any(|discard| discard.covers(key));
     for row in store.scan(from, to, false) {
         let (row_key, _) = row?;
-        if rows::split_expiry_key(&row_key).is_some_and(|(_, db, _)| databases.contains(&db)) {
+        if rows::split_expiry_key(&row_key).is_some_and(|(_, db, key)| gone(db, key)) {
             writer.delete(row_key)?;
         }
     }
@@ -247,7 +341,7 @@ mod tests {
         };
         put(0);
         put(1);
-        wipe(&store, &[0], &meta(2)).expect("wipe");
+        wipe(&store, &[0], &[], &meta(2)).expect("wipe");
         assert!(store.get(0, b"k").expect("get").is_none());
         let (from, to) = rows::expiry_bounds(i64::MAX);
         let index: Vec<_> = store
@@ -262,5 +356,17 @@ mod tests {
         assert!(store.get(1, b"k").expect("get").is_some());
         put(0);
         assert!(store.get(0, b"k").expect("get").is_some());
+        let discard = Discard {
+            range: "r".into(),
+            intervals: vec![(b"k".to_vec(), Some(b"l".to_vec()))],
+            at: 9,
+            wiped: false,
+        };
+        wipe(&store, &[], &[discard], &meta(3)).expect("wipe");
+        for db in [0, 1] {
+            assert!(store.get(db, b"k").expect("get").is_none());
+        }
+        let (from, to) = rows::expiry_bounds(i64::MAX);
+        assert_eq!(store.scan(from, to, false).count(), 0);
     }
 }

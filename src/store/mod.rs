@@ -1,11 +1,13 @@
 //! What has settled: rows in RocksDB. Nothing outside this folder names RocksDB.
 //!
-//! `rows` says what a row is, `block` is the store behind durable ranges, `flush` makes sorted files of rows and
-//! hands them over; `checkpoint` is the store's files at one moment; `plain` is the store behind memory ranges.
+//! `rows` says what a row is, `packing` how its value is made smaller, `block` is the store behind durable ranges,
+//! `flush` makes sorted files of rows and hands them over; `checkpoint` is the store's files at one moment; `plain` is
+//! the store behind memory ranges.
 
 pub mod block;
 pub mod checkpoint;
 pub mod flush;
+pub mod packing;
 pub mod plain;
 pub mod rows;
 

@@ -5,27 +5,37 @@
 //!         0x10 | database:u8 | key                       an object
 //!         0x20 | expiry, unix ms:u64 BE | database | key expiry index, empty value: one for every object that expires
 //!
-//! object value:  version:u8 | flags:u8 | offset:u64 LE | [expiry, unix ms:i64 LE] | object (codec)
+//! object value:  version:u8 | flags:u8 | offset:u64 LE | [expiry, unix ms:i64 LE] | object
+//! object:        as the codec has it, or packed:  its first byte | length of the rest:u32 LE | the rest, packed
 //! ```
 //!
 //! Objects are ordered by database and key, so an interval of keys is a contiguous run of rows. `offset` is the
 //! journal offset behind the last effect that the row holds: replay skips effects on this key at or below it.
-//! `flags` bit 0: the expiry is there.
+//! `flags` bit 0: the expiry is there; bits 1 and 2: the object is packed, 1 with LZ4, 2 with Zstandard. A row that is
+//! packed is of version 2, any other of version 1. The first byte of an object, its type, is never packed.
 
+use super::packing::{Packer, unpack};
+use crate::config::Compression;
 use crate::object::codec::{self, CodecError};
+use std::borrow::Cow;
 use std::fmt;
 
 pub const VERSION: u8 = 1;
+const VERSION_PACKED: u8 = 2;
 pub const META_KEY: &[u8] = &[0x01];
 const OBJECT: u8 = 0x10;
 const EXPIRY: u8 = 0x20;
 const HAS_EXPIRY: u8 = 1;
+const PACKED_SHIFT: u8 = 1;
+const PACKED_MASK: u8 = 3;
 
 /// Why a row's bytes cannot be used.
 #[derive(Debug, PartialEq, Eq, Clone, Copy)]
 pub enum RowError {
     Short,
     Version(u8),
+    /// Its object cannot be unpacked.
+    Packed,
     Object(CodecError),
 }
 
@@ -34,8 +44,12 @@ impl fmt::Display for RowError {
         match self {
             RowError::Short => write!(f, "the row is cut short"),
             RowError::Version(version) => {
-                write!(f, "row format {version} is newer than this server's {VERSION}")
+                write!(
+                    f,
+                    "row format {version} is newer than this server's {VERSION_PACKED}"
+                )
             }
+            RowError::Packed => write!(f, "the packed value of the row is damaged"),
             RowError::Object(error) => write!(f, "{error}"),
         }
     }
@@ -46,34 +60,68 @@ impl fmt::Display for RowError {
 pub struct Row<'a> {
     pub offset: u64,
     pub expiry: Option<i64>,
-    pub object: &'a [u8],
+    packing: Compression,
+    /// As it stands in the row.
+    object: &'a [u8],
 }
 
 impl<'a> Row<'a> {
     pub fn decode(bytes: &'a [u8]) -> Result<Row<'a>, RowError> {
         let (head, rest) = bytes.split_at_checked(10).ok_or(RowError::Short)?;
-        if head[0] != VERSION {
-            return Err(RowError::Version(head[0]));
-        }
+        let packing = match (head[0], head[1] >> PACKED_SHIFT & PACKED_MASK) {
+            (VERSION, 0) => Compression::None,
+            (VERSION_PACKED, 1) => Compression::Lz4,
+            (VERSION_PACKED, 2) => Compression::Zstd,
+            (version, _) if version > VERSION_PACKED || version == 0 => {
+                return Err(RowError::Version(version));
+            }
+            _ => return Err(RowError::Packed),
+        };
         let offset = u64::from_le_bytes(head[2..].try_into().map_err(|_| RowError::Short)?);
-        if head[1] & HAS_EXPIRY == 0 {
-            return Ok(Row {
-                offset,
-                expiry: None,
-                object: rest,
-            });
-        }
-        let (expiry, object) = rest.split_first_chunk().ok_or(RowError::Short)?;
+        let (expiry, object) = if head[1] & HAS_EXPIRY == 0 {
+            (None, rest)
+        } else {
+            let (expiry, object) = rest.split_first_chunk().ok_or(RowError::Short)?;
+            (Some(i64::from_le_bytes(*expiry)), object)
+        };
         Ok(Row {
             offset,
-            expiry: Some(i64::from_le_bytes(*expiry)),
+            expiry,
+            packing,
             object,
         })
     }
 
-    /// The value of a string row.
-    pub fn string(&self) -> Result<&'a [u8], RowError> {
-        codec::decode_string(self.object).map_err(RowError::Object)
+    /// A row of an object that stands elsewhere.
+    pub fn of_object(expiry: Option<i64>, object: &'a [u8]) -> Row<'a> {
+        Row {
+            offset: 0,
+            expiry,
+            packing: Compression::None,
+            object,
+        }
+    }
+
+    /// The object's serialization.
+    pub fn object(&self) -> Result<Cow<'a, [u8]>, RowError> {
+        if self.packing == Compression::None {
+            return Ok(Cow::Borrowed(self.object));
+        }
+        let (kind, rest) = self.object.split_first().ok_or(RowError::Short)?;
+        let (len, packed) = rest.split_first_chunk().ok_or(RowError::Short)?;
+        let mut object = vec![*kind];
+        unpack(
+            self.packing,
+            packed,
+            u32::from_le_bytes(*len) as usize,
+            &mut object,
+        )?;
+        Ok(Cow::Owned(object))
+    }
+
+    /// The name of the object's type, as `TYPE` gives it.
+    pub fn type_name(&self) -> Result<&'static str, RowError> {
+        codec::type_name(&self.object[..self.object.len().min(1)]).map_err(RowError::Object)
     }
 }
 
@@ -86,6 +134,37 @@ pub fn encode_row(out: &mut Vec<u8>, offset: u64, expiry: Option<i64>, object: i
         out.extend_from_slice(&at.to_le_bytes());
     }
     object(out);
+}
+
+/// Appends a row's value with its object packed; `row` is as `encode_row` made it. Where packing is not worth it, the
+/// row itself.
+pub fn pack_row(out: &mut Vec<u8>, row: &[u8], how: Compression, packer: &mut Packer) {
+    let head_len = match row.get(1) {
+        Some(flags) if flags & HAS_EXPIRY != 0 => 18,
+        _ => 10,
+    };
+    let parts = row
+        .split_at_checked(head_len)
+        .and_then(|(head, object)| Some((head, object.split_first()?)));
+    let Some((head, (kind, rest))) = parts else {
+        out.extend_from_slice(row);
+        return;
+    };
+    let Some(packed) = packer.pack(how, rest) else {
+        out.extend_from_slice(row);
+        return;
+    };
+    let code = match how {
+        Compression::None => 0,
+        Compression::Lz4 => 1,
+        Compression::Zstd => 2,
+    };
+    out.extend_from_slice(&[VERSION_PACKED, head[1] | code << PACKED_SHIFT]);
+    out.extend_from_slice(&head[2..]);
+    out.push(*kind);
+    // The packer takes nothing whose length does not fit.
+    out.extend_from_slice(&(rest.len() as u32).to_le_bytes());
+    out.extend_from_slice(packed);
 }
 
 /// Appends the value of a string's row.
@@ -169,14 +248,38 @@ mod tests {
     fn a_row_written_by_format_1_reads_back() {
         let written = b"\x01\x01\x07\0\0\0\0\0\0\0\x09\0\0\0\0\0\0\0\x00\x05value";
         let row = Row::decode(written).expect("sound row");
-        assert_eq!(
-            (row.offset, row.expiry, row.string()),
-            (7, Some(9), Ok(&b"value"[..]))
-        );
+        assert_eq!((row.offset, row.expiry), (7, Some(9)));
+        assert_eq!(row.object().as_deref(), Ok(&b"\x00\x05value"[..]));
         let mut bytes = Vec::new();
         encode_string_row(&mut bytes, 7, Some(9), b"value");
         assert_eq!(bytes, written);
-        assert_eq!(Row::decode(b"\x02\0\0\0\0\0\0\0\0\0"), Err(RowError::Version(2)));
+        assert_eq!(Row::decode(b"\x03\0\0\0\0\0\0\0\0\0"), Err(RowError::Version(3)));
+    }
+
+    #[test]
+    fn packed_rows_written_by_format_2_read_back() {
+        let object = [&b"\x00\x40\x50"[..], &[b'a'; 80]].concat();
+        let lz4 =
+            b"\x02\x03\x07\0\0\0\0\0\0\0\x09\0\0\0\0\0\0\0\x00\x52\0\0\0\x3f\x40\x50\x61\x01\0\x37\x50aaaaa";
+        let row = Row::decode(lz4).expect("sound row");
+        assert_eq!(
+            (row.offset, row.expiry, row.type_name()),
+            (7, Some(9), Ok("string"))
+        );
+        assert_eq!(row.object().as_deref(), Ok(&object[..]));
+        for how in [Compression::Lz4, Compression::Zstd] {
+            for expiry in [None, Some(9)] {
+                let (mut row, mut packed) = (Vec::new(), Vec::new());
+                encode_row(&mut row, 7, expiry, |out| out.extend_from_slice(&object));
+                pack_row(&mut packed, &row, how, &mut Packer::default());
+                assert!(packed.len() < row.len());
+                let read = Row::decode(&packed).expect("sound row");
+                assert_eq!((read.offset, read.expiry), (7, expiry));
+                assert_eq!(read.object().as_deref(), Ok(&object[..]));
+                let cut = Row::decode(&packed[..packed.len() - 1]).expect("a sound head");
+                assert_eq!(cut.object(), Err(RowError::Packed));
+            }
+        }
     }
 
     #[test]

@@ -180,11 +180,11 @@ pub(super) static ROWS: &[Directive] = &[
         "Memory of all clients together, in bytes or as a share of `maxmemory`."
     )
     .without_effect(),
-    kept!(
+    super::int!(
         "tracking-table-max-keys",
-        "1000000",
-        kinds::long,
-        "Keys remembered for client-side caching."
-    )
-    .without_effect(),
+        tracking_table_max_keys,
+        0,
+        i64::MAX,
+        "Keys remembered for client-side caching, of all clients; 0 is no limit."
+    ),
 ];

@@ -1,7 +1,7 @@
 //! What a transaction tells of its changes: noted as they are made, told when it ends.
 
 use super::super::entry;
-use super::super::events::{Event, News, Noted};
+use super::super::events::{Event, NOBODY, News, Noted};
 use super::super::range::Range;
 use super::super::records::{Kind, Topic};
 use super::{Spot, Tx};
@@ -41,19 +41,37 @@ impl Tx<'_> {
 
     /// Whether anybody wants to know what happens to a key of this range: what every change asks.
     #[inline]
-    pub(super) fn is_heard(&self, key: &[u8], watched: bool, range: &Range) -> bool {
-        if watched {
-            self.break_transactions(key);
-        }
-        (watched || range.notifies() && self.keyspace.is_listened_to()) && self.call.replay.is_none()
+    pub(super) fn is_heard(&self, watched: bool, range: &Range) -> bool {
+        (watched || self.keyspace.is_broadcasting() || self.is_listened_to(range))
+            && self.call.replay.is_none()
     }
 
-    /// Says to those whose transactions depend on a key that it has changed.
-    #[cold]
-    fn break_transactions(&self, key: &[u8]) {
+    #[inline]
+    fn is_listened_to(&self, range: &Range) -> bool {
+        range.notifies() && self.keyspace.is_listened_to()
+    }
+
+    /// Says that a key has changed to those whose transactions depend on it, and to those who may have cached it.
+    fn signal(&mut self, key: &[u8], by: u64) {
         let (hash, guard) = self.locate(key);
-        self.keyspace
-            .break_transactions(&self.guards[guard].1, hash, self.db, key);
+        let state = &mut self.guards[guard].1;
+        self.keyspace.signal(state, (hash, self.db, key), by);
+    }
+
+    /// A client that has read a key may keep a copy until it hears that the key has changed. Returns the number of the
+    /// record that says so.
+    pub fn cached_by(&mut self, key: &[u8], client: u32) -> u32 {
+        let (hash, guard) = self.locate(key);
+        let topic = Topic {
+            kind: Kind::Caches,
+            db: self.call.db,
+            key,
+        };
+        let (shard, state) = &mut self.guards[guard];
+        let (slot, _) = self
+            .keyspace
+            .add_subscriber(state, (self.db, hash), &topic, client);
+        self.keyspace.number_of(*shard, slot)
     }
 
     /// Notes that a value was written.
@@ -66,6 +84,9 @@ impl Tx<'_> {
         mut effects: Option<Vec<u8>>,
     ) {
         let event = called.or(self.event).or_else(|| Event::of(self.call.received));
+        if is_new || event.is_some_and(Event::changes_value) {
+            self.signal(key, self.effects.by());
+        }
         if is_new || event.is_some_and(Event::makes_anew) {
             let before = self.events();
             self.note(key, Event::New);
@@ -93,6 +114,15 @@ impl Tx<'_> {
 
     #[cold]
     pub(super) fn note(&mut self, key: &[u8], event: Event) {
+        if event.changes_value() {
+            // Whoever met it first: that a key has expired is news to its own client, too.
+            let by = if event == Event::Expired {
+                NOBODY
+            } else {
+                self.effects.by()
+            };
+            self.signal(key, by);
+        }
         let news = self.news(key, event, None);
         self.note_with(key, event, news);
     }
@@ -147,7 +177,7 @@ impl Tx<'_> {
     pub(super) fn miss(&mut self, key: &[u8]) {
         let range = self.map.find(key);
         let is_told = || range.policy.notify.has(b'm') && !Event::looks_only(self.call.received);
-        if range.notifies() && is_told() && self.is_heard(key, false, range) {
+        if self.call.replay.is_none() && self.is_listened_to(range) && is_told() {
             self.note(key, Event::KeyMiss);
         }
     }
