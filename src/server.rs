@@ -3,6 +3,7 @@
 use crate::acl::Acl;
 use crate::backup::{self, BackupError};
 use crate::command::blocked::Blocked;
+use crate::command::functions;
 use crate::command::replay::Replayer;
 use crate::command::table::{self, Command};
 use crate::command::{Args, Error};
@@ -26,6 +27,9 @@ use crate::observe::logger;
 use crate::observe::monitor::Monitors;
 use crate::observe::slowlog::SlowLog;
 use crate::pubsub::PubSub;
+use crate::script::catalog::Catalog;
+use crate::script::library::Libraries;
+use crate::script::running::RunningScripts;
 use crate::store::StoreError;
 use crate::store::block::BlockStore;
 use crate::store::plain::PlainStore;
@@ -170,6 +174,10 @@ pub struct Server {
     pub pubsub: Arc<PubSub>,
     /// Clients that wait for keys.
     pub blocked: Blocked,
+    /// Scripts by their hash, and those that have been running for a while.
+    pub scripts: Catalog,
+    pub libraries: Libraries,
+    pub running: RunningScripts,
     pub active_expire: AtomicBool,
     pub backups: Arc<backup::state::Backups>,
     /// Times commands.
@@ -293,6 +301,9 @@ impl Server {
             pubsub: Arc::default(),
             acl: Acl::new(&permission::TABLE),
             blocked: Blocked::default(),
+            scripts: Catalog::default(),
+            libraries: Libraries::default(),
+            running: RunningScripts::default(),
             active_expire: AtomicBool::new(true),
             backups: Arc::default(),
             clock: quanta::Clock::new(),
@@ -311,6 +322,7 @@ impl Server {
         server.keyspace.set_listener(server.pubsub.clone());
         acl::at_start(&server).map_err(StartError::new)?;
         server.apply_config();
+        functions::read_file(&server).map_err(StartError::new)?;
         server.start_threads()?;
         if let Some(file) = first {
             import::at_start(&server, &file).map_err(StartError::new)?;

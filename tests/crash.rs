@@ -74,6 +74,12 @@ fn a_transaction_is_kept_whole_or_not_at_all() {
 }
 
 #[test]
+fn a_script_is_kept_whole_or_not_at_all() {
+    run("always", 1, &SCRIPTS, all_acknowledged);
+    run("no", 4, &SCRIPTS, |_, _| 0);
+}
+
+#[test]
 fn no_fsync_keeps_a_prefix() {
     // A killed process loses nothing that the kernel has; how much that is, nobody promised.
     run("no", 16, &STRINGS, |_, _| 0);
@@ -121,6 +127,20 @@ const TRANSACTIONS: Sequence = Sequence {
         rows.iter()
             .map(|row| row.iter().map(ToString::to_string).collect())
             .collect()
+    },
+    check: check_whole,
+    keys: Some,
+};
+
+/// The same as a script, which reaches for the counter of all connections without a declaration, after it has written.
+const SCRIPTS: Sequence = Sequence {
+    prepare: |_, _| {},
+    step: |conn, i| {
+        let script = "redis.call('set', KEYS[1], ARGV[1]) redis.call('incr', 'c:all') \
+             return redis.call('incr', KEYS[2])";
+        let (key, own) = (format!("k:{conn}:{i}"), format!("c:{conn}"));
+        let words = ["EVAL", script, "2", &key, &own, &i.to_string()];
+        vec![words.iter().map(ToString::to_string).collect()]
     },
     check: check_whole,
     keys: Some,

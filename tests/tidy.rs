@@ -25,10 +25,12 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "command",
         &[
-            "server", "acl", "observe", "pubsub", "keyspace", "object", "journal", "store", "config", "resp",
-            SESSION, CLIENTS,
+            "server", "acl", "observe", "pubsub", "script", "keyspace", "object", "journal", "store",
+            "config", "resp", SESSION, CLIENTS,
         ],
     ),
+    // A script reaches commands through an interface that `command` fills in.
+    ("script", &["resp"]),
     (
         "observe",
         &[

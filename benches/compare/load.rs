@@ -87,6 +87,53 @@ pub fn redis_benchmark(
     })
 }
 
+/// SETs of a transaction, and connections that send one each at a time.
+const SETS: u64 = 10;
+const TRANSACTION_CONNECTIONS: usize = 16;
+
+/// Sends so many transactions of ten SETs of random keys, each written at once and all its replies read. The latency is
+/// not measured.
+pub fn transactions(server: &Server, transactions: u64) -> Result<Throughput, Failure> {
+    let begin = Instant::now();
+    transactions_over_sockets(server, transactions)
+        .map_err(Failure::io(format!("sending transactions to {}", server.label)))?;
+    Ok(Throughput {
+        requests_per_second: transactions as f64 / begin.elapsed().as_secs_f64(),
+        p99_ms: 0.0,
+    })
+}
+
+fn transactions_over_sockets(server: &Server, transactions: u64) -> std::io::Result<()> {
+    let mut streams = Vec::new();
+    for _ in 0..TRANSACTION_CONNECTIONS {
+        streams.push(wire::connect(server.port)?);
+    }
+    let mut random = Spread(transactions);
+    let replies = b"+OK\r\n".len()
+        + SETS as usize * b"+QUEUED\r\n".len()
+        + b"*10\r\n".len()
+        + SETS as usize * b"+OK\r\n".len();
+    let mut read = vec![0; replies];
+    let mut request = Vec::new();
+    for first in (0..transactions).step_by(TRANSACTION_CONNECTIONS) {
+        let now = (transactions - first).min(TRANSACTION_CONNECTIONS as u64) as usize;
+        for stream in &mut streams[..now] {
+            request.clear();
+            wire::push_request(&mut request, &[b"MULTI"]);
+            for _ in 0..SETS {
+                let key = format!("key:{:0digits$}", random.next() % KEYS, digits = KEY_DIGITS);
+                wire::push_request(&mut request, &[b"SET", key.as_bytes(), FIXED_VALUE.as_bytes()]);
+            }
+            wire::push_request(&mut request, &[b"EXEC"]);
+            stream.write_all(&request)?;
+        }
+        for stream in &mut streams[..now] {
+            stream.read_exact(&mut read)?;
+        }
+    }
+    Ok(())
+}
+
 /// The last line is: command, requests per second, then milliseconds: average, least, p50, p95, p99, most.
 fn parse_csv(text: &str) -> Option<Throughput> {
     let fields: Vec<&str> = text.lines().last()?.trim_matches('"').split("\",\"").collect();
@@ -106,6 +153,8 @@ pub enum Fill {
     Values,
     /// `ctr:<12 digits>`, each `0`.
     Counters,
+    /// The same, and the scripts that rows call are known.
+    Scripts,
     Collections(Collections),
 }
 
@@ -114,6 +163,11 @@ pub enum Fill {
 pub fn fill(server: &Server, fill: Fill, keys: u64) -> Result<(), Failure> {
     if let Fill::Collections(collections) = fill {
         return collections::fill(server, collections);
+    }
+    if let Fill::Scripts = fill {
+        for script in crate::rows::SCRIPTS {
+            wire::ask(server.port, &["SCRIPT", "LOAD", script]).map_err(Failure::io("loading a script"))?;
+        }
     }
     fill_over_socket(server, fill, keys).map_err(Failure::io(format!("filling {}", server.label)))?;
     match wire::ask(server.port, &["DBSIZE"]) {
@@ -154,7 +208,7 @@ fn fill_over_socket(server: &Server, fill: Fill, keys: u64) -> std::io::Result<(
 /// A SET request, and where in it the digits of the key and the value (if it varies) stand.
 fn fill_request(fill: Fill) -> (Vec<u8>, usize, Option<usize>) {
     let (prefix, value): (&[u8], &[u8]) = match fill {
-        Fill::Counters => (b"ctr:", b"0"),
+        Fill::Counters | Fill::Scripts => (b"ctr:", b"0"),
         _ => (b"key:", FIXED_VALUE.as_bytes()),
     };
     let key = [prefix, &[b'0'; KEY_DIGITS]].concat();

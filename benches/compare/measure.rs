@@ -10,7 +10,7 @@ use crate::collections::{self, Collections};
 use crate::load::{self, Fill, KEYS};
 use crate::options::Options;
 use crate::paced::{self, Request};
-use crate::rows::{Row, Tier, Upkeep, Work};
+use crate::rows::{self, Row, Tier, Upkeep, Work};
 use crate::sealed::{self, Choice};
 use crate::servers::{Quiet, Server};
 use crate::{Failure, wire};
@@ -168,7 +168,10 @@ impl<'a> Bench<'a> {
                 renew(server, fill, upkeep, requests)?;
                 server.settle(Quiet::Short, SETTLE_TIME_MAX)?;
                 let before = server.cpu()?;
-                let result = load::redis_benchmark(server, command, pipeline, requests)?;
+                let result = match command {
+                    rows::MULTI_OF_TEN => load::transactions(server, requests)?,
+                    command => load::redis_benchmark(server, command, pipeline, requests)?,
+                };
                 if aftermath {
                     server.settle(Quiet::Long, SETTLE_TIME_MAX)?;
                 }

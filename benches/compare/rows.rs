@@ -186,6 +186,8 @@ const MSET: &[&str] = &[
     KEY,
     FIXED_VALUE,
 ];
+/// A row's command that stands for a whole transaction, of ten SETs of random keys (`load::transactions`).
+pub const MULTI_OF_TEN: &[&str] = &["MULTI", "SET", "..."];
 const ELEMENT: &str = "element:__rand_int__";
 const LIST: &str = "list:000000000000";
 const SORTED_SET: &str = "zset:000000000000";
@@ -199,6 +201,29 @@ const ZADD: &[&str] = &["ZADD", SORTED_SET, "__rand_int__", ELEMENT];
 const ZPOPMIN: &[&str] = &["ZPOPMIN", SORTED_SET];
 const ZRANK: &[&str] = &["ZRANK", SORTED_SET, ELEMENT];
 const XADD: &[&str] = &["XADD", STREAM, "*", "field", ELEMENT];
+/// Sets a key if it holds what is expected.
+const COMPARE_AND_SET: &str =
+    "if redis.call('GET',KEYS[1]) == ARGV[1] then return redis.call('SET',KEYS[1],ARGV[2]) end return 0";
+/// Counts the calls of a minute.
+const RATE_LIMITER: &str = "local n = redis.call('INCR',KEYS[1]) if n == 1 then redis.call('PEXPIRE',KEYS[1],ARGV[1]) end if n > tonumber(ARGV[2]) then return 0 end return 1";
+/// What the rows of scripts call, by hash.
+pub const SCRIPTS: &[&str] = &[COMPARE_AND_SET, RATE_LIMITER];
+const EVALSHA_COMPARE_AND_SET: &[&str] = &[
+    "EVALSHA",
+    "03fb2408c8bd92e2804f68d212b137edbf3af01d",
+    "1",
+    "ctr:__rand_int__",
+    "0",
+    "0",
+];
+const EVALSHA_RATE_LIMITER: &[&str] = &[
+    "EVALSHA",
+    "671a43440ad259b599347265fdbb61343cbe5ae4",
+    "1",
+    "rate:__rand_int__",
+    "60000",
+    "100",
+];
 const XREADGROUP: &[&str] = &[
     "XREADGROUP",
     "GROUP",
@@ -359,6 +384,30 @@ pub const ALL: &[Row] = &[
         },
         bar: Bar::RatioAtLeast(1.3),
     },
+    memory(
+        "memory MULTI of ten SETs -P 1",
+        MULTI_OF_TEN,
+        Fill::Values,
+        1,
+        200_000,
+        1.3,
+    ),
+    memory(
+        "memory EVALSHA compare-and-set -P 16",
+        EVALSHA_COMPARE_AND_SET,
+        Fill::Scripts,
+        16,
+        1_000_000,
+        1.3,
+    ),
+    memory(
+        "memory EVALSHA rate limiter -P 16",
+        EVALSHA_RATE_LIMITER,
+        Fill::Scripts,
+        16,
+        1_000_000,
+        1.3,
+    ),
     memory("memory MSET 10 -P 16", MSET, Fill::Values, 16, 400_000, 1.3),
     collection(
         "LPUSH -P 16",

@@ -38,6 +38,11 @@ pub enum Error {
     StringTooLong,
     Overflow,
     Store(StoreError),
+    /// What a script ended with; `counted` when it is the error of a command, which was counted when that was run.
+    Script {
+        text: Vec<u8>,
+        counted: bool,
+    },
     /// A range's limit on its keys or values.
     Quota(QuotaError),
     /// Any other, with its code.
@@ -62,8 +67,13 @@ impl Error {
                 let hint = format!("'. Try {name} HELP.");
                 reply.error_bytes(&[b"ERR unknown subcommand '", &sub[..], hint.as_bytes()].concat());
             }
+            Error::Script { text, .. } => reply.error_bytes(text),
             other => reply.error(other),
         }
+    }
+
+    pub fn is_counted(&self) -> bool {
+        matches!(self, Error::Script { counted: true, .. })
     }
 }
 
@@ -109,6 +119,7 @@ impl fmt::Display for Error {
             }
             Error::Overflow => f.write_str("ERR increment or decrement would overflow"),
             Error::Store(error) => write!(f, "ERR the store cannot be read: {error}"),
+            Error::Script { text, .. } => f.write_str(&String::from_utf8_lossy(text)),
             Error::Quota(error) => write!(f, "{error}"),
             Error::Other(text) => f.write_str(text),
         }

@@ -8,6 +8,8 @@ use super::context::Context;
 use super::error::{Error, quoted};
 use super::permission;
 use super::quotas;
+use super::script_host::{ScriptHost, Touch, touches};
+use super::scripting;
 use super::spec::{DataHandler, Handler, Stats, flag};
 use super::table::{self, Command, Finder};
 use super::transactions::{self, is_exec};
@@ -17,6 +19,7 @@ use crate::keyspace::quota::{ROUNDS_MAX, Used};
 use crate::keyspace::{Call, Effects};
 use crate::net::session::Session;
 use crate::resp::{Batch, Reply};
+use crate::script::running::Running;
 use crate::server::{Server, unix_ms};
 use smallvec::SmallVec;
 use std::sync::Arc;
@@ -28,8 +31,17 @@ pub enum After {
     Continue,
     /// Clients are paused: the request has not run and has to be run again later.
     Paused,
+    /// A script that has been running for a while holds what the request needs: it has not run and has to be run again
+    /// soon.
+    HeldUp,
     /// The command waits for a key: `Session::blocked`. Nothing was replied.
     Blocked,
+}
+
+/// What time it is to a request.
+pub struct Moment {
+    now_ms: i64,
+    read: u64,
 }
 
 /// Runs the requests of one connection, one after the other.
@@ -46,6 +58,8 @@ pub struct Executor {
     pub gate: u64,
     hashes: Vec<u64>,
     finder: Finder,
+    /// What the scripts of this connection run in; none before the first.
+    pub(super) script: Option<Box<ScriptHost>>,
 }
 
 /// What a subscriber that speaks the older protocol may send.
@@ -77,6 +91,7 @@ impl Executor {
             gate: 0,
             hashes: Vec::new(),
             finder: Finder::default(),
+            script: None,
         }
     }
 
@@ -90,6 +105,23 @@ impl Executor {
     #[inline]
     pub fn end_batch(&mut self) {
         self.tally.settle();
+    }
+
+    /// The time of the requests being run, for an executor whose commands are part of one.
+    pub(super) fn moment(&self) -> Moment {
+        Moment {
+            now_ms: self.now_ms,
+            read: self.clock.raw(),
+        }
+    }
+
+    /// As `begin_batch`, with that time.
+    pub(super) fn begin_at(&mut self, moment: Moment) {
+        (self.now_ms, self.read) = (moment.now_ms, moment.read);
+    }
+
+    pub(super) fn finder(&mut self) -> &mut Finder {
+        &mut self.finder
     }
 
     /// Starts bringing in what the requests of a batch will need of memory: the first key of each, and an
@@ -117,9 +149,20 @@ impl Executor {
         if session.transaction.is_some() && !transactions::runs_at_once(spec) {
             return self.queue(spec, args, session, reply);
         }
-        let writes = spec.has(flag::WRITE) || is_exec(spec) && transactions::writes(session);
+        let writes = spec.has(flag::WRITE)
+            || matches!(spec.handler, Handler::Script(_)) && !spec.has(flag::READONLY)
+            || is_exec(spec) && transactions::writes(session);
         if self.server.pause.holds(writes, self.now_ms) {
             return After::Paused;
+        }
+        if self.server.running.any() && !spec.has(flag::ALLOW_BUSY) {
+            match self.held_up_by(spec, args, session) {
+                None => {}
+                Some(running) if self.is_past_threshold(&running) => {
+                    return self.reject(Some(spec), scripting::busy(running.is_function), reply, session);
+                }
+                Some(_) => return After::HeldUp,
+            }
         }
         session.replied_pushes = false;
         let outcome = self.run(spec, args, session, reply);
@@ -138,7 +181,9 @@ impl Executor {
         let failed = outcome.is_err();
         if let Err(error) = outcome {
             reply.truncate(start);
-            self.server.errors.note(&error);
+            if !error.is_counted() {
+                self.server.errors.note(&error);
+            }
             error.write(reply);
         }
         self.note(spec, args, session, failed);
@@ -219,6 +264,7 @@ impl Executor {
             }
             Handler::Session(handler) => handler(args, session, reply),
             Handler::Exec => self.exec(session, reply),
+            Handler::Script(handler) => handler(self, args, session, reply),
             Handler::Admin(handler) => {
                 let mut context = Context {
                     server: &self.server,
@@ -331,22 +377,35 @@ impl Executor {
 
     /// Makes room, and refuses changes of durable ranges while the disk does not take them.
     pub(super) fn prepare_write(&self, spec: &Command, args: &Args<'_>) -> Result<(), Error> {
+        if self.server.keyspace.is_over_limit() {
+            let mut keys = spec.key_positions(args).into_iter().map(|at| &args[at]);
+            if !self.make_room(&mut keys) && spec.has(flag::DENYOOM) {
+                return Err(Error::OutOfMemory);
+            }
+        }
+        self.refuse_unwritable(spec, args)
+    }
+
+    /// Makes room for writes to these keys; false when there is none.
+    pub(super) fn make_room<'k>(&self, keys: &mut dyn Iterator<Item = &'k [u8]>) -> bool {
         let keyspace = &self.server.keyspace;
-        if keyspace.is_over_limit() {
-            loop {
-                let keys = spec.key_positions(args).into_iter().map(|at| &args[at]);
-                match keyspace.make_room_for(keys, self.now_ms) {
-                    Room::Enough => break,
-                    Room::Full if spec.has(flag::DENYOOM) => return Err(Error::OutOfMemory),
-                    Room::Full => break,
-                    Room::WaitForFlush => {
-                        if may_wait(|| keyspace.flush.run_and_wait()).is_err() && spec.has(flag::DENYOOM) {
-                            return Err(Error::OutOfMemory);
-                        }
+        let keys: SmallVec<[&[u8]; 4]> = keys.collect();
+        loop {
+            match keyspace.make_room_for(keys.iter().copied(), self.now_ms) {
+                Room::Enough => return true,
+                Room::Full => return false,
+                Room::WaitForFlush => {
+                    if may_wait(|| keyspace.flush.run_and_wait()).is_err() {
+                        return false;
                     }
                 }
             }
         }
+    }
+
+    /// Refuses changes of durable ranges while the disk does not take them.
+    pub(super) fn refuse_unwritable(&self, spec: &Command, args: &Args<'_>) -> Result<(), Error> {
+        let keyspace = &self.server.keyspace;
         if let Some(why) = keyspace.failure() {
             let map = keyspace.ranges();
             let durable = |at: usize| map.find(&args[at]).is_durable();
@@ -357,6 +416,32 @@ impl Executor {
             }
         }
         Ok(())
+    }
+
+    /// A script that has been running for a while, and holds the shard of something that a request may touch.
+    fn held_up_by(&self, spec: &Command, args: &Args<'_>, session: &Session) -> Option<Arc<Running>> {
+        let keyspace = &self.server.keyspace;
+        let number = |key: &[u8]| keyspace.shard_number(session.db, key);
+        let (shards, all): (SmallVec<[usize; 4]>, bool) = match touches(spec, args) {
+            _ if is_exec(spec) => {
+                let (keys, all) = transactions::queued_keys(session);
+                let numbers = keys.iter().map(|(db, key)| keyspace.shard_number(*db, key));
+                (numbers.collect(), all)
+            }
+            Touch::Nothing => return None,
+            Touch::Keys => {
+                let keys = spec.key_positions(args);
+                (keys.iter().map(|at| number(&args[*at])).collect(), false)
+            }
+            Touch::Channel => (SmallVec::from_slice(&[number(&args[1])]), false),
+            Touch::Any => (SmallVec::new(), true),
+        };
+        self.server.running.holder(&shards, all)
+    }
+
+    fn is_past_threshold(&self, running: &Running) -> bool {
+        let threshold = self.server.config.load().busy_reply_threshold_ms;
+        threshold >= 0 && running.began.elapsed().as_millis() >= threshold as u128
     }
 
     fn reject(

@@ -1,6 +1,6 @@
 //! The sections of INFO.
 
-use super::info::{Text, human};
+use super::info::Text;
 use super::spec::Stats;
 use super::table::{self, Command};
 use crate::config::format_percentile;
@@ -8,6 +8,7 @@ use crate::keyspace::range::{DBS, RangeCounters};
 use crate::keyspace::records::Kind;
 use crate::net::clients::Client;
 use crate::observe::{memory, process};
+use crate::script::engine;
 use crate::server::{REDIS_VERSION, Server, VERSION};
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicU64, AtomicUsize};
@@ -138,6 +139,23 @@ pub fn ratio(a: u64, b: u64) -> f64 {
     if b == 0 { 0.0 } else { a as f64 / b as f64 }
 }
 
+/// What Lua takes: the states of all threads, which run scripts and functions, and the texts of both.
+fn scripts(server: &Server, text: &mut Text) {
+    let states = engine::memory() as u64;
+    let scripts = server.scripts.bytes();
+    text.field("used_memory_vm_eval", states);
+    text.bytes("used_memory_lua", states);
+    text.field("used_memory_scripts_eval", scripts);
+    text.field("number_of_cached_scripts", server.scripts.len());
+    let shelf = server.libraries.shelf();
+    text.field("number_of_functions", shelf.functions());
+    text.field("number_of_libraries", shelf.libraries.len());
+    text.zeros(&["used_memory_vm_functions"]);
+    text.bytes("used_memory_vm_total", states);
+    text.field("used_memory_functions", shelf.bytes());
+    text.bytes("used_memory_scripts", scripts + shelf.bytes() as u64);
+}
+
 pub fn memory(server: &Server, text: &mut Text) {
     let config = server.config.load();
     let figures = MemoryFigures::take(server);
@@ -157,18 +175,7 @@ pub fn memory(server: &Server, text: &mut Text) {
     text.field("allocator_active", figures.active);
     text.field("allocator_resident", figures.resident_by_allocator);
     text.bytes("total_system_memory", process::system_memory());
-    text.zeros(&["used_memory_lua", "used_memory_vm_eval"]);
-    text.field("used_memory_lua_human", human(0));
-    text.zeros(&[
-        "used_memory_scripts_eval",
-        "number_of_cached_scripts",
-        "number_of_functions",
-        "number_of_libraries",
-        "used_memory_vm_functions",
-    ]);
-    text.bytes("used_memory_vm_total", 0);
-    text.field("used_memory_functions", 0);
-    text.bytes("used_memory_scripts", 0);
+    scripts(server, text);
     text.bytes("maxmemory", config.maxmemory);
     text.field("maxmemory_policy", config.maxmemory_policy);
     fragmentation(&figures, text);

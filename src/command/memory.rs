@@ -117,11 +117,11 @@ fn stats(_: &Args<'_>, context: &mut Context<'_>) -> Outcome {
         "clients.normal",
         "cluster.links",
         "aof.buffer",
-        "lua.caches",
-        "functions.caches",
     ] {
         int(reply, name, 0);
     }
+    int(reply, "lua.caches", server.scripts.bytes());
+    int(reply, "functions.caches", server.libraries.shelf().bytes() as u64);
     let databases = (0..DBS as u8).filter(|db| map.keys_in_db(server.keyspace.physical(*db)) > 0);
     let databases: Vec<u8> = databases.collect();
     let tables = server.keyspace.memory_bytes().saturating_sub(figures.dataset);

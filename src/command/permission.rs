@@ -170,6 +170,19 @@ pub fn refusal_by_exec(denied: Denied) -> Error {
     ))
 }
 
+/// The refusal as a script is told of it.
+pub fn refusal_by_script(denied: Denied) -> Error {
+    Error::new(match denied {
+        Denied::Command => "ERR The user executing the script can't run this command or subcommand",
+        Denied::Key(_) => {
+            "ERR The user executing the script can't access at least one of the keys mentioned in the command arguments"
+        }
+        Denied::Channel(_) => {
+            "ERR The user executing the script can't publish to the channel mentioned in the command"
+        }
+    })
+}
+
 /// Keeps a refusal for `ACL LOG`.
 pub fn note(
     denied: Denied,

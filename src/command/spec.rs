@@ -3,6 +3,7 @@
 use super::args::Args;
 use super::context::Context;
 use super::error::Error;
+use super::execute::Executor;
 use crate::keyspace::Tx;
 use crate::net::session::Session;
 use crate::resp::Reply;
@@ -28,6 +29,8 @@ pub enum Handler {
     Admin(fn(&Args<'_>, &mut Context<'_>) -> Outcome),
     /// Runs the commands of the connection that were queued.
     Exec,
+    /// Runs commands by itself: a script.
+    Script(fn(&mut Executor, &Args<'_>, &mut Session, &mut Reply) -> Outcome),
     /// Only subcommands.
     Container,
 }
@@ -337,7 +340,10 @@ impl Spec {
 
     /// Names of the ACL categories, those that follow from the flags included.
     pub fn categories(&self) -> impl Iterator<Item = &'static str> + use<> {
-        let implied = acl::IMPLIED.iter().filter(|(flag, _)| self.has(*flag));
+        // What a script reads is not known, so that it only reads puts it in no category.
+        let is_script = matches!(self.handler, Handler::Script(_));
+        let counts = |bit: u32| self.has(bit) && !(is_script && bit == flag::READONLY);
+        let implied = acl::IMPLIED.iter().filter(|(flag, _)| counts(*flag));
         let mut bits = implied.fold(self.acl, |bits, (_, implied)| bits | implied);
         if bits & acl::FAST == 0 {
             bits |= acl::SLOW;

@@ -107,6 +107,11 @@ struct Queued {
 }
 
 impl Queued {
+    fn writes(&self) -> bool {
+        let is_script = matches!(self.command.handler, Handler::Script(_));
+        self.command.has(WRITE) || is_script && !self.command.has(READONLY)
+    }
+
     fn with_args<R>(&self, run: impl FnOnce(&Args<'_>) -> R) -> R {
         let words: SmallVec<[&[u8]; 8]> = self.words.iter().map(Vec::as_slice).collect();
         run(&Args::new(&words))
@@ -131,6 +136,12 @@ impl Transaction {
             words: args.all().iter().map(|word| word.to_vec()).collect(),
         });
         Ok(())
+    }
+
+    /// True when a queued command is a script, which may reach for keys that it does not declare.
+    fn has_scripts(&self) -> bool {
+        let is_script = |queued: &Queued| matches!(queued.command.handler, Handler::Script(_));
+        self.queued.iter().any(is_script)
     }
 
     /// Commands so far.
@@ -177,7 +188,13 @@ pub fn runs_at_once(command: &Command) -> bool {
 /// True when the queued commands may change something.
 pub fn writes(session: &Session) -> bool {
     let queue = session.transaction.as_ref();
-    queue.is_some_and(|queue| queue.queued.iter().any(|queued| queued.command.has(WRITE)))
+    queue.is_some_and(|queue| queue.queued.iter().any(Queued::writes))
+}
+
+/// The keys of all queued commands, with their logical databases; and whether some command may reach for others.
+pub fn queued_keys(session: &Session) -> (Vec<(u8, &[u8])>, bool) {
+    let queue = session.transaction.as_ref();
+    queue.map_or_else(Default::default, |queue| queue.keys(session.db))
 }
 
 /// A command has been refused before it ran: a transaction that it would have been part of is lost, and one that it
@@ -294,11 +311,15 @@ impl Executor {
         let server = self.server.clone();
         let (mut keys, all) = queue.keys(session.db);
         keys.extend(watching.into_iter().flat_map(Watching::keys));
+        let scripts = queue.has_scripts();
+        // What a script reaches for is added to what is held.
+        let right = scripts.then(|| server.keyspace.reach());
         let group = server.keyspace.hold(&keys, all, self.now_ms)?;
         self.run_group(group, queue, watching, session, reply);
+        drop(right);
         if server.blocked.any() {
             let (blocked, keyspace) = (&server.blocked, &server.keyspace);
-            if all {
+            if all || scripts {
                 blocked.serve_all(keyspace, &mut self.effects, self.now_ms);
             } else {
                 blocked.serve(keyspace, &mut self.effects, keys.into_iter(), self.now_ms);
@@ -375,7 +396,9 @@ impl Executor {
         let failed = outcome.is_err();
         if let Err(error) = outcome {
             reply.truncate(start);
-            self.server.errors.note(&error);
+            if !error.is_counted() {
+                self.server.errors.note(&error);
+            }
             error.write(reply);
         }
         self.note(command, args, session, failed);

@@ -127,6 +127,7 @@ pub struct Config {
     /// Microseconds; 0 logs every command, a negative number none.
     pub slowlog_log_slower_than_us: i64,
     pub slowlog_max_len: usize,
+    pub busy_reply_threshold_ms: i64,
     pub tracking_table_max_keys: usize,
     pub latency_monitor_threshold_ms: u64,
     pub latency_tracking: bool,
@@ -215,6 +216,7 @@ impl Default for Config {
             shards: 4096,
             save: vec![(3600, 1), (300, 100), (60, 10_000)],
             slowlog_log_slower_than_us: 10_000,
+            busy_reply_threshold_ms: 5_000,
             slowlog_max_len: 128,
             tracking_table_max_keys: 1_000_000,
             latency_monitor_threshold_ms: 0,

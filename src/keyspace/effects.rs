@@ -3,7 +3,7 @@
 //! The payload stands by itself: a command on a database other than 0 is framed by `SELECT` there and back, more than
 //! one effect by `MULTI` and `EXEC`. So payloads in a row are what a replica can be sent.
 
-use super::events::{NOBODY, Noted};
+use super::events::{Event, NOBODY, Noted};
 
 const MULTI: &[u8] = b"*1\r\n$5\r\nMULTI\r\n";
 const EXEC: &[u8] = b"*1\r\n$4\r\nEXEC\r\n";
@@ -22,6 +22,8 @@ pub struct Effects {
     heard: Vec<Noted>,
     /// The client whose commands these are; 0 for nobody.
     by: u64,
+    /// Those of a group's effects that are not its own doing: what had expired. They stay when the group is undone.
+    expired: Vec<(u8, Vec<u8>)>,
 }
 
 /// A place in the recording.
@@ -41,6 +43,7 @@ impl Default for Effects {
             grouped: false,
             heard: Vec::new(),
             by: NOBODY,
+            expired: Vec::new(),
         }
     }
 }
@@ -147,12 +150,41 @@ impl Effects {
         &self.buf
     }
 
+    /// As `mark`, of a group that may be undone.
+    pub fn savepoint(&mut self) -> EffectsMark {
+        self.expired.clear();
+        self.mark()
+    }
+
+    /// Takes back what was pushed since, but for what had expired.
+    pub fn undo(&mut self, to: &EffectsMark) {
+        let mut at = 0;
+        self.heard.retain(|noted| {
+            at += 1;
+            at <= to.heard || noted.event == Event::Expired
+        });
+        let kept = std::mem::take(&mut self.heard);
+        self.roll_back(to);
+        self.heard = kept;
+        for (db, key) in std::mem::take(&mut self.expired) {
+            self.push(db, &[b"DEL", &key]);
+        }
+    }
+
+    /// A key of a durable range had expired, and its deletion was just recorded.
+    pub(super) fn note_expired(&mut self, db: u8, key: &[u8]) {
+        if self.grouped {
+            self.expired.push((db, key.to_vec()));
+        }
+    }
+
     pub fn clear(&mut self) {
         if self.buf.capacity() > KEEP_CAPACITY {
             self.buf = MULTI.to_vec();
         }
         self.buf.truncate(MULTI.len());
         (self.count, self.db) = (0, 0);
+        self.expired.clear();
     }
 }
 

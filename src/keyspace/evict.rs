@@ -119,7 +119,10 @@ impl Keyspace {
             TRIES.max(self.shards.len() / 4)
         };
         for at in 0..tries.min(self.shards.len()) {
-            let mut state = self.shards[(start + at) & (self.shards.len() - 1)].lock();
+            // A shard that is in use has no victim: who makes room within a group may hold others.
+            let Some(mut state) = self.shards[(start + at) & (self.shards.len() - 1)].try_lock() else {
+                continue;
+            };
             // Read while the shard is locked: what is counted is counted in the ranges of this moment.
             let map = self.ranges.load();
             let worst = state

@@ -9,15 +9,26 @@
 //! So a command does not know whether it runs alone or in a group, and what runs alone pays nothing for it: only who
 //! finds a shard locked asks whether it is its own thread that holds it.
 //!
-//! Guarantees: a group locks all its shards at once, in ascending order, and a command of it locks no others (one that
-//! might is run in a group of all shards); a shard is lent to one guard at a time.
+//! Guarantees: a group locks all its shards at once, and a command of it locks no others (one that might is run in a group
+//! of all shards); a shard is lent to one guard at a time.
+//!
+//! A script may reach for keys that it did not declare. Then its group is extended:
+//! * `try_extend` takes a shard if nobody holds it, and never waits;
+//! * `extend` waits for it, and is for threads that have the *right to reach*, which one thread has at a time.
+//!
+//! Nobody waits for ever, because: (1) a thread that holds a shard waits for another shard only if it has the right to
+//! reach; that is so for groups, for commands of several keys (`Keyspace::lock_shards` lets go before it waits) and for
+//! what locks all shards. (2) Nobody waits for the right while holding a shard. So whoever has the right waits for
+//! threads that wait for no shard and not for the right, and these come to their end.
 
 use super::events::Noted;
-use super::load::{Guards, KnownAbsent, Reach};
+use super::load::{Guards, KnownAbsent, Place, Reach, may_wait};
 use super::range::Range;
-use super::shard::Shard;
+use super::records::Topic;
+use super::shard::{SHORT_WAIT, Shard};
 use super::{Effects, Keyspace, StoreError};
 use crate::journal::{Journal, unix_ms};
+use parking_lot::MutexGuard;
 use std::cell::RefCell;
 
 #[derive(Default)]
@@ -25,6 +36,8 @@ struct Held {
     /// In the order of their addresses, and whether each is lent.
     shards: Vec<(*const Shard, bool)>,
     absent: KnownAbsent,
+    /// Numbers of the shards that were taken later; the group lets go of them.
+    extra: Vec<usize>,
 }
 
 thread_local! {
@@ -89,6 +102,7 @@ impl Keyspace {
         HELD.set(Some(Held {
             shards,
             absent: known.absent,
+            extra: Vec::new(),
         }));
         Ok(Group {
             keyspace: self,
@@ -103,7 +117,7 @@ impl Group<'_> {
     /// Appends what the commands changed as one record, and tells of it. Returns the offset that replies have to wait
     /// for; 0 for none.
     pub fn commit(mut self, effects: &mut Effects) -> u64 {
-        HELD.set(None);
+        self.end();
         let journal = self.keyspace.journal();
         let mut end = 0;
         if let Some(journal) = journal.filter(|_| !effects.is_empty()) {
@@ -137,8 +151,136 @@ impl Group<'_> {
     }
 }
 
+impl Group<'_> {
+    /// Shards are lent no more; those that were taken later are the group's like the others.
+    fn end(&mut self) {
+        let Some(held) = HELD.take() else { return };
+        if held.extra.is_empty() {
+            return;
+        }
+        self.gated = self.keyspace.ranges().any_gated();
+        for shard in held.extra {
+            self.guards.push((shard, self.keyspace.shards[shard].adopt()));
+        }
+        self.guards.sort_unstable_by_key(|(shard, _)| *shard);
+    }
+}
+
 impl Drop for Group<'_> {
     fn drop(&mut self) {
-        HELD.set(None);
+        self.end();
+    }
+}
+
+/// The right to reach.
+pub type Right<'k> = MutexGuard<'k, ()>;
+
+impl Keyspace {
+    /// Waits for the right to reach. Not to be called while a shard is held.
+    pub fn reach(&self) -> Right<'_> {
+        debug_assert!(!is_active());
+        match self.reach.try_lock_for(SHORT_WAIT) {
+            Some(right) => right,
+            // A script may have it for long.
+            None => may_wait(|| self.reach.lock()),
+        }
+    }
+
+    /// True when this thread's group holds the shard of a key of a logical database.
+    pub fn holds(&self, db: u8, key: &[u8]) -> bool {
+        self.holds_shard(self.shard_of(self.hasher.hash(self.physical(db), key)))
+    }
+
+    fn holds_shard(&self, shard: usize) -> bool {
+        with_lent(&self.shards[shard], |_| ()).is_some()
+    }
+
+    /// Adds the shard of a key to this thread's group, unless somebody else holds it, or the key would have to be read
+    /// from a store: then the group stays as it is, and the answer is false.
+    pub fn try_extend(&self, db: u8, key: &[u8]) -> bool {
+        let db = self.physical(db);
+        let hash = self.hasher.hash(db, key);
+        let shard = self.shard_of(hash);
+        if self.holds_shard(shard) {
+            let state = self.shards[shard].lock();
+            return !self.would_load(&state, (db, hash, key));
+        }
+        let Some(guard) = self.shards[shard].try_lock() else {
+            return false;
+        };
+        let place: Place<'_> = (db, hash, key);
+        if self.would_load(&guard, place) {
+            return false;
+        }
+        std::mem::forget(guard);
+        self.take_down(shard);
+        true
+    }
+
+    /// Adds the shard of a key to this thread's group; for threads that have the right to reach.
+    pub fn extend(&self, db: u8, key: &[u8]) {
+        self.extend_to(self.shard_of(self.hasher.hash(self.physical(db), key)));
+    }
+
+    /// Adds the shard of a topic to this thread's group; for threads that have the right to reach.
+    pub fn extend_to_topic(&self, topic: &Topic<'_>) {
+        let db = if topic.kind.watches() {
+            self.physical(topic.db)
+        } else {
+            topic.db
+        };
+        self.extend_to(self.shard_of(self.hasher.hash(db, topic.key)));
+    }
+
+    fn extend_to(&self, shard: usize) {
+        if !self.holds_shard(shard) {
+            std::mem::forget(self.shards[shard].lock());
+            self.take_down(shard);
+        }
+    }
+
+    /// Adds every shard to this thread's group; for threads that have the right to reach.
+    pub fn extend_to_all(&self) {
+        let others: Vec<usize> = (0..self.shards.len())
+            .filter(|shard| !self.holds_shard(*shard))
+            .collect();
+        for shard in &others {
+            std::mem::forget(self.shards[*shard].lock());
+        }
+        HELD.with_borrow_mut(|held| {
+            let Some(held) = held else { return };
+            let added = others
+                .iter()
+                .map(|shard| (std::ptr::from_ref(&self.shards[*shard]), false));
+            held.shards.extend(added);
+            held.shards.sort_unstable_by_key(|(shard, _)| *shard);
+            held.extra.extend(others);
+        });
+    }
+
+    /// Notes a shard that was locked for this thread's group.
+    fn take_down(&self, shard: usize) {
+        let address = std::ptr::from_ref(&self.shards[shard]);
+        HELD.with_borrow_mut(|held| {
+            let Some(held) = held else { return };
+            let at = held.shards.partition_point(|(other, _)| *other < address);
+            held.shards.insert(at, (address, false));
+            held.extra.push(shard);
+        });
+    }
+
+    /// The numbers of the shards that this thread's group holds.
+    pub fn held_shards(&self) -> Vec<usize> {
+        let first = self.shards.as_ptr();
+        let number = |shard: *const Shard| (shard as usize - first as usize) / size_of::<Shard>();
+        HELD.with_borrow(|held| {
+            let shards = held.iter().flat_map(|held| &held.shards);
+            shards.map(|(shard, _)| number(*shard)).collect()
+        })
+    }
+
+    /// The number of the shard of a key of a logical database.
+    pub fn shard_number(&self, db: u8, key: &[u8]) -> usize {
+        self.shard_of(self.hasher.hash(self.physical(db), key))
     }
 }

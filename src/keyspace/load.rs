@@ -1,4 +1,4 @@
-//! Opening a transaction: lock the shards of its keys in ascending order, and bring in the keys that are cold.
+//! Opening a transaction: lock the shards of its keys, and bring in the keys that are cold.
 //!
 //! A key that is not resident, in a durable range that has cold keys, may stand in the store. Then the locks are
 //! dropped, the row is read (first without touching the disk, else on a thread that may wait), the shard is locked
@@ -44,7 +44,10 @@ pub(super) enum Reach {
 }
 
 /// A key of a transaction: physical database, hash, bytes.
-type Place<'a> = (u8, u64, &'a [u8]);
+pub(super) type Place<'a> = (u8, u64, &'a [u8]);
+
+/// How often several shards are tried for without waiting while others are held.
+const POLITE_ROUNDS: usize = 16;
 
 /// Keys of one command that may be guests; of more, those that are sealed become resident.
 const GUESTS_MOST: usize = 256;
@@ -204,9 +207,37 @@ impl Keyspace {
             places.iter().map(|(_, hash, _)| self.shard_of(*hash)).collect();
         shards.sort_unstable();
         shards.dedup();
+        self.lock_shards(&shards)
+    }
+
+    /// Locks shards, given in ascending order. Who waits for one of them holds no other meanwhile, unless it has the right
+    /// to reach (see `held`).
+    fn lock_shards<'k>(&'k self, shards: &[usize]) -> Guards<'k> {
+        let mut contended = 0;
+        for _ in 0..POLITE_ROUNDS {
+            let mut guards = Guards::new();
+            let Some(first) = shards.get(contended) else {
+                return guards;
+            };
+            guards.push((*first, self.shards[*first].lock()));
+            let mut others = (0..shards.len()).filter(|at| *at != contended);
+            let taken = others.try_for_each(|at| {
+                let shard = shards[at];
+                guards.push((shard, self.shards[shard].try_lock().ok_or(at)?));
+                Ok(())
+            });
+            match taken {
+                Ok(()) => {
+                    guards.sort_unstable_by_key(|(shard, _)| *shard);
+                    return guards;
+                }
+                Err(at) => contended = at,
+            }
+        }
+        let _reach = self.reach();
         shards
-            .into_iter()
-            .map(|shard| (shard, self.shards[shard].lock()))
+            .iter()
+            .map(|shard| (*shard, self.shards[*shard].lock()))
             .collect()
     }
 
@@ -305,6 +336,20 @@ impl Keyspace {
             }
         }
         Ok(())
+    }
+}
+
+/// Locks of several shards, and what may be beyond them.
+impl Keyspace {
+    /// True when a key whose shard this thread holds may be in a store only: to use it, the store would have to be read
+    /// while shards are held.
+    pub(super) fn would_load(&self, state: &ShardState, (db, hash, key): Place<'_>) -> bool {
+        let map = self.ranges.load();
+        let range = map.find(key);
+        !self.none_cold(range, false)
+            && state.find(hash, db, key).is_none()
+            && (range.is_durable() || may_be_sealed(state, hash, db))
+            && !held::knows_absent(hash, state.epoch)
     }
 }
 

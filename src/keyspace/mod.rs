@@ -20,8 +20,9 @@
 //! | `seal`, `sealed` | cold entries of memory ranges into the plain store and back; what a shard knows of them |
 //! | `generations`, `warm` | what goes from the plain store; what is left to the next start |
 //!
-//! Lock order: the ranges' change lock, then the flush lock, then the sealer's, then shards by ascending index. Nothing waits for a disk
-//! while it holds a shard.
+//! Lock order: the ranges' change lock, then the flush lock, then the sealer's, then the right to reach, then shards. Who
+//! holds a shard waits for another one only with the right to reach (`held` has the argument). Nothing waits for a disk
+//! while it holds a shard, but a transaction or script that reaches for a key that it did not declare.
 
 pub mod backup;
 pub mod clock;
@@ -152,6 +153,8 @@ pub struct Keyspace {
     /// Threads that end by themselves: before the last flush, and after the store.
     jobs: parking_lot::Mutex<Vec<JoinHandle<()>>>,
     store_jobs: parking_lot::Mutex<Vec<JoinHandle<()>>>,
+    /// The right to wait for a shard while others are held (see `held`).
+    reach: parking_lot::Mutex<()>,
 }
 
 impl Keyspace {
@@ -200,6 +203,7 @@ impl Keyspace {
             moves: moves::MoveState::default(),
             jobs: parking_lot::Mutex::default(),
             store_jobs: parking_lot::Mutex::default(),
+            reach: parking_lot::Mutex::new(()),
         };
         keyspace.apply_settings(settings);
         keyspace

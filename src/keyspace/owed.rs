@@ -9,8 +9,8 @@
 //! So everybody sees the keyspace as if the work had been done at the moment, and nobody waits for more than one shard's
 //! part of it: some hundred entries. Snapshots, counts of ranges, their moves between tiers and their ends work so.
 
-use super::Keyspace;
 use super::shard::{ShardGuard, ShardState};
+use super::{Keyspace, held};
 use std::sync::Arc;
 
 /// Work that a shard owes. It is done with the shard locked, once per shard.
@@ -22,6 +22,8 @@ pub trait Owed: Send + Sync {
 impl Keyspace {
     /// Locks every shard. What is owed is paid before, shard by shard, so that all are held for a moment only.
     pub(super) fn lock_all(&self) -> Vec<ShardGuard<'_>> {
+        // In a group every shard is held already: only a group of all of them gets here.
+        let _reach = (!held::is_active()).then(|| self.reach());
         self.pay_all();
         self.shards.iter().map(|shard| shard.lock()).collect()
     }

@@ -49,7 +49,9 @@ impl Keyspace {
             hashes.push(hash);
         }
         for hash in &*hashes {
-            let state = self.shards[self.shard_of(*hash)].lock();
+            let Some(state) = self.shards[self.shard_of(*hash)].try_lock() else {
+                continue;
+            };
             if let Some(bucket) = state.table().home_address(*hash) {
                 prefetch(bucket);
             }
@@ -58,7 +60,9 @@ impl Keyspace {
             }
         }
         for hash in &*hashes {
-            let state = self.shards[self.shard_of(*hash)].lock();
+            let Some(state) = self.shards[self.shard_of(*hash)].try_lock() else {
+                continue;
+            };
             if let Some(entry) = state.table().entry_address(*hash) {
                 prefetch(entry);
                 prefetch(entry.wrapping_add(LINE));
@@ -71,7 +75,9 @@ impl Keyspace {
             }
         }
         for run in runs {
-            let state = self.shards[self.shard_of(run.hash)].lock();
+            let Some(state) = self.shards[self.shard_of(run.hash)].try_lock() else {
+                continue;
+            };
             let entry = state.find(run.hash, db, run.key);
             if let Some(object) = entry.and_then(|entry| entry.object()) {
                 object.prefetch(&run.elements);

@@ -55,7 +55,7 @@ pub const KINDS: [Kind; 6] = [
 
 impl Kind {
     /// A write to the key concerns its subscribers.
-    fn watches(self) -> bool {
+    pub(super) fn watches(self) -> bool {
         !matches!(self, Kind::Messages | Kind::ShardMessages)
     }
 

@@ -26,7 +26,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// How long a thread waits for a shard before it lets others have its other work.
-const BRIEF: Duration = Duration::from_micros(200);
+pub(super) const SHORT_WAIT: Duration = Duration::from_micros(200);
 
 /// Hashes (database, key) with a seed of this process.
 ///
@@ -225,6 +225,37 @@ impl Shard {
         guard
     }
 
+    /// As `lock`, but does not wait: none when another thread holds the lock.
+    pub fn try_lock(&self) -> Option<ShardGuard<'_>> {
+        let lent = match self.state.try_lock() {
+            Some(guard) => {
+                std::mem::forget(guard);
+                false
+            }
+            None if held::borrow(self) => true,
+            None => return None,
+        };
+        let mut guard = ShardGuard {
+            shard: self,
+            lent,
+            not_send: PhantomData,
+        };
+        if guard.stale_expiries.0.is_some() {
+            pay(&mut guard);
+        }
+        Some(guard)
+    }
+
+    /// The guard of a lock that this thread took with `lock` and kept by forgetting that guard.
+    pub(super) fn adopt(&self) -> ShardGuard<'_> {
+        debug_assert!(self.state.is_locked());
+        ShardGuard {
+            shard: self,
+            lent: false,
+            not_send: PhantomData,
+        }
+    }
+
     /// True when it is this thread's group that holds the lock, and lends it.
     #[cold]
     fn lock_taken(&self) -> bool {
@@ -232,7 +263,7 @@ impl Shard {
         if !lent {
             // Mostly it is free in an instant. Who holds it for longer works on something large, and the other tasks
             // of this thread are better served elsewhere meanwhile.
-            let taken = self.state.try_lock_for(BRIEF);
+            let taken = self.state.try_lock_for(SHORT_WAIT);
             std::mem::forget(taken.unwrap_or_else(|| may_wait(|| self.state.lock())));
         }
         lent

@@ -347,6 +347,9 @@ impl<'a> Tx<'a> {
         if self.at(spot).is_some_and(|entry| entry.is_expired(now_ms)) {
             self.map.find(key).counters.expired.fetch_add(1, Relaxed);
             self.remove(key, &[Event::Expired]);
+            if self.map.find(key).is_durable() {
+                self.effects.note_expired(self.call.db, key);
+            }
         } else if let Some(place) = spot.place {
             let object = self.at(spot).and_then(Entry::object);
             let spot_is_large = object.is_some_and(|object| object.len() > LARGE);

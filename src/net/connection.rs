@@ -36,6 +36,8 @@ const JOIN_BYTES: usize = 16 << 10;
 const KEEP_INCOMING: usize = 64;
 /// Requests parsed at once.
 const BATCH: usize = 128;
+/// How long a command that a script holds up is kept before it is tried again.
+const HELD_UP: Duration = Duration::from_millis(2);
 /// A buffer that has grown beyond this is given back when it is empty.
 const KEEP_BYTES: usize = 64 << 10;
 
@@ -298,6 +300,16 @@ impl Connection {
                     at += 1;
                     self.write_reply().await?;
                     self.wait_for_key().await?;
+                    self.executor.begin_batch();
+                    continue;
+                }
+                After::HeldUp => {
+                    drop(words);
+                    self.write_reply().await?;
+                    if self.client.is_killed() {
+                        return Err(End::Closed);
+                    }
+                    tokio::time::sleep(HELD_UP).await;
                     self.executor.begin_batch();
                     continue;
                 }

@@ -40,7 +40,15 @@ impl Monitors {
 
     /// Sends a command to every monitor; the line is made once.
     pub fn feed(&self, args: &Args<'_>, session: &Session) {
-        let mut line = beginning(session);
+        self.send(args, beginning(session));
+    }
+
+    /// The same of a command that a script runs.
+    pub fn feed_of_script(&self, args: &Args<'_>, session: &Session) {
+        self.send(args, beginning_by(session.db, "lua"));
+    }
+
+    fn send(&self, args: &Args<'_>, mut line: String) {
         for arg in redacted(args) {
             line.push_str(" \"");
             for byte in arg {
@@ -58,19 +66,18 @@ impl Monitors {
 
 /// When, in which database, by whom.
 fn beginning(session: &Session) -> String {
-    // A clock before 1970 shows as 1970.
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let client = &session.client;
     let addr = match client.addr.strip_suffix(":0") {
         Some(path) if client.has(client_flag::UNIX_SOCKET) => format!("unix:{path}"),
         _ => client.addr.clone(),
     };
-    format!(
-        "+{}.{:06} [{} {addr}]",
-        now.as_secs(),
-        now.subsec_micros(),
-        session.db
-    )
+    beginning_by(session.db, &addr)
+}
+
+fn beginning_by(db: u8, who: &str) -> String {
+    // A clock before 1970 shows as 1970.
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    format!("+{}.{:06} [{db} {who}]", now.as_secs(), now.subsec_micros())
 }
 
 fn push_escaped(line: &mut String, byte: u8) {

@@ -396,14 +396,6 @@ pub(super) static ROWS: &[Directive] = &[
     )
     .without_effect(),
     kept!(
-        "busy-reply-threshold",
-        "5000",
-        kinds::long,
-        "Milliseconds after which a script lets others know it is busy."
-    )
-    .alias("lua-time-limit")
-    .without_effect(),
-    kept!(
         "lua-enable-deprecated-api",
         "no",
         kinds::yes_no,

@@ -19,6 +19,14 @@ pub(super) static ROWS: &[Directive] = &[
         "Microseconds from which a command is in the slow log; 0 is every command, -1 is none."
     ),
     int!(
+        "busy-reply-threshold",
+        busy_reply_threshold_ms,
+        0,
+        i64::MAX,
+        "Milliseconds that a command waits for a script; then it is told BUSY."
+    )
+    .alias("lua-time-limit"),
+    int!(
         "slowlog-max-len",
         slowlog_max_len,
         0,

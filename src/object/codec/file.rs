@@ -27,7 +27,7 @@ use std::io::{self, Read, Write};
 
 const MAGIC: &[u8; 5] = b"REDIS";
 const SLOT: u8 = 244;
-const LIBRARY: u8 = 245;
+pub(super) const LIBRARY: u8 = 245;
 const MODULE_FACT: u8 = 247;
 const IDLE: u8 = 248;
 const FREQUENCY: u8 = 249;

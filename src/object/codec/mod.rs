@@ -24,7 +24,7 @@ mod types;
 mod write;
 
 pub use error::{CodecError, Problem};
-pub use payload::{dump, restore};
+pub use payload::{dump, dump_libraries, restore, restore_libraries};
 
 use super::{Limits, Object};
 use input::{Input, Slice};

@@ -1,6 +1,9 @@
 //! What `DUMP` gives and `RESTORE` takes: a value, the version of its form, and a checksum over both.
 
 use super::error::{CodecError, Problem};
+use super::file::LIBRARY;
+use super::input::{Input, Slice};
+use super::output::Output;
 use super::{Form, VERSION_MAX, Value, ValueRef, decode, encode, type_of, write};
 use crate::object::Limits;
 use crc::{CRC_64_REDIS, Crc, Table};
@@ -15,15 +18,57 @@ const CHECKSUM: usize = size_of::<u64>();
 pub fn dump(value: ValueRef<'_>, form: Form) -> Vec<u8> {
     let mut out = Vec::new();
     encode(&mut out, value, form);
-    let version = form.version.max(write::version_of(type_of(value, form)));
-    out.extend_from_slice(&version.to_le_bytes());
-    let checksum = CRC.checksum(&out);
-    out.extend_from_slice(&checksum.to_le_bytes());
+    close(
+        &mut out,
+        form.version.max(write::version_of(type_of(value, form))),
+    );
     out
+}
+
+fn close(out: &mut Vec<u8>, version: u16) {
+    out.extend_from_slice(&version.to_le_bytes());
+    let checksum = CRC.checksum(out);
+    out.extend_from_slice(&checksum.to_le_bytes());
+}
+
+/// The texts of libraries as a payload: what `FUNCTION DUMP` gives.
+pub fn dump_libraries<'a>(texts: impl Iterator<Item = &'a [u8]>) -> Vec<u8> {
+    let mut out = Vec::new();
+    for text in texts {
+        out.push(LIBRARY);
+        let mut output = Output {
+            bytes: &mut out,
+            form: Form::DUMP,
+        };
+        output.string(text);
+    }
+    close(&mut out, Form::DUMP.version);
+    out
+}
+
+/// The texts of libraries in a payload: what `FUNCTION RESTORE` takes. Errors as those of `restore`.
+pub fn restore_libraries(payload: &[u8]) -> Result<Vec<Vec<u8>>, CodecError> {
+    let body = open(payload)?;
+    let (mut input, mut texts) = (Slice::new(body), Vec::new());
+    while input.left() > 0 {
+        let kind = input.byte()?;
+        if kind != LIBRARY {
+            return input.fail(Problem::Type(kind));
+        }
+        let mut text = Vec::new();
+        input.string_into(&mut text)?;
+        texts.push(text);
+    }
+    Ok(texts)
 }
 
 /// The value of a payload. Version and checksum are looked at first: `Problem::Version`, `Problem::Checksum`.
 pub fn restore(payload: &[u8], limits: &Limits) -> Result<Value, CodecError> {
+    decode(open(payload)?, limits)
+}
+
+/// What stands before version and checksum, which are right.
+fn open(payload: &[u8]) -> Result<&[u8], CodecError> {
     let fail = |at: usize, problem| Err(CodecError::new(at as u64, problem));
     let Some((summed, checksum)) = payload.split_last_chunk::<CHECKSUM>() else {
         return fail(0, Problem::Checksum);
@@ -38,7 +83,7 @@ pub fn restore(payload: &[u8], limits: &Limits) -> Result<Value, CodecError> {
     if CRC.checksum(summed) != u64::from_le_bytes(*checksum) {
         return fail(summed.len(), Problem::Checksum);
     }
-    decode(value, limits)
+    Ok(value)
 }
 
 #[cfg(test)]
