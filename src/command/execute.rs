@@ -12,7 +12,7 @@ use super::spec::{DataHandler, Handler, Stats, flag};
 use super::table::{self, Command, Finder};
 use super::transactions::{self, is_exec};
 use crate::keyspace::evict::Room;
-use crate::keyspace::load::may_wait;
+use crate::keyspace::load::{may_wait, may_wait_if};
 use crate::keyspace::quota::{ROUNDS_MAX, Used};
 use crate::keyspace::{Call, Effects};
 use crate::net::session::Session;
@@ -297,7 +297,8 @@ impl Executor {
             Some(used) => tx.check_quota(used, args.all())?,
             None => None,
         };
-        let mut outcome = handler(args, &mut tx, reply);
+        let is_long = spec.effort.is_long(args, &tx);
+        let mut outcome = may_wait_if(is_long, || handler(args, &mut tx, reply));
         if let Some(undo) = undo {
             outcome = tx.settle_quota(undo).map_err(Error::from).and(outcome);
         }

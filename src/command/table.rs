@@ -1,5 +1,6 @@
 //! The command table: every family's rows, found by name.
 
+use super::effort::Effort;
 use super::permission::Needs;
 use super::spec::{Spec, Stats, acl};
 use crate::resp::RequestArgs;
@@ -68,6 +69,7 @@ pub struct Command {
     pub number: u32,
     /// What permission to run it depends on.
     pub needs: Needs,
+    pub effort: Effort,
     pub stats: Stats,
     pub subcommands: Vec<Command>,
 }
@@ -93,6 +95,7 @@ impl Command {
             .collect();
         Command {
             spec,
+            effort: Effort::of(&full_name, spec),
             full_name,
             number: LAST_NUMBER.fetch_add(1, Relaxed) + 1,
             needs: Needs::new(spec),

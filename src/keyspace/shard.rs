@@ -13,6 +13,7 @@
 use super::entry::{self, Entry};
 use super::expire::ExpiryIndex;
 use super::held;
+use super::load::may_wait;
 use super::owed::Owed;
 use super::records::Records;
 use super::sealed::{SealedShard, Slot, fragment};
@@ -22,6 +23,10 @@ use std::hash::{BuildHasher, Hasher};
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
+use std::time::Duration;
+
+/// How long a thread waits for a shard before it lets others have its other work.
+const BRIEF: Duration = Duration::from_micros(200);
 
 /// Hashes (database, key) with a seed of this process.
 ///
@@ -225,7 +230,10 @@ impl Shard {
     fn lock_taken(&self) -> bool {
         let lent = held::borrow(self);
         if !lent {
-            std::mem::forget(self.state.lock());
+            // Mostly it is free in an instant. Who holds it for longer works on something large, and the other tasks
+            // of this thread are better served elsewhere meanwhile.
+            let taken = self.state.try_lock_for(BRIEF);
+            std::mem::forget(taken.unwrap_or_else(|| may_wait(|| self.state.lock())));
         }
         lent
     }
