@@ -212,7 +212,6 @@ fn object_limits(config: &Config) -> object::Limits {
         zset_max_listpack_entries: config.zset_max_listpack_entries,
         zset_max_listpack_value: bytes(config.zset_max_listpack_value),
         list_max_listpack_size: config.list_max_listpack_size.into(),
-        list_compress_depth: config.list_compress_depth as usize,
         stream_node_max_bytes: bytes(config.stream_node_max_bytes),
         stream_node_max_entries: bytes(config.stream_node_max_entries),
         hll_sparse_max_bytes: bytes(config.hll_sparse_max_bytes),

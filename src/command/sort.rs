@@ -17,6 +17,8 @@ use super::key_spec::{Found, KeySpec, key, unknown};
 use super::permission;
 use super::spec::{Handler, Outcome, Spec, acl, flag::*};
 use super::table;
+use crate::keyspace::load::may_wait_if;
+use crate::keyspace::tx::LARGE;
 use crate::keyspace::{Call, Expiry, Tx};
 use crate::object::list::Side;
 use crate::object::{Hash, List, Native, Object};
@@ -291,6 +293,8 @@ fn run(args: &Args<'_>, plan: &Plan<'_>, context: &mut Context<'_>) -> Outcome {
             tracking.remember(&mut tx, &[plan.key]);
         }
         let now = now?;
+        let is_long = tx.holds_much(LARGE);
+        let now = may_wait_if(is_long, || elements(plan, &mut tx))?;
         let covered = !plan.reads_other_keys() || now.items.iter().all(|item| known.contains(item));
         if !covered && attempt < ATTEMPTS {
             known.extend(now.items.iter().cloned());
@@ -298,7 +302,8 @@ fn run(args: &Args<'_>, plan: &Plan<'_>, context: &mut Context<'_>) -> Outcome {
             continue;
         }
         let elements = if covered { Some(now) } else { before };
-        let outcome = finish(plan, elements.unwrap_or(Elements::NONE), &mut tx, context.reply);
+        let elements = elements.unwrap_or(Elements::NONE);
+        let outcome = may_wait_if(is_long, || finish(plan, elements, &mut tx, context.reply));
         context.gate = context.gate.max(tx.commit());
         return outcome;
     }

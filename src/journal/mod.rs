@@ -1,7 +1,7 @@
 //! The journal: the ordered record of every effect on durable ranges.
 //!
 //! `append` reserves offsets and copies into a ring (see `ring`); a writer thread carries what is contiguous to the
-//! current segment; a sync thread makes it durable, once a second or when somebody waits. So one sync covers every
+//! current segment; a sync thread makes it durable, within a second or when somebody waits. So one sync covers every
 //! record written since the one before: group commit.
 //!
 //! Guarantees:
