@@ -286,15 +286,14 @@ fn run(args: &Args<'_>, plan: &Plan<'_>, context: &mut Context<'_>) -> Outcome {
         if context.session.no_touch {
             tx.leave_clocks();
         }
-        let now = elements(plan, &mut tx);
+        let is_long = tx.holds_much(LARGE);
+        let now = may_wait_if(is_long, || elements(plan, &mut tx));
         if args.is(0, "SORT_RO")
             && let Some(tracking) = &mut context.session.tracking
         {
             tracking.remember(&mut tx, &[plan.key]);
         }
         let now = now?;
-        let is_long = tx.holds_much(LARGE);
-        let now = may_wait_if(is_long, || elements(plan, &mut tx))?;
         let covered = !plan.reads_other_keys() || now.items.iter().all(|item| known.contains(item));
         if !covered && attempt < ATTEMPTS {
             known.extend(now.items.iter().cloned());
