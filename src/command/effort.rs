@@ -9,8 +9,8 @@ use super::args::Args;
 use super::spec::{Spec, flag};
 use crate::keyspace::tx::{LARGE, STRING_ELEMENT, Tx};
 
-/// Arguments of at least so many bytes are long work to copy.
-const LONG_BYTES: usize = 1 << 20;
+/// So many bytes are long work to copy.
+pub const LONG_BYTES: usize = 1 << 20;
 /// What SCAN and its like look at without a COUNT.
 const SCAN_COUNT: usize = 10;
 

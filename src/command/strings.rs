@@ -4,9 +4,11 @@
 //! same result whenever it is run again; GET, MGET, plain SET and the counters allocate nothing.
 
 use super::args::{Args, Options};
+use super::effort::LONG_BYTES;
 use super::error::Error;
 use super::spec::{Handler, Outcome, Spec, acl, flag::*, key, keys};
 use crate::keyspace::entry::{FLOAT, MAX_LEN};
+use crate::keyspace::load::may_wait_if;
 use crate::keyspace::{Entry, Expiry, Tx};
 use crate::resp::Reply;
 use crate::resp::long_double::LongDouble;
@@ -175,7 +177,7 @@ pub(super) fn is_reversed(start: i64, end: i64) -> bool {
 
 fn bulk_or_null(value: Option<&[u8]>, reply: &mut Reply) {
     match value {
-        Some(value) => reply.bulk(value),
+        Some(value) => may_wait_if(value.len() >= LONG_BYTES, || reply.bulk(value)),
         None => reply.null(),
     }
 }
