@@ -12,7 +12,7 @@
 //! Guarantees: a group locks all its shards at once, in ascending order, and a command of it locks no others (one that
 //! might is run in a group of all shards); a shard is lent to one guard at a time.
 
-use super::events::Noted;
+use super::events::{Noted, mark_more};
 use super::load::{Guards, KnownAbsent, Reach};
 use super::shard::Shard;
 use super::{Effects, Keyspace, StoreError};
@@ -108,7 +108,9 @@ impl Group<'_> {
                 .for_each(|(_, state)| state.last_offset = end);
         }
         effects.clear();
-        self.tell(&effects.take_heard(), end);
+        let mut heard = effects.take_heard();
+        mark_more(&mut heard);
+        self.tell(&heard, end);
         let newest = self.guards.iter().map(|(_, state)| state.last_offset).max();
         let synced = journal.map_or(u64::MAX, Journal::synced);
         newest

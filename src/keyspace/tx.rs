@@ -347,8 +347,11 @@ impl<'a> Tx<'a> {
             let range = self.map.find(key);
             let found = (spot.hash, place);
             let effects = &mut *self.effects;
+            let before = effects.heard();
             self.keyspace
                 .expire_fields(state, found, (now_ms, usize::MAX), range, effects);
+            let noted = self.effects.take_heard_from(before);
+            self.note_all(spot.guard, noted);
         }
         Spot {
             place: self.guards[spot.guard]
