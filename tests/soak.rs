@@ -260,7 +260,10 @@ fn compare(conn: &mut Conn, model: &Model, ranges: &[&str]) {
         assert_eq!(count(conn, range, "keys"), keys.len() as i64, "keys of {range}");
         let found = listed(conn, &prefix);
         assert!(
-            found.iter().map(Vec::as_slice).eq(keys.iter().map(|key| key.as_bytes())),
+            found
+                .iter()
+                .map(Vec::as_slice)
+                .eq(keys.iter().map(|key| key.as_bytes())),
             "{range}: {} keys are listed, {} there should be",
             found.len(),
             keys.len()

@@ -358,10 +358,13 @@ impl<'a> Tx<'a> {
             let found = (spot.hash, place);
             let effects = &mut *self.effects;
             let keyspace = self.keyspace;
+            let before = effects.heard();
             // All of them, because none may be seen any more: of a large hash it may be many.
             may_wait_if(spot_is_large, || {
                 keyspace.expire_fields(state, found, (now_ms, usize::MAX), range, effects);
             });
+            let noted = self.effects.take_heard_from(before);
+            self.note_all(spot.guard, noted);
         }
         Spot {
             place: self.guards[spot.guard]
