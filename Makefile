@@ -8,7 +8,7 @@ export CARGO_TARGET_DIR ?= target
 TERRACE = $(CARGO_TARGET_DIR)/release/terrace
 ARGS ?=
 
-.PHONY: run build test compare fuzz fmt lint clean
+.PHONY: run build test soak compare fuzz fmt lint clean
 
 run: build                ## the server on 127.0.0.1:6379, data under ./data; ARGS="--port 7000" adds directives
 	@mkdir -p data
@@ -21,6 +21,10 @@ build:                    ## the release binary, after installing what the build
 test:                     ## every test
 	@bash scripts/deps.sh test
 	@bash scripts/test.sh
+
+soak:                     ## twenty minutes of everything at once, which ends with exact counts and no growth
+	@bash scripts/deps.sh test
+	TERRACE_SOAK_SECONDS=1200 cargo test --release --test soak -- --nocapture
 
 compare:                  ## the same load on Terrace and redis-server, side by side
 	@bash scripts/deps.sh test

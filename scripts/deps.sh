@@ -81,7 +81,7 @@ fi
 
 if ! command -v cargo >/dev/null; then
     cat <<'MESSAGE'
-There is no Rust toolchain (cargo) here. Install one, 1.88 or newer, with rustup (https://rustup.rs):
+There is no Rust toolchain (cargo) here. Install one, 1.92 or newer, with rustup (https://rustup.rs):
     curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh
 Debian 12's own rustc package (1.63) is too old.
 MESSAGE
@@ -89,7 +89,7 @@ MESSAGE
 fi
 version=$(rustc --version | sed 's/^rustc \([0-9]*\)\.\([0-9]*\).*/\1 \2/')
 read -r major minor <<<"$version"
-if [ "$major" -eq 1 ] && [ "$minor" -lt 88 ]; then
-    echo "This Rust toolchain is $(rustc --version); Terrace needs 1.88 or newer: rustup update stable"
+if [ "$major" -eq 1 ] && [ "$minor" -lt 92 ]; then
+    echo "This Rust toolchain is $(rustc --version); Terrace needs 1.92 or newer: rustup update stable"
     exit 1
 fi

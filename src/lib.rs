@@ -9,8 +9,9 @@
 //! object     native values and their codec │ journal  the record of effects │ store  rows in RocksDB
 //! ```
 //!
-//! Beside them: `pubsub` (who hears what), `script` (Lua), `resp` (bytes to requests, replies to bytes; no I/O), `pointer` (addresses),
-//! `config`, `observe` (what the operator sees), `backup` (and the subcommands `check` and `import`), and `server`,
+//! Beside them: `pubsub` (who hears what), `script` (Lua), `resp` (bytes to requests, replies to bytes; no I/O), `pointer`
+//! (addresses), `config`, `acl` (who may do what), `observe` (what the operator sees), `backup` (and the subcommands
+//! `check` and `import`), and `server`,
 //! which puts them together.
 //!
 //! The life of a command: `net::connection` reads bytes; `resp::parser` finds requests in them; `command::execute`
@@ -20,6 +21,7 @@
 //! the replies of the whole batch at once. In the background `keyspace::flush` turns dirty entries into rows of the
 //! `store`.
 
+pub mod acl;
 pub mod backup;
 pub mod check;
 pub mod command;

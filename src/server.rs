@@ -1,11 +1,13 @@
 //! The server: what all connections share, put together from the layers, and its background work.
 
+use crate::acl::Acl;
 use crate::backup::{self, BackupError};
 use crate::command::blocked::Blocked;
 use crate::command::functions;
 use crate::command::replay::Replayer;
-use crate::command::table::Command;
+use crate::command::table::{self, Command};
 use crate::command::{Args, Error};
+use crate::command::{acl, permission};
 use crate::config::Config;
 use crate::import;
 use crate::journal::{self, ReadSummary, Retention};
@@ -168,6 +170,7 @@ pub struct Server {
     pub latency: Mutex<Latency>,
     pub monitors: Monitors,
     pub pause: Pause,
+    pub acl: Acl,
     pub pubsub: Arc<PubSub>,
     /// Clients that wait for keys.
     pub blocked: Blocked,
@@ -217,7 +220,6 @@ fn object_limits(config: &Config) -> object::Limits {
         zset_max_listpack_entries: config.zset_max_listpack_entries,
         zset_max_listpack_value: bytes(config.zset_max_listpack_value),
         list_max_listpack_size: config.list_max_listpack_size.into(),
-        list_compress_depth: config.list_compress_depth as usize,
         stream_node_max_bytes: bytes(config.stream_node_max_bytes),
         stream_node_max_entries: bytes(config.stream_node_max_entries),
         hll_sparse_max_bytes: bytes(config.hll_sparse_max_bytes),
@@ -254,6 +256,7 @@ impl Server {
     /// Opens the data folder, recovers, and starts the background threads.
     pub fn open(config: Config, config_file: Option<PathBuf>) -> Result<Arc<Server>, StartError> {
         let started = Instant::now();
+        table::rename(&config.renames).map_err(StartError::new)?;
         let lock = lock_folder(&config.dir)?;
         backup::restore::refuse_unfinished(&config.dir).map_err(StartError::new)?;
         snapshot::remove_left_over(&config.dir).map_err(StartError::new)?;
@@ -296,6 +299,7 @@ impl Server {
             monitors: Monitors::default(),
             pause: Pause::default(),
             pubsub: Arc::default(),
+            acl: Acl::new(&permission::TABLE),
             blocked: Blocked::default(),
             scripts: Catalog::default(),
             libraries: Libraries::default(),
@@ -316,6 +320,7 @@ impl Server {
             _lock: lock,
         });
         server.keyspace.set_listener(server.pubsub.clone());
+        acl::at_start(&server).map_err(StartError::new)?;
         server.apply_config();
         functions::read_file(&server).map_err(StartError::new)?;
         server.start_threads()?;
@@ -373,6 +378,9 @@ impl Server {
             .delivery
             .set_limit(config.client_output_buffer_limit.pubsub);
         self.slowlog.lock().set_max_len(config.slowlog_max_len);
+        self.acl
+            .users
+            .set_all_channels_by_default(config.acl_pubsub_allchannels);
         logger::set_level(config.loglevel);
     }
 
@@ -380,8 +388,12 @@ impl Server {
     /// nothing. One change at a time.
     pub fn change_config<E>(&self, change: impl FnOnce(&Config) -> Result<Config, E>) -> Result<(), E> {
         let _one = self.config_change.lock();
-        let changed = change(&self.config.load())?;
-        self.config.store(Arc::new(changed));
+        let before = self.config.load_full();
+        let changed = Arc::new(change(&before)?);
+        self.config.store(changed.clone());
+        if changed.requirepass != before.requirepass {
+            self.acl.users.set_default_password(&changed.requirepass);
+        }
         self.apply_config();
         Ok(())
     }

@@ -18,14 +18,15 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "net",
         &[
-            "server", "command", "observe", "pubsub", "keyspace", "config", "resp",
+            "server", "command", "observe", "pubsub", "keyspace", "config", "resp", "acl",
         ],
     ),
+    ("acl", &[GLOB]),
     (
         "command",
         &[
-            "server", "observe", "pubsub", "script", "keyspace", "object", "journal", "store", "config",
-            "resp", SESSION, CLIENTS,
+            "server", "acl", "observe", "pubsub", "script", "keyspace", "object", "journal", "store",
+            "config", "resp", SESSION, CLIENTS,
         ],
     ),
     // A script reaches commands through an interface that `command` fills in.

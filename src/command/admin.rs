@@ -4,8 +4,8 @@ use super::args::Args;
 use super::context::Context;
 use super::error::Error;
 use super::info_sections::last_save_seconds;
+use super::lolwut;
 use super::spec::{Handler, Outcome, Spec, acl, flag::*};
-use super::{help, lolwut};
 use crate::keyspace::load::may_wait;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -85,17 +85,6 @@ pub static COMMANDS: &[Spec] = &[
             "O(1)",
             "Shows a small picture, and the version.",
         ),
-    Spec::new("acl", -2, 0, 0, Handler::Container)
-        .group("server", "6.0.0")
-        .doc("", "Depends on subcommand.", "Commands about users.")
-        .subcommands(&[
-            Spec::new("whoami", 2, NOSCRIPT | LOADING | STALE, 0, Handler::Admin(whoami))
-                .group("server", "6.0.0")
-                .doc("", "O(1)", "Returns the name of the caller's user."),
-            Spec::new("help", 2, LOADING | STALE, 0, Handler::Admin(acl_help))
-                .group("server", "6.0.0")
-                .doc("", "O(1)", "Lists the subcommands."),
-        ]),
 ];
 
 const SAVING: &str = "ERR Background save already in progress";
@@ -185,19 +174,5 @@ fn role(_: &Args<'_>, context: &mut Context<'_>) -> Outcome {
     context.reply.bulk(b"master");
     context.reply.int(offset as i64);
     context.reply.array(0);
-    Ok(())
-}
-
-fn whoami(_: &Args<'_>, context: &mut Context<'_>) -> Outcome {
-    context.reply.bulk(b"default");
-    Ok(())
-}
-
-fn acl_help(_: &Args<'_>, context: &mut Context<'_>) -> Outcome {
-    help::reply(
-        context.reply,
-        "ACL",
-        &[("WHOAMI", &["The name of this connection's user."])],
-    );
     Ok(())
 }

@@ -159,13 +159,19 @@ fn list(args: &Args<'_>, context: &mut Context<'_>) -> Outcome {
 /// A client's line, with the fields of Redis 7.2 in its order; those of what is not there are 0. The caller's last
 /// command is `own`, which is not yet noted.
 fn line(client: &Arc<Client>, context: &Context<'_>, own: &str) -> String {
-    let names = client.names.lock().clone();
     let command = if client.id == context.session.client.id {
         own
     } else {
         table::by_number(client.last_command.load(Relaxed)).map_or("NULL", |command| &command.full_name)
     };
-    let seconds = |since_ms: i64| (context.now_ms - since_ms).max(0) / 1_000;
+    line_of(client, context.now_ms, command)
+}
+
+/// The line of a client whose last command is this one.
+pub fn line_of(client: &Client, now_ms: i64, command: &str) -> String {
+    let names = client.names.lock().clone();
+    let user = client.user.lock().clone();
+    let seconds = |since_ms: i64| (now_ms - since_ms).max(0) / 1_000;
     let (query, output) = (
         client.query_bytes.load(Relaxed),
         client.output_bytes.load(Relaxed),
@@ -188,13 +194,14 @@ fn line(client: &Arc<Client>, context: &Context<'_>, own: &str) -> String {
     let _ = writeln!(
         line,
         " sub={} psub={} ssub={} multi={queued} qbuf={query} qbuf-free=0 argv-mem=0 multi-mem=0 rbs={output} rbp={output} obl=0 \
-         oll={} omem={inbox} tot-mem={} events={} cmd={command} user=default redir={} resp={} lib-name={} lib-ver={}",
+         oll={} omem={inbox} tot-mem={} events={} cmd={command} user={} redir={} resp={} lib-name={} lib-ver={}",
         client.subscribed[0].load(Relaxed),
         client.subscribed[1].load(Relaxed),
         client.subscribed[2].load(Relaxed),
         client.inbox_len(),
         query + output + inbox + size_of::<Client>(),
         if output > 0 { "rw" } else { "r" },
+        String::from_utf8_lossy(&user),
         redirected_to(client),
         client.protocol.load(Relaxed),
         names.lib_name,
@@ -226,7 +233,7 @@ fn flags(client: &Client) -> String {
 }
 
 fn kill(args: &Args<'_>, context: &mut Context<'_>) -> Outcome {
-    let KillFilter { filters, skip_me } = KillFilter::parse(args)?;
+    let KillFilter { filters, skip_me } = KillFilter::parse(args, &context.server.acl.users)?;
     let old_form = args.len() == 3;
     let own_id = context.session.client.id;
     let mut killed = 0;

@@ -2,6 +2,7 @@
 
 use super::args::Args;
 use super::error::{Error, quoted};
+use crate::acl::users::Users;
 use crate::net::clients::{Client, client_flag};
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -20,6 +21,7 @@ pub enum Filter {
     Addr(Vec<u8>),
     Laddr(Vec<u8>),
     Type(ClientType),
+    User(Vec<u8>),
     /// Connected for at least so many seconds.
     MaxAge(i64),
 }
@@ -30,6 +32,7 @@ impl Filter {
             Filter::Id(id) => client.id == *id,
             Filter::Addr(addr) => client.addr.as_bytes() == addr,
             Filter::Laddr(addr) => client.laddr.as_bytes() == addr,
+            Filter::User(name) => client.is_of_user(name),
             Filter::Type(ClientType::Normal) => !client.has(client_flag::PUBSUB),
             Filter::Type(ClientType::PubSub) => client.has(client_flag::PUBSUB),
             Filter::Type(ClientType::Server) => false,
@@ -62,7 +65,7 @@ pub struct KillFilter {
 
 impl KillFilter {
     /// Reads `CLIENT KILL addr` or `CLIENT KILL <option> <value> ...`.
-    pub fn parse(args: &Args<'_>) -> Result<KillFilter, Error> {
+    pub fn parse(args: &Args<'_>, users: &Users) -> Result<KillFilter, Error> {
         let mut kill = KillFilter {
             filters: Vec::new(),
             skip_me: true,
@@ -74,12 +77,12 @@ impl KillFilter {
         }
         for at in (2..args.len()).step_by(2) {
             let value = args.get(at + 1)?;
-            kill.add(args, at, value)?;
+            kill.add(args, at, value, users)?;
         }
         Ok(kill)
     }
 
-    fn add(&mut self, args: &Args<'_>, at: usize, value: &[u8]) -> Result<(), Error> {
+    fn add(&mut self, args: &Args<'_>, at: usize, value: &[u8], users: &Users) -> Result<(), Error> {
         let filter = if args.is(at, "ID") {
             let id = args.int(at + 1).ok().filter(|id| *id > 0);
             let id = id.ok_or_else(|| Error::new("ERR client-id should be greater than 0"))?;
@@ -91,11 +94,11 @@ impl KillFilter {
         } else if args.is(at, "LADDR") {
             Filter::Laddr(value.to_vec())
         } else if args.is(at, "USER") {
-            if value != b"default" {
+            if users.get(value).is_none() {
                 let user = String::from_utf8_lossy(quoted(value, usize::MAX));
                 return Err(Error::new(format!("ERR No such user '{user}'")));
             }
-            return Ok(());
+            Filter::User(value.to_vec())
         } else if args.is(at, "SKIPME") {
             self.skip_me = match () {
                 _ if args.is(at + 1, "YES") => true,
@@ -125,7 +128,8 @@ mod tests {
 
     fn parse(line: &str) -> Result<KillFilter, String> {
         let words: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
-        KillFilter::parse(&Args::new(&words)).map_err(|error| error.to_string())
+        let users = Users::new(&crate::command::permission::TABLE);
+        KillFilter::parse(&Args::new(&words), &users).map_err(|error| error.to_string())
     }
 
     #[test]

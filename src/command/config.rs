@@ -5,6 +5,7 @@ use super::context::Context;
 use super::error::Error;
 use super::spec::{Handler, Outcome, Spec, flag::*};
 use super::{glob, help, table};
+use crate::config::Config;
 use crate::keyspace::load::may_wait;
 use crate::server::Server;
 use std::sync::atomic::AtomicU64;
@@ -138,7 +139,8 @@ fn rewrite(_: &Args<'_>, context: &mut Context<'_>) -> Outcome {
     let Some(path) = &context.server.config_file else {
         return Err(Error::new("ERR The server is running without a config file"));
     };
-    let config = context.server.config.load();
+    let mut config = Config::clone(&context.server.config.load());
+    config.users = super::acl::for_config(context.server);
     may_wait(|| config.rewrite_file(path)).map_err(|error| {
         log::warn!("CONFIG REWRITE failed: {error}");
         Error::new(format!("ERR Rewriting config file: {error}"))

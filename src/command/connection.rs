@@ -3,7 +3,10 @@
 use super::args::Args;
 use super::context::Context;
 use super::error::{Error, quoted};
+use super::permission;
 use super::spec::{Handler, Outcome, Spec, acl, flag::*};
+use crate::acl::log::Place;
+use crate::acl::users::DEFAULT;
 use crate::net::session::Session;
 use crate::resp::{Protocol, Reply};
 use crate::server::REDIS_VERSION;
@@ -111,33 +114,34 @@ fn quit(_: &Args<'_>, session: &mut Session, reply: &mut Reply) -> Outcome {
 
 const WRONG_PASS: &str = "WRONGPASS invalid username-password pair or user is disabled.";
 
-/// There is one user, `default`; without a password set, any password is right.
-fn authenticate(user: &[u8], password: &[u8], context: &mut Context<'_>) -> Outcome {
-    let config = context.server.config.load();
-    let wanted = &config.requirepass;
-    if user != b"default" || !(wanted.is_empty() || equal_in_constant_time(wanted, password)) {
-        return Err(Error::new(WRONG_PASS));
+/// Makes the client the user that it says it is. `word` is the command as the client wrote it.
+fn authenticate(word: &[u8], user: &[u8], password: &[u8], context: &mut Context<'_>) -> Outcome {
+    match context.server.acl.users.authenticate(user, password) {
+        Some(proved) => {
+            context.session.become_user(proved);
+            Ok(())
+        }
+        None => {
+            let place = match context.effects.is_grouped() {
+                true => Place::Multi,
+                false => Place::TopLevel,
+            };
+            permission::note_failed_login(user, (word, place), context.server, context.session);
+            Err(Error::new(WRONG_PASS))
+        }
     }
-    context.session.authenticated = true;
-    Ok(())
-}
-
-/// Looks at every byte whether or not an earlier one differed, so that the time taken tells nothing of the password.
-fn equal_in_constant_time(a: &[u8], b: &[u8]) -> bool {
-    let differing = a.iter().zip(b).fold(0, |seen, (a, b)| seen | (a ^ b));
-    a.len() == b.len() && std::hint::black_box(differing) == 0
 }
 
 fn auth(args: &Args<'_>, context: &mut Context<'_>) -> Outcome {
     match args.rest(1) {
-        [_] if context.server.config.load().requirepass.is_empty() => {
+        [_] if context.server.acl.users.default_user().needs_no_password() => {
             return Err(Error::new(
                 "ERR AUTH <password> called without any password configured for the default user. \
                  Are you sure your configuration is correct?",
             ));
         }
-        [password] => authenticate(b"default", password, context)?,
-        [user, password] => authenticate(user, password, context)?,
+        [password] => authenticate(&args[0], DEFAULT, password, context)?,
+        [user, password] => authenticate(&args[0], user, password, context)?,
         _ => return Err(Error::Syntax),
     }
     context.reply.ok();
@@ -185,7 +189,7 @@ impl<'a> Greeting<'a> {
 fn hello(args: &Args<'_>, context: &mut Context<'_>) -> Outcome {
     let greeting = Greeting::parse(args)?;
     if let Some((user, password)) = greeting.auth {
-        authenticate(user, password, context)?;
+        authenticate(&args[0], user, password, context)?;
     }
     if !context.session.authenticated {
         return Err(Error::new(
@@ -239,8 +243,7 @@ fn reset(_: &Args<'_>, context: &mut Context<'_>) -> Outcome {
     super::client_tracking::end_tracking(context.server, context.session);
     context.session.note_subscriptions();
     context.session.replied_pushes = false;
-    let authenticated = context.server.config.load().requirepass.is_empty();
-    context.session.reset(authenticated);
+    context.session.reset(&context.server.acl.users);
     speak(2, context);
     context.reply.simple("RESET");
     Ok(())

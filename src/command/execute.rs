@@ -6,6 +6,7 @@
 use super::args::Args;
 use super::context::Context;
 use super::error::{Error, quoted};
+use super::permission;
 use super::quotas;
 use super::script_host::{ScriptHost, Touch, touches};
 use super::scripting;
@@ -13,7 +14,7 @@ use super::spec::{DataHandler, Handler, Stats, flag};
 use super::table::{self, Command, Finder};
 use super::transactions::{self, is_exec};
 use crate::keyspace::evict::Room;
-use crate::keyspace::load::may_wait;
+use crate::keyspace::load::{may_wait, may_wait_if};
 use crate::keyspace::quota::{ROUNDS_MAX, Used};
 use crate::keyspace::{Call, Effects};
 use crate::net::session::Session;
@@ -222,12 +223,19 @@ impl Executor {
     }
 
     /// What may refuse a request before anything is locked.
-    fn admit(&self, spec: &'static Command, args: &Args<'_>, session: &Session) -> Result<(), Error> {
+    fn admit(&self, spec: &'static Command, args: &Args<'_>, session: &mut Session) -> Result<(), Error> {
         if !spec.accepts(args.len()) {
             return Err(Error::Arity(spec.full_name.clone()));
         }
-        if !session.authenticated && !spec.has(flag::NO_AUTH) {
+        let users = &self.server.acl.users;
+        session.look_at(users)?;
+        if !session.authenticated && !spec.has(flag::NO_AUTH) && !users.are_open() {
             return Err(Error::NoAuth);
+        }
+        if let Err(denied) = permission::check(&session.user, spec, args) {
+            let place = permission::place(session);
+            permission::note(denied, place, (spec, args), &self.server, session);
+            return Err(permission::refusal(denied, spec));
         }
         if session.only_listens() && !LISTENING.contains(&spec.name) {
             return Err(Error::OnlyListens(spec.full_name.clone()));
@@ -335,7 +343,8 @@ impl Executor {
             Some(used) => tx.check_quota(used, args.all())?,
             None => None,
         };
-        let mut outcome = handler(args, &mut tx, reply);
+        let is_long = spec.effort.is_long(args, &tx);
+        let mut outcome = may_wait_if(is_long, || handler(args, &mut tx, reply));
         if let Some(undo) = undo {
             outcome = tx.settle_quota(undo).map_err(Error::from).and(outcome);
         }

@@ -6,7 +6,6 @@
 use super::args::{Args, Options};
 use super::error::Error;
 use super::spec::{Found, Handler, KeySpec, Outcome, Spec, acl, flag::*, key, keyword};
-use crate::keyspace::load::may_wait;
 use crate::keyspace::tx::Absent;
 use crate::keyspace::{Expiry, Tx};
 use crate::object::geo::{Point, Search, Shape};
@@ -576,8 +575,6 @@ struct Hit {
     distance_m: f64,
 }
 
-/// Places looked at from which on the other tasks of this thread are better served elsewhere meanwhile.
-const LONG_WORK: usize = 10_000;
 /// Places read at a time: a search that is content with any does not read on for long.
 const READ_AT_ONCE: usize = 256;
 
@@ -590,32 +587,25 @@ fn find(search: &Search, set: &SortedSet, enough: usize) -> Vec<Hit> {
         .iter()
         .map(|(min, max)| set.between(&cut(*min), &cut(*max)))
         .collect();
-    let work = || {
-        let mut hits = Vec::new();
-        for ranks in &ranks {
-            for start in ranks.clone().step_by(READ_AT_ONCE) {
-                if hits.len() >= enough {
-                    break;
-                }
-                let end = ranks.end.min(start + READ_AT_ONCE);
-                set.visit(start..end, false, |member, score| {
-                    let distance_m = search.distance_m(Point::of_score(score));
-                    hits.extend(distance_m.map(|distance_m| Hit {
-                        member: member.into(),
-                        score,
-                        distance_m,
-                    }));
-                });
+    let mut hits = Vec::new();
+    for ranks in &ranks {
+        for start in ranks.clone().step_by(READ_AT_ONCE) {
+            if hits.len() >= enough {
+                break;
             }
+            let end = ranks.end.min(start + READ_AT_ONCE);
+            set.visit(start..end, false, |member, score| {
+                let distance_m = search.distance_m(Point::of_score(score));
+                hits.extend(distance_m.map(|distance_m| Hit {
+                    member: member.into(),
+                    score,
+                    distance_m,
+                }));
+            });
         }
-        hits.truncate(enough);
-        hits
-    };
-    if ranks.iter().map(ExactSizeIterator::len).sum::<usize>() > LONG_WORK {
-        may_wait(work)
-    } else {
-        work()
     }
+    hits.truncate(enough);
+    hits
 }
 
 fn search(form: Form, args: &Args<'_>, tx: &mut Tx<'_>, reply: &mut Reply) -> Outcome {

@@ -315,7 +315,7 @@ fn keys_of<'a>(args: &Args<'a>) -> Result<Vec<UsedKey<'a>>, Error> {
 }
 
 /// What a command does with its key may depend on its options.
-fn flags_in_use(command: &Command, spec: &KeySpec, args: &Args<'_>) -> &'static str {
+pub(super) fn flags_in_use(command: &Command, spec: &KeySpec, args: &Args<'_>) -> &'static str {
     if !spec.flags.contains("VARIABLE_FLAGS") {
         return spec.flags;
     }

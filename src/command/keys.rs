@@ -6,7 +6,9 @@ use super::databases::other_database;
 use super::error::Error;
 use super::spec::{Handler, KeySpec, Outcome, Spec, acl, flag::*, key, keys};
 use crate::keyspace::entry::{COPIED, ORIGIN, Value};
+use crate::keyspace::load::may_wait_if;
 use crate::keyspace::quota::{QuotaError, ROUNDS_MAX};
+use crate::keyspace::tx::LARGE;
 use crate::keyspace::{Call, Entry, Expiry, Tx};
 use crate::resp::Reply;
 
@@ -220,7 +222,8 @@ fn in_two<R>(
     };
     let keyspace = &context.server.keyspace;
     let mut tx = keyspace.begin_two(call, Some(other), context.effects)?;
-    let result = act(&mut tx);
+    let is_long = tx.holds_much(LARGE);
+    let result = may_wait_if(is_long, || act(&mut tx));
     context.gate = context.gate.max(tx.commit());
     Ok(result)
 }

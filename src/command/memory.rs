@@ -8,6 +8,7 @@ use super::info::human;
 use super::info_sections::{MemoryFigures, percent, ratio};
 use super::spec::{Handler, Outcome, Spec, flag::*, key};
 use crate::keyspace::Tx;
+use crate::keyspace::load::may_wait;
 use crate::keyspace::range::DBS;
 use crate::observe::{memory, process};
 use crate::resp::Reply;
@@ -261,8 +262,12 @@ fn malloc_stats(_: &Args<'_>, context: &mut Context<'_>) -> Outcome {
     Ok(())
 }
 
-/// The allocator's background thread gives unused pages back by itself; asking changes nothing.
+/// The allocator's background thread gives unused pages back by itself, some seconds later: this is for those who cannot
+/// wait.
 fn purge(_: &Args<'_>, context: &mut Context<'_>) -> Outcome {
+    if !may_wait(memory::purge) {
+        return Err(Error::new("ERR Error purging dirty pages"));
+    }
     context.reply.ok();
     Ok(())
 }

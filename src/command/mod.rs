@@ -5,6 +5,7 @@
 pub mod args;
 pub mod context;
 pub mod docs;
+pub mod effort;
 pub mod error;
 pub mod execute;
 pub mod glob;
@@ -16,6 +17,7 @@ pub mod spec;
 pub mod syntax;
 pub mod table;
 
+pub mod acl;
 pub mod admin;
 pub mod backup;
 pub mod bitfield;
@@ -47,6 +49,7 @@ pub mod lolwut;
 pub mod memory;
 pub mod monitor;
 pub mod object;
+pub mod permission;
 pub mod pubsub;
 pub mod ranges;
 pub mod scan;

@@ -203,6 +203,16 @@ fn begin(sort: &Sort, args: &Args<'_>, context: &mut Context<'_>) -> Outcome {
     }
     session.note_subscriptions();
     give_back(session, pubsub, keyspace);
+    // The user's channels may have been taken away since the command was allowed, before it became a subscriber.
+    let is_pattern = std::ptr::eq(sort, &PATTERNS);
+    session.look_at(&context.server.acl.users)?;
+    if !args
+        .rest(1)
+        .iter()
+        .all(|name| session.user.hears(name, is_pattern))
+    {
+        session.closing = true;
+    }
     Ok(outcome?)
 }
 

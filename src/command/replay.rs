@@ -40,7 +40,7 @@ impl Replayer {
         Replayer {
             batches: Vec::new(),
             hashes: Vec::new(),
-            finder: Finder::default(),
+            finder: Finder::by_own_names(),
             limits,
             effects: Effects::default(),
             reply: Reply::new(Protocol::Resp2),

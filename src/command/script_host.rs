@@ -15,9 +15,11 @@
 use super::args::Args;
 use super::error::Error;
 use super::execute::{Executor, Moment, resolve};
+use super::permission;
 use super::scripting::{ScriptCall, let_others_work};
 use super::spec::{Handler, flag};
 use super::table::Command;
+use crate::acl::log::Place;
 use crate::keyspace::effects::EffectsMark;
 use crate::keyspace::entry::{self, Value};
 use crate::keyspace::{Call, Effects, Expiry};
@@ -135,7 +137,7 @@ impl ScriptHost {
     pub fn new(server: &Arc<Server>, session: &Session) -> ScriptHost {
         ScriptHost {
             executor: Executor::new(server.clone(), session.client.id),
-            session: Session::new(session.client.clone(), true),
+            session: Session::new(session.client.clone(), &server.acl.users),
             permit: Permit::default(),
             is_function: false,
             name: String::new(),
@@ -179,6 +181,7 @@ impl ScriptHost {
         self.ticks = 0;
         // Where the caller is, and what it may: everything that a command of the script is judged by.
         self.session.no_touch = session.no_touch;
+        self.session.user = session.user.clone();
         self.session.tracking = session.tracking.take();
         self.home_db = session.db;
     }
@@ -299,8 +302,12 @@ impl ScriptHost {
     }
 
     /// Whether the caller may run the command: the one place that asks.
-    fn permits(&self, _: &'static Command, _: &Args<'_>) -> Result<(), Error> {
-        Ok(())
+    fn permits(&self, command: &'static Command, args: &Args<'_>) -> Result<(), Error> {
+        permission::check(&self.session.user, command, args).map_err(|denied| {
+            let server = &self.executor.server;
+            permission::note(denied, Place::Script, (command, args), server, &self.session);
+            permission::refusal_by_script(denied)
+        })
     }
 
     /// Makes sure that the shards of all that a command may touch are held, and that it can be undone. False when the
@@ -513,7 +520,7 @@ impl Host for ScriptHost {
     fn may_call(&self, words: &[&[u8]]) -> Option<bool> {
         let args = Args::new(words);
         let command = resolve(&args, &mut super::table::Finder::default()).ok()?;
-        Some(self.permits(command, &args).is_ok())
+        Some(permission::check(&self.session.user, command, &args).is_ok())
     }
 
     fn goes_on(&mut self) -> bool {

@@ -14,7 +14,11 @@ use super::args::Args;
 use super::context::Context;
 use super::error::Error;
 use super::key_spec::{Found, KeySpec, key, unknown};
+use super::permission;
 use super::spec::{Handler, Outcome, Spec, acl, flag::*};
+use super::table;
+use crate::keyspace::load::may_wait_if;
+use crate::keyspace::tx::LARGE;
 use crate::keyspace::{Call, Expiry, Tx};
 use crate::object::list::Side;
 use crate::object::{Hash, List, Native, Object};
@@ -155,7 +159,8 @@ struct Plan<'a> {
 }
 
 impl<'a> Plan<'a> {
-    fn parse(args: &Args<'a>, may_store: bool) -> Result<Plan<'a>, Error> {
+    /// `reads_all` tells whether the user may read keys that no argument names.
+    fn parse(args: &Args<'a>, may_store: bool, reads_all: impl Fn() -> bool) -> Result<Plan<'a>, Error> {
         let mut plan = Plan {
             key: args.get(1)?,
             order: Order::Elements,
@@ -181,13 +186,20 @@ impl<'a> Plan<'a> {
             } else if may_store && values >= 1 && words.take("STORE") {
                 plan.destination = Some(words.value()?);
             } else if values >= 1 && words.take("BY") {
-                plan.order = match (Pattern::parse(words.value()?), plan.order) {
+                let text = words.value()?;
+                if text.contains(&b'*') && !reads_all() {
+                    return Err(denied("BY"));
+                }
+                plan.order = match (Pattern::parse(text), plan.order) {
                     // One constant pattern among several is enough.
                     (_, Order::Kept) => Order::Kept,
                     (pattern @ Pattern::Key { .. }, _) => Order::Values(pattern),
                     _ => Order::Kept,
                 };
             } else if values >= 1 && words.take("GET") {
+                if !reads_all() {
+                    return Err(denied("GET"));
+                }
                 plan.gets.push(Pattern::parse(words.value()?));
             } else {
                 return Err(Error::Syntax);
@@ -231,11 +243,25 @@ struct Elements {
 }
 
 fn sort(args: &Args<'_>, context: &mut Context<'_>) -> Outcome {
-    run(args, &Plan::parse(args, true)?, context)
+    sort_as(args, true, context)
 }
 
 fn sort_ro(args: &Args<'_>, context: &mut Context<'_>) -> Outcome {
-    run(args, &Plan::parse(args, false)?, context)
+    sort_as(args, false, context)
+}
+
+fn sort_as(args: &Args<'_>, may_store: bool, context: &mut Context<'_>) -> Outcome {
+    let user = context.session.user.clone();
+    let command = table::find_named(&args[0]);
+    let reads_all = || command.is_some_and(|command| permission::reads_all_keys(&user, command, args));
+    run(args, &Plan::parse(args, may_store, reads_all)?, context)
+}
+
+/// The names of the keys that an option leads to are not known before, so it needs permission for all.
+fn denied(option: &str) -> Error {
+    Error::new(format!(
+        "ERR {option} option of SORT denied due to insufficient ACL permissions."
+    ))
 }
 
 /// Opens transactions until one has every key that is needed; see the file's head.
@@ -260,7 +286,8 @@ fn run(args: &Args<'_>, plan: &Plan<'_>, context: &mut Context<'_>) -> Outcome {
         if context.session.no_touch {
             tx.leave_clocks();
         }
-        let now = elements(plan, &mut tx);
+        let is_long = tx.holds_much(LARGE);
+        let now = may_wait_if(is_long, || elements(plan, &mut tx));
         if args.is(0, "SORT_RO")
             && let Some(tracking) = &mut context.session.tracking
         {
@@ -274,7 +301,8 @@ fn run(args: &Args<'_>, plan: &Plan<'_>, context: &mut Context<'_>) -> Outcome {
             continue;
         }
         let elements = if covered { Some(now) } else { before };
-        let outcome = finish(plan, elements.unwrap_or(Elements::NONE), &mut tx, context.reply);
+        let elements = elements.unwrap_or(Elements::NONE);
+        let outcome = may_wait_if(is_long, || finish(plan, elements, &mut tx, context.reply));
         context.gate = context.gate.max(tx.commit());
         return outcome;
     }
@@ -480,7 +508,7 @@ mod tests {
         let range = |offset, count, len| {
             let (offset, count) = (i64::to_string(&offset), i64::to_string(&count));
             let words: [&[u8]; 5] = [b"SORT", b"k", b"LIMIT", offset.as_bytes(), count.as_bytes()];
-            Plan::parse(&Args::new(&words), true).unwrap().range(len)
+            Plan::parse(&Args::new(&words), true, || true).unwrap().range(len)
         };
         assert_eq!(range(0, -1, 5), 0..5);
         assert_eq!(range(1, 2, 5), 1..3);

@@ -310,6 +310,12 @@ impl Spec {
         (at > 0).then(|| args.all().get(at)).flatten()
     }
 
+    /// The place of that key; 0 for commands that have none or more.
+    #[inline]
+    pub fn only_key_place(&self) -> usize {
+        self.only_key
+    }
+
     /// Argument positions of the keys of a request. It may be too short or have syntax errors: then what looks like
     /// keys is found.
     #[inline]

@@ -1,5 +1,7 @@
 //! The command table: every family's rows, found by name.
 
+use super::effort::Effort;
+use super::permission::Needs;
 use super::spec::{Spec, Stats, acl};
 use crate::resp::RequestArgs;
 use smallvec::SmallVec;
@@ -11,6 +13,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 /// Every family. A new file of commands is added here and nowhere else.
 static FAMILIES: &[&[Spec]] = &[
+    super::acl::COMMANDS,
     super::admin::COMMANDS,
     super::backup::COMMANDS,
     super::bitfield::COMMANDS,
@@ -66,6 +69,9 @@ pub struct Command {
     pub full_name: String,
     /// For `by_number`: what stands for the command where there is room for an integer only. Never 0.
     pub number: u32,
+    /// What permission to run it depends on.
+    pub needs: Needs,
+    pub effort: Effort,
     pub stats: Stats,
     pub subcommands: Vec<Command>,
 }
@@ -91,8 +97,10 @@ impl Command {
             .collect();
         Command {
             spec,
+            effort: Effort::of(&full_name, spec),
             full_name,
             number: LAST_NUMBER.fetch_add(1, Relaxed) + 1,
+            needs: Needs::new(spec),
             stats: Stats::default(),
             subcommands,
         }
@@ -118,6 +126,45 @@ fn table() -> &'static Table {
             .map(|spec| (spec.name.as_bytes(), Command::new(spec, None)))
             .collect()
     })
+}
+
+/// Names that `rename-command` has given to commands, or taken from them, in lower case.
+static RENAMED: OnceLock<HashMap<Vec<u8>, Option<&'static Command>>> = OnceLock::new();
+
+/// `rename-command`: clients find commands by other names, or not at all where the new name is empty. To be called
+/// before the first client is there; an error is the line's that cannot be followed.
+pub fn rename(lines: &[(Vec<u8>, Vec<u8>)]) -> Result<(), String> {
+    let mut renamed: HashMap<Vec<u8>, Option<&'static Command>> = HashMap::new();
+    for (from, to) in lines {
+        let (from, to) = (from.to_ascii_lowercase(), to.to_ascii_lowercase());
+        let now = |name: &[u8]| renamed.get(name).copied().unwrap_or_else(|| find(name));
+        let wrong = |why: &str| format!("rename-command {}: {why}", from.escape_ascii());
+        let command = now(&from).ok_or_else(|| wrong("No such command in rename-command"))?;
+        if !to.is_empty() && now(&to).is_some() {
+            return Err(wrong("Target command name already exists"));
+        }
+        renamed.insert(from, None);
+        if !to.is_empty() {
+            renamed.insert(to, Some(command));
+        }
+    }
+    if !renamed.is_empty() {
+        // A process has one table and one configuration; a second server in it, as tests have, keeps the first one's.
+        let _ = RENAMED.set(renamed);
+    }
+    Ok(())
+}
+
+/// The command that clients know by this name, in any case.
+#[inline]
+pub fn find_named(name: &[u8]) -> Option<&'static Command> {
+    match RENAMED.get() {
+        None => find(name),
+        Some(renamed) => match renamed.get(&name.to_ascii_lowercase()) {
+            Some(command) => *command,
+            None => find(name),
+        },
+    }
 }
 
 /// The command of a full name in any case: `get`, or `client|list`.
@@ -164,11 +211,21 @@ pub fn find(name: &[u8]) -> Option<&'static Command> {
 /// Finds commands one after the other: in a pipeline the next is most often the same as the last.
 #[derive(Default)]
 pub struct Finder {
+    /// By the names that commands have of themselves, whatever clients call them.
+    own_names: bool,
     last: Option<(SmallVec<[u8; NAME_MOST]>, &'static Command)>,
 }
 
 impl Finder {
-    /// As `find`.
+    /// As `find`, for the journal.
+    pub fn by_own_names() -> Finder {
+        Finder {
+            own_names: true,
+            ..Finder::default()
+        }
+    }
+
+    /// As `find_named`.
     #[inline]
     pub fn find(&mut self, name: &[u8]) -> Option<&'static Command> {
         if let Some((last, command)) = &self.last
@@ -176,7 +233,11 @@ impl Finder {
         {
             return Some(command);
         }
-        let command = find(name)?;
+        let command = if self.own_names {
+            find(name)?
+        } else {
+            find_named(name)?
+        };
         self.last = Some((SmallVec::from_slice(name), command));
         Some(command)
     }

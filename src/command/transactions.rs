@@ -9,8 +9,10 @@ use super::args::Args;
 use super::context::Context;
 use super::error::Error;
 use super::execute::Executor;
+use super::permission;
 use super::spec::{Handler, Outcome, Spec, acl, flag::*, keys};
 use super::table::Command;
+use crate::acl::log::Place;
 use crate::config::Config;
 use crate::keyspace::held::Group;
 use crate::keyspace::range::DBS;
@@ -375,6 +377,18 @@ impl Executor {
         reply: &mut Reply,
     ) {
         let start = reply.len();
+        // Rules may have changed since the command was queued.
+        let allowed = session.look_at(&self.server.acl.users).and_then(|()| {
+            permission::check(&session.user, command, args).map_err(|denied| {
+                permission::note(denied, Place::Multi, (command, args), &self.server, session);
+                permission::refusal_by_exec(denied)
+            })
+        });
+        if let Err(error) = allowed {
+            self.server.errors.note(&error);
+            error.write(reply);
+            return;
+        }
         let outcome = self.run(command, args, session, reply);
         if self.server.monitors.any() && !command.has(SKIP_MONITOR | ADMIN) {
             self.server.monitors.feed(args, session);

@@ -25,6 +25,7 @@ mod network;
 mod objects;
 mod observe;
 mod process;
+mod security;
 
 /// Applies arguments to a configuration, or says why not and leaves it as it was.
 type Apply = fn(&mut Config, &[&[u8]]) -> Result<(), Wrong>;
@@ -68,6 +69,10 @@ pub static GROUPS: &[Group] = &[
     Group {
         title: "Listening and connections",
         rows: network::ROWS,
+    },
+    Group {
+        title: "Users",
+        rows: security::ROWS,
     },
     Group {
         title: "Data on disk and ranges",
@@ -276,7 +281,7 @@ pub fn lookup(name: &[u8]) -> Option<(&'static str, &'static Directive)> {
     names().find(|(known, _)| known.as_bytes().eq_ignore_ascii_case(name))
 }
 
-/// Directives that are only known in files, and have no effect: name and least number of arguments.
+/// Directives that are only known in files: name and least number of arguments. `CONFIG GET` does not show them.
 pub(super) const FILE_ONLY: &[(&str, usize)] = &[("rename-command", 2), ("loadmodule", 1), ("user", 1)];
 
 /// The one argument of a directive that takes one. The callers above have counted.

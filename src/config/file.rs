@@ -220,6 +220,14 @@ impl Loader {
         if known.is_some_and(|&(_, least)| values.len() < least) {
             return Err("Bad directive or wrong number of arguments".into());
         }
+        match (name.as_str(), values) {
+            ("user", [user, ..]) => return self.user(user, values),
+            ("rename-command", [from, to]) => {
+                self.config.renames.push((from.to_vec(), to.to_vec()));
+                return Ok(());
+            }
+            _ => {}
+        }
         let what = if known.is_some() {
             "has no effect yet"
         } else {
@@ -228,6 +236,19 @@ impl Loader {
         if self.unknown.insert(name.clone()) {
             self.warnings.push(format!("{place}: '{name}' {what}"));
         }
+        Ok(())
+    }
+
+    /// A line for a user. Its rules are read when the server starts.
+    fn user(&mut self, user: &[u8], values: &[&[u8]]) -> Result<(), String> {
+        if self.config.users.iter().any(|known| known[0] == user) {
+            let user = String::from_utf8_lossy(user);
+            return Err(format!(
+                "Error in user declaration '{user}': Duplicate user found. A user can only be defined once in config files"
+            ));
+        }
+        let words = values.iter().map(|word| word.to_vec());
+        self.config.users.push(words.collect());
         Ok(())
     }
 

@@ -53,6 +53,14 @@ pub struct Config {
     /// Empty: no password.
     pub requirepass: Vec<u8>,
     pub protected_mode: bool,
+    /// Empty: none.
+    pub aclfile: String,
+    pub acllog_max_len: usize,
+    pub acl_pubsub_allchannels: bool,
+    /// The `user` lines: each a name and rules.
+    pub users: Vec<Vec<Vec<u8>>>,
+    /// The `rename-command` lines: from, and to; an empty name takes the command away.
+    pub renames: Vec<(Vec<u8>, Vec<u8>)>,
     /// Worker threads; 0 is one per core.
     pub io_threads: usize,
     pub proto_max_bulk_len: u64,
@@ -158,6 +166,11 @@ impl Default for Config {
             maxclients: 10_000,
             requirepass: Vec::new(),
             protected_mode: true,
+            aclfile: String::new(),
+            acllog_max_len: 128,
+            acl_pubsub_allchannels: false,
+            users: Vec::new(),
+            renames: Vec::new(),
             io_threads: 0,
             proto_max_bulk_len: 512 * MB,
             client_query_buffer_limit: 1024 * MB,

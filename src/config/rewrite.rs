@@ -31,6 +31,7 @@ pub fn rewrite(old: &[u8], config: &Config) -> Vec<u8> {
             None => {}
         }
     }
+    added.extend(update_users(config, &mut lines));
     if !added.is_empty() && !lines.iter().flatten().any(|line| line == ADDED_BELOW.as_bytes()) {
         lines.push(Some(ADDED_BELOW.into()));
     }
@@ -49,12 +50,17 @@ pub fn rewrite_file(config: &Config, path: &Path) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
         read => read?,
     };
+    replace_file(path, &rewrite(&old, config))
+}
+
+/// Puts `text` in the place of what the file at `path` holds, in one step.
+pub fn replace_file(path: &Path, text: &[u8]) -> io::Result<()> {
     // A link stays a link: what it points to is replaced.
     let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let mut name = target.file_name().unwrap_or_default().to_owned();
     name.push(format!(".{}.tmp", std::process::id()));
     let temporary = target.with_file_name(name);
-    let written = replace(&temporary, &target, &rewrite(&old, config));
+    let written = replace(&temporary, &target, text);
     if written.is_err() {
         // The error that matters is the one that is returned.
         let _ = fs::remove_file(&temporary);
@@ -106,7 +112,12 @@ fn update(row: &Directive, config: &Config, lines: &mut [Option<Vec<u8>>], place
     if still_holds(row, config, &old) {
         return;
     }
-    let mut new = rows_lines(row, config).into_iter();
+    put(rows_lines(row, config), lines, places);
+}
+
+/// Puts new lines where others were.
+fn put(new: Vec<Vec<u8>>, lines: &mut [Option<Vec<u8>>], places: &[usize]) {
+    let mut new = new.into_iter();
     for (index, &place) in places.iter().enumerate() {
         let is_last = index + 1 == places.len();
         // If there are more lines than before, they follow where the last one was.
@@ -117,6 +128,38 @@ fn update(row: &Directive, config: &Config, lines: &mut [Option<Vec<u8>>], place
         };
         lines[place] = (!text.is_empty()).then(|| text.join(&b'\n'));
     }
+}
+
+/// Puts the lines of the users where such lines are. Returns those for which there is no place.
+fn update_users(config: &Config, lines: &mut [Option<Vec<u8>>]) -> Vec<Vec<u8>> {
+    let is_user = |line: &Option<Vec<u8>>| {
+        let args = args_of(line.as_deref().unwrap_or_default());
+        args.first()
+            .is_some_and(|name| name.eq_ignore_ascii_case(b"user"))
+    };
+    let places: Vec<usize> = (0..lines.len()).filter(|at| is_user(&lines[*at])).collect();
+    let words = |at: &usize| args_of(lines[*at].as_deref().unwrap_or_default());
+    let same = places
+        .iter()
+        .map(words)
+        .map(|words| words[1..].to_vec())
+        .eq(config.users.iter().cloned());
+    let new = config.users.iter().map(|words| {
+        let words = words.iter().map(|word| quote(word));
+        std::iter::once("user".to_owned())
+            .chain(words)
+            .collect::<Vec<_>>()
+            .join(" ")
+            .into_bytes()
+    });
+    if same {
+        return Vec::new();
+    }
+    if places.is_empty() {
+        return new.collect();
+    }
+    put(new.collect(), lines, &places);
+    Vec::new()
 }
 
 /// Whether a server that read these lines would have the present value.

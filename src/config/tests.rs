@@ -302,14 +302,13 @@ fn wrong_lines_are_refused_with_file_line_and_words() {
 
 #[test]
 fn what_has_no_effect_is_warned_about_once_each() {
-    let startup = load(
-        "frob 1\nFrob 2\nrename-command A B\nactivedefrag yes\nactivedefrag yes\ntls-port 0\nsave 1 1\n",
-    )
-    .unwrap();
+    let startup =
+        load("frob 1\nFrob 2\nloadmodule A B\nactivedefrag yes\nactivedefrag yes\ntls-port 0\nsave 1 1\n")
+            .unwrap();
     let warnings = startup.warnings;
     assert_eq!(warnings.len(), 3, "{warnings:?}");
     assert!(warnings[0].ends_with("t.conf:1: 'frob' is not a directive of Terrace and is ignored"));
-    assert!(warnings[1].ends_with("t.conf:3: 'rename-command' has no effect yet"));
+    assert!(warnings[1].ends_with("t.conf:3: 'loadmodule' has no effect yet"));
     assert!(warnings[2].ends_with("t.conf:5: 'activedefrag' has no effect yet"));
 }
 

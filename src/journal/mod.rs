@@ -1,12 +1,14 @@
 //! The journal: the ordered record of every effect on durable ranges.
 //!
 //! `append` reserves offsets and copies into a ring (see `ring`); a writer thread carries what is contiguous to the
-//! current segment; a sync thread makes it durable, once a second or when somebody waits. So one sync covers every
+//! current segment; a sync thread makes it durable, within a second or when somebody waits. So one sync covers every
 //! record written since the one before: group commit.
 //!
 //! Guarantees:
 //! * Records reach the disk in the order of their offsets, and nothing is in the file before everything below it is.
 //! * Everything below `synced()` survives a crash of the machine; what is below `written()`, one of the process.
+//! * While records are not in the file, or not synced, for longer than `everysec` allows, `is_late` says so: replies of
+//!   such ranges wait until it is done, so that a slow disk never makes a crash take more than it should.
 //! * A write or sync that fails loses nothing: `failure()` tells commands to refuse until what was appended has reached
 //!   the disk after all. A failed write is tried again; a failed sync is not, see `tail`.
 
@@ -42,7 +44,11 @@ use tokio::sync::watch;
 use writer::Writer;
 
 const RETRY: Duration = Duration::from_millis(200);
-const SYNC_EVERY: Duration = Duration::from_secs(1);
+/// How old a record is, at least, when it is synced although nobody waits: the rest of a second is for the sync itself.
+const SYNC_AFTER_MS: u64 = 600;
+/// How old a record may get that is not synced, and one that is not even in the file.
+const UNSYNCED_MS_MAX: u64 = 1_000;
+const UNWRITTEN_MS_MAX: u64 = 200;
 /// How long `close` waits for a disk that refuses.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(2);
 
@@ -64,6 +70,8 @@ struct Shared {
     options: Options,
     ring: Ring,
     written: AtomicU64,
+    /// When the oldest record was appended that is not in the file yet, in unix milliseconds; 0 for none.
+    unwritten_since_ms: AtomicU64,
     synced: watch::Sender<u64>,
     /// The highest offset that somebody waits for.
     wanted: AtomicU64,
@@ -126,6 +134,7 @@ impl Journal {
             dir: dir.to_path_buf(),
             ring: Ring::new(options.ring_size, start),
             written: AtomicU64::new(start),
+            unwritten_since_ms: AtomicU64::new(0),
             synced: watch::Sender::new(start),
             wanted: AtomicU64::new(start),
             sync_every_second: AtomicBool::new(options.sync_every_second),
@@ -178,6 +187,16 @@ impl Journal {
 
     pub fn synced(&self) -> u64 {
         *self.shared.synced.borrow()
+    }
+
+    /// True when a crash now could take more than a second's records: the disk does not keep up.
+    #[inline]
+    pub fn is_late(&self, now_ms: u64) -> bool {
+        let older = |since_ms: u64, most| since_ms > 0 && now_ms.saturating_sub(since_ms) > most;
+        older(
+            self.shared.unwritten_since_ms.load(Ordering::Relaxed),
+            UNWRITTEN_MS_MAX,
+        ) || older(self.shared.tail.since_ms(), UNSYNCED_MS_MAX)
     }
 
     /// Why effects cannot reach the disk now, if they cannot.
@@ -312,17 +331,16 @@ impl Shared {
 
     /// Makes what is written durable: once a second, and at once when somebody waits for it.
     fn sync_loop(&self) {
-        let mut last = Instant::now();
         loop {
             let written = self.written.load(Ordering::Acquire);
             let behind = written > *self.synced.borrow();
             let every_second = self.sync_every_second.load(Ordering::Relaxed);
             let stopping = self.stopping.load(Ordering::SeqCst);
+            let since_ms = self.tail.since_ms();
             let due = self.somebody_waits()
-                || every_second && last.elapsed() >= SYNC_EVERY
+                || every_second && since_ms > 0 && unix_ms().saturating_sub(since_ms) >= SYNC_AFTER_MS
                 || self.tail.wants_sync();
             if behind && due && !stopping && !self.doubtful.load(Ordering::SeqCst) {
-                last = Instant::now();
                 self.sync();
                 continue;
             }

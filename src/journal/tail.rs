@@ -33,40 +33,64 @@
 use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 const SYNC_BYTES: usize = 64 << 20;
 const MOST_BYTES: usize = 256 << 20;
 
 #[derive(Default)]
 pub struct Tail {
-    /// Records as they are in the file, with the offset behind the last, in order.
-    batches: Mutex<VecDeque<(u64, Arc<[u8]>)>>,
+    batches: Mutex<VecDeque<Batch>>,
     bytes: AtomicUsize,
+    /// `at_ms` of the first batch; 0 for none.
+    since_ms: AtomicU64,
+}
+
+/// Records as they are in the file, in order.
+struct Batch {
+    /// The offset behind the last.
+    end: u64,
+    /// When they were written, in unix milliseconds.
+    at_ms: u64,
+    records: Arc<[u8]>,
 }
 
 impl Tail {
     /// Adds records that end at offset `end`. Called before they count as written.
-    pub fn push(&self, end: u64, records: &[u8]) {
-        self.batches.lock().push_back((end, records.into()));
+    pub fn push(&self, end: u64, at_ms: u64, records: &[u8]) {
+        let mut batches = self.batches.lock();
+        batches.push_back(Batch {
+            end,
+            at_ms,
+            records: records.into(),
+        });
         self.bytes.fetch_add(records.len(), Ordering::Relaxed);
+        self.note_oldest(&batches);
     }
 
     /// Drops what is durable. `offset` is always behind a whole batch.
     pub fn drop_below(&self, offset: u64) {
         let mut batches = self.batches.lock();
-        while batches.front().is_some_and(|(end, _)| *end <= offset) {
-            let len = batches.pop_front().map_or(0, |(_, records)| records.len());
+        while batches.front().is_some_and(|batch| batch.end <= offset) {
+            let len = batches.pop_front().map_or(0, |batch| batch.records.len());
             self.bytes.fetch_sub(len, Ordering::Relaxed);
         }
+        self.note_oldest(&batches);
+    }
+
+    fn note_oldest(&self, batches: &VecDeque<Batch>) {
+        let since_ms = batches.front().map_or(0, |batch| batch.at_ms);
+        self.since_ms.store(since_ms, Ordering::Relaxed);
+    }
+
+    /// Since when something is not synced, in unix milliseconds; 0 when all is.
+    pub fn since_ms(&self) -> u64 {
+        self.since_ms.load(Ordering::Relaxed)
     }
 
     pub fn batches(&self) -> Vec<Arc<[u8]>> {
-        self.batches
-            .lock()
-            .iter()
-            .map(|(_, records)| records.clone())
-            .collect()
+        let batches = self.batches.lock();
+        batches.iter().map(|batch| batch.records.clone()).collect()
     }
 
     pub fn wants_sync(&self) -> bool {

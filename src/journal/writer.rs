@@ -4,6 +4,7 @@
 //! cut off and tried again; what is written is also in the tail until it is synced.
 
 use super::{RETRY, Shared, Step, crash_point, record, segment, unix_ms};
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{Seek, SeekFrom, Write};
 use std::sync::Arc;
@@ -24,6 +25,10 @@ pub(super) struct Writer {
     /// Bytes of records in the current segment.
     len: u64,
     buf: Vec<u8>,
+    /// Records not yet in the file: the offset behind some of them, and a time before which none of these was appended.
+    unwritten: VecDeque<(u64, u64)>,
+    /// When the ring was looked into last, in unix milliseconds.
+    looked_ms: u64,
     /// In doubt: when the tail is written anew.
     next_try: Instant,
 }
@@ -36,6 +41,8 @@ impl Writer {
             start,
             len: 0,
             buf: Vec::new(),
+            unwritten: VecDeque::new(),
+            looked_ms: unix_ms(),
             next_try: Instant::now(),
         }
     }
@@ -53,6 +60,7 @@ impl Writer {
             }
             self.buf.clear();
             let now = unix_ms();
+            self.look(now);
             let buf = &mut self.buf;
             let reached = self.shared.ring.drain(BATCH, |offset, payload| {
                 record::encode_record(buf, offset, now, payload)
@@ -62,17 +70,20 @@ impl Writer {
                     return;
                 }
                 self.park();
+                self.looked_ms = unix_ms();
                 continue;
             }
             if !self.write_until_done() {
                 return;
             }
-            self.shared.tail.push(reached, &self.buf);
+            self.shared.tail.push(reached, now, &self.buf);
             self.shared.written.store(reached, Ordering::Release);
+            self.note_written(reached);
             if self.shared.somebody_waits() || self.shared.tail.wants_sync() {
                 self.shared.wake_syncer();
             } else if self.buf.len() < BATCH as usize / 4 {
                 self.linger();
+                self.looked_ms = unix_ms();
             }
             if self.len >= self.shared.options.segment_size {
                 self.roll(reached);
@@ -81,6 +92,28 @@ impl Writer {
                 self.buf = Vec::new();
             }
         }
+    }
+
+    /// Takes down what has come since the last look.
+    fn look(&mut self, now_ms: u64) {
+        let reserved = self.shared.ring.reserved();
+        let known = self
+            .unwritten
+            .back()
+            .map_or_else(|| self.shared.ring.drained(), |(end, _)| *end);
+        if reserved > known {
+            self.unwritten.push_back((reserved, self.looked_ms));
+            self.note_written(self.shared.ring.drained());
+        }
+        self.looked_ms = now_ms;
+    }
+
+    fn note_written(&mut self, reached: u64) {
+        while self.unwritten.front().is_some_and(|(end, _)| *end <= reached) {
+            self.unwritten.pop_front();
+        }
+        let since_ms = self.unwritten.front().map_or(0, |(_, at_ms)| *at_ms);
+        self.shared.unwritten_since_ms.store(since_ms, Ordering::Relaxed);
     }
 
     /// Writes `buf` behind what is in the segment. A failed write is taken back and tried again; false when the

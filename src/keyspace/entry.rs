@@ -17,11 +17,11 @@
 //! Guarantees: an `Entry` owns its block; every slice it hands out lies within it. It knows nothing of shards,
 //! ranges or stores: the flags are kept here and given meaning by `shard` and `tx`.
 
-use super::reclaim::reclaim;
+use super::reclaim::{LARGE_BLOCK, reclaim, reclaim_block};
 pub use crate::object::codec::Value;
 use crate::object::{Object, size_class};
 use crate::pointer::TaggedPtr;
-use std::alloc::{Layout, alloc, dealloc, handle_alloc_error, realloc};
+use std::alloc::{Layout, alloc, handle_alloc_error, realloc};
 use std::ptr::NonNull;
 
 /// What stands under the key.
@@ -418,7 +418,11 @@ impl Entry {
                 std::ptr::copy(base.add(old_at), base.add(new_at), kept);
             }
             if new_len != old_len {
-                base = realloc(base, layout(old_len), new_len);
+                base = if old_len >= LARGE_BLOCK && new_len < old_len / 2 {
+                    exchange(base, layout(old_len), layout(new_len))
+                } else {
+                    realloc(base, layout(old_len), new_len)
+                };
                 let Some(block) = NonNull::new(base) else {
                     handle_alloc_error(layout(new_len))
                 };
@@ -518,12 +522,29 @@ impl Entry {
     }
 }
 
+/// As `realloc` for a large block that becomes far smaller: what is left over is given back in the background.
+///
+/// # Safety
+///
+/// That of `realloc`; the new layout is smaller than the old one.
+unsafe fn exchange(old: *mut u8, old_layout: Layout, new_layout: Layout) -> *mut u8 {
+    // SAFETY: both blocks are at least as long as the new one, and apart. The old one is the caller's to give away.
+    unsafe {
+        let new = alloc(new_layout);
+        if !new.is_null() {
+            std::ptr::copy_nonoverlapping(old, new, new_layout.size());
+            reclaim_block(old, old_layout);
+        }
+        new
+    }
+}
+
 impl Drop for Entry {
     fn drop(&mut self) {
         self.drop_object();
         let layout = layout(block_len(self.header()));
         // SAFETY: the block was allocated with this layout, and nothing refers to it any more.
-        unsafe { dealloc(self.block().cast(), layout) }
+        unsafe { reclaim_block(self.block().cast(), layout) }
     }
 }
 

@@ -23,10 +23,11 @@
 
 use super::events::Noted;
 use super::load::{Guards, KnownAbsent, Place, Reach, may_wait};
+use super::range::Range;
 use super::records::Topic;
 use super::shard::{SHORT_WAIT, Shard};
 use super::{Effects, Keyspace, StoreError};
-use crate::journal::Journal;
+use crate::journal::{Journal, unix_ms};
 use parking_lot::MutexGuard;
 use std::cell::{Cell, RefCell};
 
@@ -83,6 +84,8 @@ pub struct Group<'k> {
     /// Not looked into while the group is active: commands are lent them.
     guards: Guards<'k>,
     gated: bool,
+    /// They wait also if the disk does not keep up.
+    gated_when_late: bool,
 }
 
 impl Keyspace {
@@ -90,8 +93,9 @@ impl Keyspace {
     pub fn hold(&self, keys: &[(u8, &[u8])], all: bool, now_ms: i64) -> Result<Group<'_>, StoreError> {
         let reach = if all { Reach::Every } else { Reach::Group };
         let (locked, known) = self.lock_resident(keys, reach, false, now_ms)?;
-        let gated =
-            locked.map.any_gated() && (all || keys.iter().any(|(_, key)| locked.map.find(key).is_gated()));
+        let any = |asks: fn(&Range) -> bool| keys.iter().any(|(_, key)| asks(locked.map.find(key)));
+        let gated = locked.map.any_gated() && (all || any(Range::is_gated));
+        let gated_when_late = all || any(Range::waits_when_late);
         let guards = locked.guards;
         // Shards are in one slice, so this is the order of their addresses, too.
         let shards = guards.iter().map(|(_, guard)| (guard.address(), false)).collect();
@@ -104,6 +108,7 @@ impl Keyspace {
             keyspace: self,
             guards,
             gated,
+            gated_when_late,
         })
     }
 }
@@ -123,6 +128,9 @@ impl Group<'_> {
         }
         effects.clear();
         self.tell(&effects.take_heard(), end);
+        if end > 0 && self.gated_when_late && self.keyspace.is_late(unix_ms() as i64) {
+            return end;
+        }
         let newest = self.guards.iter().map(|(_, state)| state.last_offset).max();
         let synced = journal.map_or(u64::MAX, Journal::synced);
         newest

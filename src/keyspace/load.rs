@@ -359,7 +359,7 @@ fn may_be_sealed(state: &ShardState, hash: u64, db: u8) -> bool {
     sealed.is_some_and(|sealed| sealed.candidates(hash, db).next().is_some())
 }
 
-/// Runs something that may wait for a disk; on a runtime's worker thread its other tasks go on elsewhere meanwhile.
+/// Runs something that may wait for a disk, or take long; on a runtime's worker thread its other tasks go on elsewhere meanwhile.
 pub fn may_wait<R>(run: impl FnOnce() -> R) -> R {
     match tokio::runtime::Handle::try_current() {
         Ok(handle) if handle.runtime_flavor() == tokio::runtime::RuntimeFlavor::MultiThread => {
@@ -367,4 +367,10 @@ pub fn may_wait<R>(run: impl FnOnce() -> R) -> R {
         }
         _ => run(),
     }
+}
+
+/// As `may_wait`, where it depends. What cannot be long is better run in place.
+#[inline]
+pub fn may_wait_if<R>(is_long: bool, run: impl FnOnce() -> R) -> R {
+    if is_long { may_wait(run) } else { run() }
 }

@@ -375,6 +375,13 @@ impl Keyspace {
             .map_or(0, |journal| journal.append(effects.finish()))
     }
 
+    /// The disk does not keep up with the journal: see `Journal::is_late`.
+    #[inline]
+    pub(in crate::keyspace) fn is_late(&self, now_ms: i64) -> bool {
+        self.journal()
+            .is_some_and(|journal| journal.is_late(now_ms.unsigned_abs()))
+    }
+
     /// Why durable ranges cannot take writes now, if so.
     pub fn failure(&self) -> Option<Arc<str>> {
         self.journal()

@@ -112,6 +112,11 @@ impl Range {
     pub fn is_gated(&self) -> bool {
         self.is_durable() && self.policy.fsync == FsyncPolicy::Always
     }
+
+    /// Replies to this range's writes wait for a disk that does not keep up.
+    pub fn waits_when_late(&self) -> bool {
+        self.is_durable() && self.policy.fsync != FsyncPolicy::No
+    }
 }
 
 /// What ranges inherit from the server's configuration.

@@ -25,8 +25,8 @@ use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How long a lock is waited for before the thread hands its other work to another one.
-pub(super) const SHORT_WAIT: Duration = Duration::from_millis(2);
+/// How long a thread waits for a shard before it lets others have its other work.
+pub(super) const SHORT_WAIT: Duration = Duration::from_micros(200);
 
 /// Hashes (database, key) with a seed of this process.
 ///
@@ -260,11 +260,11 @@ impl Shard {
     #[cold]
     fn lock_taken(&self) -> bool {
         let lent = held::borrow(self);
-        if !lent && let Some(guard) = self.state.try_lock_for(SHORT_WAIT) {
-            std::mem::forget(guard);
-        } else if !lent {
-            // A script may hold the lock for long: the other tasks of this thread need not wait for it, too.
-            may_wait(|| std::mem::forget(self.state.lock()));
+        if !lent {
+            // Mostly it is free in an instant. Who holds it for longer works on something large, and the other tasks
+            // of this thread are better served elsewhere meanwhile.
+            let taken = self.state.try_lock_for(SHORT_WAIT);
+            std::mem::forget(taken.unwrap_or_else(|| may_wait(|| self.state.lock())));
         }
         lent
     }

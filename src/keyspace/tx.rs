@@ -13,7 +13,7 @@ mod settle;
 use super::effects::{self, Effects, EffectsMark};
 use super::entry::{self, Entry, NewValue, Value};
 use super::events::Event;
-use super::load::Guests;
+use super::load::{Guests, may_wait_if};
 use super::range::{Range, RangeMap};
 use super::shard::ShardGuard;
 use super::table::Place;
@@ -52,6 +52,11 @@ pub enum Expiry {
     /// Unix milliseconds.
     At(i64),
 }
+
+/// Elements from which on work on all of them is long.
+pub const LARGE: usize = 4096;
+/// Bytes of a string that are as much work as an element of another type.
+pub const STRING_ELEMENT: usize = 64;
 
 /// A key holds a value of another type than the command works on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -346,12 +351,17 @@ impl<'a> Tx<'a> {
                 self.effects.note_expired(self.call.db, key);
             }
         } else if let Some(place) = spot.place {
+            let object = self.at(spot).and_then(Entry::object);
+            let spot_is_large = object.is_some_and(|object| object.len() > LARGE);
             let state = &mut *self.guards[spot.guard].1;
             let range = self.map.find(key);
             let found = (spot.hash, place);
             let effects = &mut *self.effects;
-            self.keyspace
-                .expire_fields(state, found, (now_ms, usize::MAX), range, effects);
+            let keyspace = self.keyspace;
+            // All of them, because none may be seen any more: of a large hash it may be many.
+            may_wait_if(spot_is_large, || {
+                keyspace.expire_fields(state, found, (now_ms, usize::MAX), range, effects);
+            });
         }
         Spot {
             place: self.guards[spot.guard]
@@ -415,6 +425,27 @@ impl<'a> Tx<'a> {
         }
         let spot = self.find(key);
         self.at(spot)
+    }
+
+    /// True when the values of the keys have more than `most` elements together.
+    pub fn holds_much(&self, most: usize) -> bool {
+        let (db, mut sum) = (self.db, 0);
+        self.call.keys.iter().any(|key| {
+            let (hash, guard) = self.locate(key);
+            let resident = || {
+                let table = &self.guards[guard].1.table;
+                table.find(hash, |entry| entry.db() == db && entry.key() == *key)
+            };
+            let entry = match self.guest(key) {
+                Some(at) => Some(&self.guests[at].entry),
+                None => resident(),
+            };
+            sum += entry.map_or(0, |entry| match entry.object() {
+                Some(object) => object.len(),
+                None => entry.value().len() / STRING_ELEMENT,
+            });
+            sum > most
+        })
     }
 
     pub fn exists(&mut self, key: &[u8]) -> bool {
@@ -824,11 +855,20 @@ impl<'a> Tx<'a> {
         if let Some(heard) = self.heard.take() {
             self.tell(heard.events, end);
         }
-        self.gate()
+        self.gate(end)
     }
 
-    /// The newest offset that these shards have seen, where a range among the keys waits for the disk.
-    fn gate(&self) -> u64 {
+    /// The newest offset that these shards have seen, where a range among the keys waits for the disk; or what was just
+    /// appended, where it must wait because the disk is late.
+    fn gate(&self, appended: u64) -> u64 {
+        if appended > 0 && self.keyspace.is_late(self.call.now_ms) {
+            let held = |key: &&[u8]| self.map.find(key).waits_when_late();
+            return if self.call.keys.iter().any(held) {
+                appended
+            } else {
+                0
+            };
+        }
         if !self.map.any_gated() || !self.call.keys.iter().any(|key| self.map.find(key).is_gated()) {
             return 0;
         }

@@ -3,6 +3,7 @@
 //! A connection is reached only through its `Client`: by a flag that it looks at, an inbox of bytes that it writes
 //! out, and a waker. So nobody ever waits for a slow client.
 
+use crate::acl::users::DEFAULT;
 use crate::config::{Config, OutputBufferLimit};
 use crate::resp::Reply;
 use crate::server::unix_ms;
@@ -80,6 +81,8 @@ pub struct Client {
     pub fd: i32,
     pub created_ms: i64,
     pub names: Mutex<Names>,
+    /// The name of its user.
+    pub user: Mutex<Box<[u8]>>,
     pub db: AtomicU8,
     /// 2 or 3.
     pub protocol: AtomicU8,
@@ -112,6 +115,10 @@ pub struct Client {
 impl Client {
     pub fn name(&self) -> String {
         self.names.lock().name.clone()
+    }
+
+    pub fn is_of_user(&self, name: &[u8]) -> bool {
+        **self.user.lock() == *name
     }
 
     pub fn has(&self, flag: u32) -> bool {
@@ -285,6 +292,7 @@ impl Clients {
             fd: peer.fd,
             created_ms: now_ms,
             names: Mutex::default(),
+            user: Mutex::new(DEFAULT.into()),
             db: AtomicU8::new(0),
             protocol: AtomicU8::new(2),
             flags: AtomicU32::new(if peer.unix_socket {

@@ -79,14 +79,14 @@ impl From<io::Error> for End {
 impl Connection {
     pub fn new(server: Arc<Server>, client: Arc<Client>, socket: Socket) -> Connection {
         let config = server.config.load();
-        let authenticated = config.requirepass.is_empty();
+        let session = Session::new(client.clone(), &server.acl.users);
         let limits = Limits {
             max_bulk_len: config.proto_max_bulk_len as usize,
-            authenticated,
+            authenticated: session.authenticated,
             ..Limits::default()
         };
         Connection {
-            session: Session::new(client.clone(), authenticated),
+            session,
             executor: Executor::new(server.clone(), client.id),
             parser: Parser::new(),
             limits,
@@ -238,8 +238,9 @@ impl Connection {
         let mut batch = Batch::new();
         self.limits.max_bulk_len = self.server.config.load().proto_max_bulk_len as usize;
         loop {
-            self.limits.authenticated = self.session.authenticated;
-            let most = if self.session.authenticated { BATCH } else { 1 };
+            let known = self.session.authenticated || self.server.acl.users.are_open();
+            self.limits.authenticated = known;
+            let most = if known { BATCH } else { 1 };
             let (taken, error) = self.parser.parse(&self.input, &self.limits, &mut batch, most);
             if !batch.is_empty() {
                 self.run_batch(&batch).await?;

@@ -143,8 +143,9 @@ fn accept_tcp(server: &Arc<Server>, stream: TcpStream, peer: SocketAddr) {
         let _ = SockRef::from(&stream)
             .set_tcp_keepalive(&TcpKeepalive::new().with_time(every).with_interval(every / 3));
     }
-    let protected =
-        config.protected_mode && config.requirepass.is_empty() && !peer.ip().to_canonical().is_loopback();
+    let protected = config.protected_mode
+        && server.acl.users.default_user().needs_no_password()
+        && !peer.ip().to_canonical().is_loopback();
     let laddr = stream
         .local_addr()
         .map_or_else(|_| String::new(), |addr| addr.to_string());

@@ -1,6 +1,8 @@
-//! What a connection is to the commands it sends: its database, whether it has authenticated, how it wants replies.
+//! What a connection is to the commands it sends: its database, its user, how it wants replies.
 
 use super::clients::{Client, NOT_QUEUING, client_flag};
+use crate::acl::User;
+use crate::acl::users::Users;
 use crate::command::blocked::Waiter;
 use crate::command::table::Command;
 use crate::command::transactions::Transaction;
@@ -28,7 +30,11 @@ pub struct Session {
     pub client: Arc<Client>,
     /// Logical database.
     pub db: u8,
+    /// It has said who it is, or need not have when it came.
     pub authenticated: bool,
+    /// Who it is; as of `users_version`.
+    pub user: Arc<User>,
+    users_version: u64,
     pub reply_mode: ReplyMode,
     /// The connection ends when the replies so far are written.
     pub closing: bool,
@@ -53,11 +59,15 @@ pub struct Session {
 }
 
 impl Session {
-    pub fn new(client: Arc<Client>, authenticated: bool) -> Session {
+    pub fn new(client: Arc<Client>, users: &Users) -> Session {
+        let users_version = users.version();
+        let user = users.default_user();
         Session {
             client,
             db: 0,
-            authenticated,
+            authenticated: user.is_open(),
+            user,
+            users_version,
             reply_mode: ReplyMode::On,
             closing: false,
             hold: None,
@@ -69,6 +79,37 @@ impl Session {
             tracking: None,
             replied_pushes: false,
             last_command: None,
+        }
+    }
+
+    /// The client has proved who it is, at a version of the users.
+    pub fn become_user(&mut self, (user, version): (Arc<User>, u64)) {
+        *self.client.user.lock() = user.name.clone();
+        (self.user, self.users_version, self.authenticated) = (user, version, true);
+    }
+
+    /// Sees changes of the users. An error: the own one is there no longer, and the connection ends.
+    #[inline]
+    pub fn look_at(&mut self, users: &Users) -> Result<(), Error> {
+        if self.users_version == users.version() {
+            return Ok(());
+        }
+        self.look_again(users)
+    }
+
+    #[cold]
+    fn look_again(&mut self, users: &Users) -> Result<(), Error> {
+        self.users_version = users.version();
+        let now = users.get(&self.user.name);
+        match now.filter(|user| user.identity == self.user.identity) {
+            Some(user) => {
+                self.user = user;
+                Ok(())
+            }
+            None => {
+                (self.user, self.authenticated, self.closing) = (users.default_user(), false, true);
+                Err(Error::NoAuth)
+            }
         }
     }
 
@@ -106,9 +147,10 @@ impl Session {
     }
 
     /// As a new connection, but for what the client has said of its library.
-    pub fn reset(&mut self, authenticated: bool) {
+    pub fn reset(&mut self, users: &Users) {
         self.select(0);
-        self.authenticated = authenticated;
+        self.become_user((users.default_user(), users.version()));
+        self.authenticated = self.user.is_open();
         self.reply_mode = ReplyMode::On;
         self.no_touch = false;
         self.leave_transaction();

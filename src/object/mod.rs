@@ -37,7 +37,6 @@ pub struct Limits {
     pub zset_max_listpack_value: usize,
     /// -1 to -5 are 4 to 64 kB a node; positive numbers are elements.
     pub list_max_listpack_size: i64,
-    pub list_compress_depth: usize,
     /// 0 is no limit.
     pub stream_node_max_bytes: usize,
     pub stream_node_max_entries: usize,
@@ -58,7 +57,6 @@ impl Default for Limits {
             zset_max_listpack_entries: 128,
             zset_max_listpack_value: 64,
             list_max_listpack_size: -2,
-            list_compress_depth: 0,
             stream_node_max_bytes: 4096,
             stream_node_max_entries: 100,
             hll_sparse_max_bytes: 3000,

@@ -19,6 +19,12 @@ pub fn redacted<'a>(args: &Args<'a>) -> SmallVec<[&'a [u8]; 8]> {
                 .take(2)
                 .for_each(|arg| *arg = REDACTED);
         }
+    } else if args.is(0, "ACL")
+        && ["SETUSER", "GETUSER", "DELUSER"]
+            .iter()
+            .any(|sub| args.is(1, sub))
+    {
+        shown.iter_mut().skip(2).for_each(|arg| *arg = REDACTED);
     } else if args.is(0, "CONFIG") && args.is(1, "SET") {
         for at in (2..args.len().saturating_sub(1)).step_by(2) {
             if directives::lookup(&args[at]).is_some_and(|(_, row)| row.secret) {
@@ -54,6 +60,7 @@ mod tests {
                 "config set timeout 1 requirepass (redacted)",
             ),
             ("config set timeout", "config set timeout"),
+            ("ACL SETUSER u >p", "ACL SETUSER (redacted) (redacted)"),
             ("GET auth", "GET auth"),
         ] {
             assert_eq!(shown(line), expected);

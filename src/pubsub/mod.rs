@@ -281,6 +281,21 @@ impl PubSub {
         names
     }
 
+    /// Shows every channel (`false`) and pattern (`true`) with its subscribers, while its lock is held.
+    pub fn each_subscription(&self, keyspace: &Keyspace, mut show: impl FnMut(&[u8], bool, &Subscribers)) {
+        keyspace.visit_topics(|topic, subscribers| {
+            if topic.kind != Kind::Transactions {
+                show(&channel::name_of(&topic), false, subscribers);
+            }
+        });
+        let shown = [(&self.events, false), (&self.patterns, true)];
+        for (names, are_patterns) in shown {
+            for (name, subscribers) in names.read().iter() {
+                show(name, are_patterns, subscribers);
+            }
+        }
+    }
+
     /// Different patterns that are subscribed to.
     pub fn patterns(&self) -> usize {
         self.pattern_count.load(Relaxed)

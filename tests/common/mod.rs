@@ -43,6 +43,8 @@ pub struct Server {
     child: Option<Child>,
     port: u16,
     args: Vec<String>,
+    /// The first of them is a configuration file.
+    file_first: bool,
     /// Variables of the environment, beside those of the test itself.
     env: Vec<(String, String)>,
     dir: TempDir,
@@ -57,17 +59,31 @@ impl Server {
         Server::start(Program::Redis, args)
     }
 
+    /// With a configuration file, which is the first argument.
+    pub fn terrace_with_file(file: &str, args: &[&str]) -> Server {
+        let args = [&[file], args].concat();
+        let mut server = Server::unstarted(Program::Terrace, &args);
+        server.file_first = true;
+        server.spawn_on_free_port();
+        server
+    }
+
     pub fn start(program: Program, args: &[&str]) -> Server {
-        let mut server = Server {
+        let mut server = Server::unstarted(program, args);
+        server.spawn_on_free_port();
+        server
+    }
+
+    fn unstarted(program: Program, args: &[&str]) -> Server {
+        Server {
             program,
             child: None,
             port: 0,
             args: args.iter().map(|a| a.to_string()).collect(),
+            file_first: false,
             env: Vec::new(),
             dir: TempDir::new().expect("a temporary folder"),
-        };
-        server.spawn_on_free_port();
-        server
+        }
     }
 
     fn spawn_on_free_port(&mut self) {
@@ -118,6 +134,8 @@ impl Server {
             Program::Terrace => Command::new(terrace_binary()),
             Program::Redis => Command::new("redis-server"),
         };
+        let (file, args) = self.args.split_at(usize::from(self.file_first));
+        command.args(file);
         command.args([
             "--port",
             &self.port.to_string(),
@@ -130,7 +148,7 @@ impl Server {
         if self.program == Program::Redis {
             command.args(["--save", "", "--appendonly", "no"]);
         }
-        command.args(&self.args);
+        command.args(args);
         command.envs(self.env.iter().map(|(name, value)| (name, value)));
         command
     }

@@ -24,6 +24,8 @@ pub enum Rule {
     /// What is told of consumers: integers of 1000 and more are times and near each other, and when a consumer was
     /// active last is told since Redis 7.2 only.
     Consumers,
+    /// `ACL LOG`: ages, the lines of clients, and what Redis 7.2 tells beyond are the server's own.
+    Refusals,
     /// Names of encodings: Redis 7.2, whose names Terrace has, packs small sets and lists that the oracle does not.
     Encoding,
 }
@@ -51,6 +53,7 @@ impl Rule {
             "type" => Ok(Rule::Type),
             "length" => Ok(Rule::Length),
             "consumers" => Ok(Rule::Consumers),
+            "refusals" => Ok(Rule::Refusals),
             "encoding" => Ok(Rule::Encoding),
             _ => Err(format!("no such normalization: {words}")),
         }
@@ -80,6 +83,7 @@ impl Rule {
             },
             Rule::Length => expected.len() == got.len(),
             Rule::Consumers => same_but_times(&a, &without_new_facts(b)),
+            Rule::Refusals => comparable_refusals(a) == comparable_refusals(b),
             Rule::Encoding => is_packed_since(&a, &b),
         }
     }
@@ -124,6 +128,28 @@ fn without_new_facts(value: Value) -> Value {
         match &child {
             Value::Bulk(_, name) if SINCE_7_2.contains(&name.as_slice()) => drop(children.next()),
             _ => kept.push(without_new_facts(child)),
+        }
+    }
+    Value::List(kind, kept)
+}
+
+/// The facts of each refusal that both servers tell.
+fn comparable_refusals(value: Value) -> Value {
+    const ADDED: [&[u8]; 3] = [b"entry-id", b"timestamp-created", b"timestamp-last-updated"];
+    const OWN: [&[u8]; 2] = [b"age-seconds", b"client-info"];
+    let Value::List(kind, children) = value else {
+        return value;
+    };
+    let mut kept = Vec::new();
+    let mut children = children.into_iter();
+    while let Some(child) = children.next() {
+        match &child {
+            Value::Bulk(_, name) if ADDED.contains(&name.as_slice()) => drop(children.next()),
+            Value::Bulk(_, name) if OWN.contains(&name.as_slice()) => {
+                assert!(children.next().is_some(), "a fact without a value");
+                kept.push(child);
+            }
+            _ => kept.push(comparable_refusals(child)),
         }
     }
     Value::List(kind, kept)

@@ -48,8 +48,8 @@ pub(super) static ROWS: &[Directive] = &[
         appendfsync,
         FsyncPolicy,
         "When a write to a durable range is on disk for certain: `always` before its reply, \
-         `everysec` within a second, `no` when the system gets to it. Ranges may have their \
-         own."
+         `everysec` within a second (replies wait if the disk is slower than that), `no` when \
+         the system gets to it. Ranges may have their own."
     ),
     memory!(
         "journal-segment-size",

@@ -1,4 +1,4 @@
-//! Directives of work that is yet to come: replication, clusters, access lists, TLS, scripts. Their values are
+//! Directives of work that is yet to come: replication, clusters, TLS, scripts. Their values are
 //! checked and kept, and whoever sets one is told that it does nothing yet.
 
 use super::{Directive, kept, kinds};
@@ -310,23 +310,6 @@ pub(super) static ROWS: &[Directive] = &[
         "0",
         |value| kinds::memory(value, 0, u64::MAX),
         "Memory for what waits to be sent to one node; 0 is no limit."
-    )
-    .without_effect(),
-    kept!("aclfile", "", kinds::any, "File with users.")
-        .fixed()
-        .without_effect(),
-    kept!(
-        "acllog-max-len",
-        "128",
-        kinds::long,
-        "Refusals that `ACL LOG` remembers."
-    )
-    .without_effect(),
-    kept!(
-        "acl-pubsub-default",
-        "resetchannels",
-        |value| kinds::one_of(value, &["allchannels", "resetchannels"]),
-        "Channels of a new user."
     )
     .without_effect(),
     kept!("tls-port", "0", kinds::port, "TLS port; 0 is none.").without_effect(),

@@ -39,9 +39,10 @@ pub(super) static ROWS: &[Directive] = &[
         list_compress_depth,
         0,
         MAX_INT,
-        "Nodes at either end of a list that stay uncompressed; 0 compresses none."
+        "Nodes at either end of a list that Redis leaves uncompressed. Here a list is not compressed in memory; when it \
+         is cold it is on disk, or sealed, where a range's `compression` packs it."
     )
-    .quiet(),
+    .without_effect(),
     int!(
         "set-max-intset-entries",
         set_max_intset_entries,

@@ -17,7 +17,6 @@ const fn limits(entries: usize, value: usize) -> Limits {
         zset_max_listpack_entries: entries,
         zset_max_listpack_value: value,
         list_max_listpack_size: -2,
-        list_compress_depth: 0,
         stream_node_max_bytes: 0,
         stream_node_max_entries: 0,
         hll_sparse_max_bytes: 0,
