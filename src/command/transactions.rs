@@ -312,8 +312,8 @@ impl Executor {
         let (mut keys, all) = queue.keys(session.db);
         keys.extend(watching.into_iter().flat_map(Watching::keys));
         let scripts = queue.has_scripts();
-        // What a script reaches for is added to what is held.
-        let right = scripts.then(|| server.keyspace.reach());
+        // What a script reaches for is added to what is held, if that is not all there is.
+        let right = (scripts && !all).then(|| server.keyspace.reach());
         let group = server.keyspace.hold(&keys, all, self.now_ms)?;
         self.run_group(group, queue, watching, session, reply);
         drop(right);

@@ -29,7 +29,7 @@ use super::shard::{SHORT_WAIT, Shard};
 use super::{Effects, Keyspace, StoreError};
 use crate::journal::{Journal, unix_ms};
 use parking_lot::MutexGuard;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 
 #[derive(Default)]
 struct Held {
@@ -174,18 +174,36 @@ impl Drop for Group<'_> {
     }
 }
 
-/// The right to reach.
-pub type Right<'k> = MutexGuard<'k, ()>;
+thread_local! {
+    /// This thread has the right to reach.
+    static MAY_REACH: Cell<bool> = const { Cell::new(false) };
+}
+
+/// The right to reach; nothing, where the thread had it before.
+pub struct Right<'k>(Option<MutexGuard<'k, ()>>);
+
+impl Drop for Right<'_> {
+    fn drop(&mut self) {
+        if self.0.is_some() {
+            MAY_REACH.set(false);
+        }
+    }
+}
 
 impl Keyspace {
-    /// Waits for the right to reach. Not to be called while a shard is held.
+    /// Waits for the right to reach, if the thread has it not. Not to be called while a shard is held without it.
     pub fn reach(&self) -> Right<'_> {
+        if MAY_REACH.get() {
+            return Right(None);
+        }
         debug_assert!(!is_active());
-        match self.reach.try_lock_for(SHORT_WAIT) {
+        let right = match self.reach.try_lock_for(SHORT_WAIT) {
             Some(right) => right,
             // A script may have it for long.
             None => may_wait(|| self.reach.lock()),
-        }
+        };
+        MAY_REACH.set(true);
+        Right(Some(right))
     }
 
     /// True when this thread's group holds the shard of a key of a logical database.

@@ -244,9 +244,8 @@ fn read_registration(lua: &mlua::Lua, call: &Call) -> Result<Registered, Refused
             let (mut name, mut callback) = (None, None);
             for pair in named.pairs::<Value, Value>() {
                 let (key, value) = pair?;
-                let Value::String(key) = key else {
-                    return Err("named argument key given to redis.register_function is not a string".into());
-                };
+                let key = text(lua, &key)?;
+                let key = key.ok_or("named argument key given to redis.register_function is not a string")?;
                 match key.to_string_lossy().as_str() {
                     "function_name" => {
                         let given = text(lua, &value)?;

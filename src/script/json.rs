@@ -5,8 +5,8 @@ mod encode;
 
 use super::raise::{Call, Raise, Results, define, one};
 use mlua::{Lua, Table, Value};
-use std::cell::RefCell;
-use std::rc::Rc;
+use parking_lot::Mutex;
+use std::sync::{Arc, LazyLock};
 
 /// What becomes of numbers that JSON does not have.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -16,7 +16,7 @@ enum Invalid {
     Null,
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 struct Settings {
     sparse_convert: bool,
     sparse_ratio: i32,
@@ -45,15 +45,29 @@ impl Default for Settings {
     }
 }
 
-type Shared = Rc<RefCell<Settings>>;
+type Shared = Arc<Mutex<Settings>>;
 
-/// A table of the module, with settings of its own.
+/// What scripts set is in force for the scripts of all threads.
+static OF_ALL: LazyLock<Shared> = LazyLock::new(Shared::default);
+
+/// A table of the module, with the settings that all scripts share.
 pub fn table(lua: &Lua) -> mlua::Result<Table> {
+    table_with(lua, OF_ALL.clone())
+}
+
+fn table_with(lua: &Lua, shared: Shared) -> mlua::Result<Table> {
     let table = lua.create_table()?;
-    let shared = Shared::default();
     let add = |name: &str, run: fn(&Lua, &Call, &mut Settings) -> Results| {
         let shared = shared.clone();
-        let function = define(lua, move |lua, call| run(lua, call, &mut shared.borrow_mut()))?;
+        let function = define(lua, move |lua, call| {
+            let before = *shared.lock();
+            let mut settings = before;
+            let results = run(lua, call, &mut settings);
+            if settings != before {
+                *shared.lock() = settings;
+            }
+            results
+        })?;
         table.raw_set(name, function)
     };
     add("encode", |lua, call, settings| {
@@ -102,7 +116,10 @@ pub fn table(lua: &Lua) -> mlua::Result<Table> {
     add("decode_invalid_numbers", |lua, call, settings| {
         invalid(lua, call, &mut settings.decode_invalid, false)
     })?;
-    table.raw_set("new", define(lua, |lua, _| one(lua, self::table(lua)?))?)?;
+    table.raw_set(
+        "new",
+        define(lua, |lua, _| one(lua, table_with(lua, Shared::default())?))?,
+    )?;
     table.raw_set("null", Value::NULL)?;
     table.raw_set("_NAME", "cjson")?;
     table.raw_set("_VERSION", "2.1.0")?;
