@@ -360,7 +360,8 @@ impl Executor {
             let blocked = &self.server.blocked;
             session.blocked = Some(blocked.join(spec, args, wait, session, reply.protocol()));
         }
-        self.gate = self.gate.max(tx.commit());
+        // Effects are as long as what has changed.
+        self.gate = self.gate.max(may_wait_if(is_long, || tx.commit()));
         outcome
     }
 

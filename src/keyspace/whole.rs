@@ -3,9 +3,10 @@
 use super::entry::Entry;
 use super::events::{Event, News, mark_more};
 use super::flush::FlushState;
-use super::range::DBS;
+use super::range::{DBS, Range};
 use super::shard::ShardGuard;
 use super::{Effects, Keyspace, StoreError};
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 impl Keyspace {
@@ -68,23 +69,22 @@ impl Keyspace {
         self.break_all_transactions(&guards, physical);
         self.forget_all_caches(&mut guards);
         self.clear_sealed(&mut guards, physical);
-        let mut garbage = Vec::new();
+        let (mut garbage, mut gone) = (Vec::new(), Gone::default());
         for state in &mut guards {
-            garbage.append(&mut state.extract(|entry| physical.contains(&entry.db())));
+            // Everybody waits for this: each entry is looked at once.
+            garbage.append(&mut state.extract(|entry| {
+                let wanted = physical.contains(&entry.db());
+                if wanted {
+                    gone.note(map.find(entry.key()), entry);
+                }
+                wanted
+            }));
             state.epoch = state.epoch.wrapping_add(1);
             state.last_offset = state.last_offset.max(end);
             if state.is_empty() {
                 state.expiries.clear();
                 state.dirty.clear();
                 state.stale_expiries.take();
-            }
-        }
-        let mut resident = std::collections::HashMap::<&str, i64>::new();
-        for entry in &garbage {
-            let range = map.find(entry.key());
-            self.count_bytes(range, entry.size(), 0);
-            if !entry.is_absent() {
-                *resident.entry(&range.spec.name).or_default() += 1;
             }
         }
         let mut count = 0;
@@ -96,7 +96,9 @@ impl Keyspace {
             physical
                 .iter()
                 .for_each(|db| range.counters.expires[*db as usize].store(0, Relaxed));
-            let cold = keys - resident.get(range.spec.name.as_str()).copied().unwrap_or(0);
+            let (resident, bytes) = gone.of(range);
+            self.count_bytes(range, bytes, 0);
+            let cold = keys - resident;
             range.counters.cold.fetch_sub(cold, Relaxed);
             count += keys;
         }
@@ -135,5 +137,27 @@ impl Keyspace {
         let (physical_a, physical_b) = (self.physical(a), self.physical(b));
         self.databases[a as usize].store(physical_b, Relaxed);
         self.databases[b as usize].store(physical_a, Relaxed);
+    }
+}
+
+/// Resident keys and bytes that have gone, by range: there are few ranges, and the next entry's is mostly the last one's.
+#[derive(Default)]
+struct Gone<'m>(Vec<(&'m Arc<Range>, i64, usize)>);
+
+impl<'m> Gone<'m> {
+    fn note(&mut self, range: &'m Arc<Range>, entry: &Entry) {
+        let known = self.0.iter().position(|(known, ..)| Arc::ptr_eq(known, range));
+        let at = known.unwrap_or_else(|| {
+            self.0.push((range, 0, 0));
+            self.0.len() - 1
+        });
+        let (_, keys, bytes) = &mut self.0[at];
+        *keys += i64::from(!entry.is_absent());
+        *bytes += entry.size();
+    }
+
+    fn of(&self, range: &Arc<Range>) -> (i64, usize) {
+        let known = self.0.iter().find(|(known, ..)| Arc::ptr_eq(known, range));
+        known.map_or((0, 0), |(_, keys, bytes)| (*keys, *bytes))
     }
 }
