@@ -30,6 +30,7 @@ command -v ccache >/dev/null || need ccache "keeps RocksDB's object files, so th
 if [ "$purpose" = test ]; then
     command -v redis-server >/dev/null || need redis-server "the differential tests and the comparison run beside it; it will not be started as a service"
     { command -v redis-cli && command -v redis-benchmark; } >/dev/null || need redis-tools "redis-cli and redis-benchmark"
+    command -v openssl >/dev/null || need openssl "makes the certificates of the TLS tests"
     command -v python3 >/dev/null || need python3 "runs the redis-py client tests"
     python3 -c 'import ensurepip, venv' 2>/dev/null || need python3-venv "keeps redis-py apart from the system's Python"
 fi

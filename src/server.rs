@@ -19,6 +19,7 @@ use crate::keyspace::snapshot::{self, Saved};
 use crate::keyspace::{Effects, Keyspace, Settings, warm};
 use crate::net::clients::Clients;
 use crate::net::session::Session;
+use crate::net::tls;
 use crate::object;
 use crate::object::codec::{self, Form};
 use crate::observe::errors::ErrorStats;
@@ -33,7 +34,7 @@ use crate::script::running::RunningScripts;
 use crate::store::StoreError;
 use crate::store::block::BlockStore;
 use crate::store::plain::PlainStore;
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use parking_lot::Mutex;
 use std::fmt;
 use std::fs::File;
@@ -171,6 +172,8 @@ pub struct Server {
     pub monitors: Monitors,
     pub pause: Pause,
     pub acl: Acl,
+    /// What the TLS port offers; none without one.
+    pub tls: ArcSwapOption<rustls::ServerConfig>,
     pub pubsub: Arc<PubSub>,
     /// Clients that wait for keys.
     pub blocked: Blocked,
@@ -257,6 +260,7 @@ impl Server {
     pub fn open(config: Config, config_file: Option<PathBuf>) -> Result<Arc<Server>, StartError> {
         let started = Instant::now();
         table::rename(&config.renames).map_err(StartError::new)?;
+        let tls = tls::server_config(&config).map_err(StartError::new)?;
         let lock = lock_folder(&config.dir)?;
         backup::restore::refuse_unfinished(&config.dir).map_err(StartError::new)?;
         snapshot::remove_left_over(&config.dir).map_err(StartError::new)?;
@@ -300,6 +304,7 @@ impl Server {
             pause: Pause::default(),
             pubsub: Arc::default(),
             acl: Acl::new(&permission::TABLE),
+            tls: ArcSwapOption::new(tls),
             blocked: Blocked::default(),
             scripts: Catalog::default(),
             libraries: Libraries::default(),
@@ -398,6 +403,13 @@ impl Server {
         Ok(())
     }
 
+    /// Reads the files of TLS that a configuration names, for connections from now on. An error changes nothing.
+    pub fn load_tls(&self, config: &Config) -> Result<(), String> {
+        let tls = tls::server_config(config).map_err(|error| error.to_string())?;
+        self.tls.store(tls);
+        Ok(())
+    }
+
     /// A command took long enough to be noted.
     pub fn note_slow(&self, spec: &'static Command, args: &Args<'_>, session: &Session, nanos: u64) {
         let config = self.config.load();
@@ -443,7 +455,11 @@ impl Server {
                 self.totals
                     .peak_memory
                     .fetch_max(crate::observe::memory::allocated(), Relaxed);
-                self.clients.close_idle(self.config.load().timeout, now_ms);
+                let config = self.config.load();
+                self.clients.close_idle(config.timeout, now_ms);
+                if !self.acl.users.are_open() {
+                    self.clients.close_strangers(config.auth_timeout, now_ms);
+                }
             }
             self.pubsub.broadcast();
             if trimmed.elapsed() >= TRIM_EVERY {

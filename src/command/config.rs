@@ -94,12 +94,35 @@ fn set(args: &Args<'_>, context: &mut Context<'_>) -> Outcome {
         .map(|pair| (pair[0], pair[1]))
         .collect();
     let local = context.session.client.is_local();
-    context
-        .server
-        .change_config(|config| config.set_many_from(&pairs, local))
-        .map_err(|error| Error::new(error.to_string()))?;
+    context.server.change_config(|config| {
+        let changed = config
+            .set_many_from(&pairs, local)
+            .map_err(|error| Error::new(error.to_string()))?;
+        // Also where the value is the same: the files may be new.
+        let tls = pairs.iter().map(|(name, _)| *name).find(|name| is_tls(name));
+        if let Some(name) = tls {
+            load_tls(context.server, &changed, name)?;
+        }
+        Ok::<Config, Error>(changed)
+    })?;
     context.reply.ok();
     Ok(())
+}
+
+fn is_tls(name: &[u8]) -> bool {
+    name.get(..4)
+        .is_some_and(|begin| begin.eq_ignore_ascii_case(b"tls-"))
+}
+
+fn load_tls(server: &Server, config: &Config, name: &[u8]) -> Outcome {
+    may_wait(|| server.load_tls(config)).map_err(|why| {
+        log::warn!("TLS stays as it is: {why}");
+        let name = String::from_utf8_lossy(name);
+        Error::new(format!(
+            "ERR CONFIG SET failed (possibly related to argument '{name}') - Unable to update TLS configuration. \
+             Check server logs."
+        ))
+    })
 }
 
 fn reset_stat(_: &Args<'_>, context: &mut Context<'_>) -> Outcome {

@@ -26,6 +26,7 @@ mod objects;
 mod observe;
 mod process;
 mod security;
+mod tls;
 
 /// Applies arguments to a configuration, or says why not and leaves it as it was.
 type Apply = fn(&mut Config, &[&[u8]]) -> Result<(), Wrong>;
@@ -73,6 +74,10 @@ pub static GROUPS: &[Group] = &[
     Group {
         title: "Users",
         rows: security::ROWS,
+    },
+    Group {
+        title: "TLS",
+        rows: tls::ROWS,
     },
     Group {
         title: "Data on disk and ranges",

@@ -29,7 +29,8 @@ pub use file::ConfigError;
 pub use range_spec::{Bounds, ByCommand, DEFAULT_RANGE, RangeOptions, RangeSpec};
 pub use values::{
     Compression, EvictionPolicy, FsyncPolicy, KeyspaceEvents, LogLevel, OutputBufferLimit,
-    OutputBufferLimits, Permission, Supervised, Tier, format_memory, format_percentile, memory_size,
+    OutputBufferLimits, Permission, Supervised, Tier, TlsClients, format_memory, format_percentile,
+    memory_size,
 };
 
 const MB: u64 = 1 << 20;
@@ -53,6 +54,21 @@ pub struct Config {
     /// Empty: no password.
     pub requirepass: Vec<u8>,
     pub protected_mode: bool,
+    /// 0: no TLS.
+    pub tls_port: u16,
+    pub tls_cert_file: String,
+    /// Empty: with the certificate.
+    pub tls_key_file: String,
+    pub tls_ca_cert_file: String,
+    pub tls_ca_cert_dir: String,
+    pub tls_auth_clients: TlsClients,
+    /// Empty: all.
+    pub tls_protocols: String,
+    pub tls_prefer_server_ciphers: bool,
+    pub tls_session_caching: bool,
+    pub tls_session_cache_size: usize,
+    /// Seconds within which a client has to say who it is; 0 is no limit.
+    pub auth_timeout: u32,
     /// Empty: none.
     pub aclfile: String,
     pub acllog_max_len: usize,
@@ -166,6 +182,17 @@ impl Default for Config {
             maxclients: 10_000,
             requirepass: Vec::new(),
             protected_mode: true,
+            tls_port: 0,
+            tls_cert_file: String::new(),
+            tls_key_file: String::new(),
+            tls_ca_cert_file: String::new(),
+            tls_ca_cert_dir: String::new(),
+            tls_auth_clients: TlsClients::Yes,
+            tls_protocols: String::new(),
+            tls_prefer_server_ciphers: false,
+            tls_session_caching: true,
+            tls_session_cache_size: 20_480,
+            auth_timeout: 60,
             aclfile: String::new(),
             acllog_max_len: 128,
             acl_pubsub_allchannels: false,

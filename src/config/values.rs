@@ -94,6 +94,16 @@ choices! {
 }
 
 choices! {
+    /// Whether clients on the TLS port need a certificate.
+    TlsClients {
+        Yes = "yes",
+        No = "no",
+        /// One that is shown must be good.
+        Optional = "optional",
+    }
+}
+
+choices! {
     /// How much the log says.
     LogLevel {
         Debug = "debug",

@@ -90,6 +90,8 @@ pub struct Client {
     /// Commands queued since MULTI.
     pub queued: AtomicI64,
     pub last_active_ms: AtomicI64,
+    /// Unix milliseconds since which it has to say who it is and has not; 0 when it has.
+    pub stranger_since_ms: AtomicI64,
     /// Bytes received and not yet run; replies not yet written.
     pub query_bytes: AtomicUsize,
     pub output_bytes: AtomicUsize,
@@ -302,6 +304,7 @@ impl Clients {
             }),
             queued: AtomicI64::new(NOT_QUEUING),
             last_active_ms: AtomicI64::new(now_ms),
+            stranger_since_ms: AtomicI64::new(0),
             query_bytes: AtomicUsize::new(0),
             output_bytes: AtomicUsize::new(0),
             commands: AtomicU64::new(0),
@@ -350,6 +353,19 @@ impl Clients {
         let mut all: Vec<_> = staying.map(|client| client.clone()).collect();
         all.sort_by_key(|client| client.id);
         all
+    }
+
+    /// Ends the connections of clients that have not said who they are for `timeout` seconds; 0 ends none.
+    pub fn close_strangers(&self, timeout: u32, now_ms: i64) {
+        if timeout == 0 {
+            return;
+        }
+        for client in self.by_id.iter() {
+            let since = client.stranger_since_ms.load(Relaxed);
+            if since != 0 && now_ms - since > i64::from(timeout) * 1_000 {
+                client.kill();
+            }
+        }
     }
 
     /// Ends the connections that have been silent for `timeout` seconds; 0 ends none.

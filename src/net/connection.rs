@@ -17,7 +17,7 @@ use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
@@ -38,6 +38,8 @@ const KEEP_INCOMING: usize = 64;
 const BATCH: usize = 128;
 /// How long a command that a script holds up is kept before it is tried again.
 const HELD_UP: Duration = Duration::from_millis(2);
+/// How long the end of a TLS connection may take.
+const GOODBYE: Duration = Duration::from_secs(1);
 /// A buffer that has grown beyond this is given back when it is empty.
 const KEEP_BYTES: usize = 64 << 10;
 
@@ -126,6 +128,10 @@ impl Connection {
         }
         self.server.monitors.remove(self.client.id);
         self.server.clients.remove(self.client.id);
+        if matches!(self.socket, Socket::Tls(_)) {
+            // Says that this is the end and not a cut; the client may be gone already.
+            let _ = tokio::time::timeout(GOODBYE, self.socket.shutdown()).await;
+        }
     }
 
     async fn serve(&mut self) -> Result<(), End> {
@@ -508,23 +514,29 @@ impl Connection {
                     Poll::Ready(Ok(0)) => return Poll::Ready(Err(End::Io)),
                     Poll::Ready(Ok(written)) => at += written,
                     Poll::Ready(Err(_)) => return Poll::Ready(Err(End::Io)),
-                    Poll::Pending => {
-                        client.waker.register(cx.waker());
-                        return if client.is_killed() {
-                            Poll::Ready(Err(End::Closed))
-                        } else {
-                            Poll::Pending
-                        };
-                    }
+                    Poll::Pending => return wait_unless_killed(client, cx),
                 }
             }
-            Poll::Ready(Ok(()))
+            // TLS may have taken more than it has given to the socket.
+            match Pin::new(&mut *socket).poll_flush(cx) {
+                Poll::Ready(flushed) => Poll::Ready(flushed.map_err(End::from)),
+                Poll::Pending => wait_unless_killed(client, cx),
+            }
         })
         .await?;
         self.client.output_bytes.store(0, Relaxed);
         self.client.net_out.fetch_add(bytes.len() as u64, Relaxed);
         self.server.totals.net_out.fetch_add(bytes.len() as u64, Relaxed);
         Ok(())
+    }
+}
+
+/// Goes on waiting for the socket, also for the end of the client.
+fn wait_unless_killed(client: &Client, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
+    client.waker.register(cx.waker());
+    match client.is_killed() {
+        true => Poll::Ready(Err(End::Closed)),
+        false => Poll::Pending,
     }
 }
 

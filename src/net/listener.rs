@@ -1,8 +1,9 @@
 //! Listening on TCP addresses and a unix socket, and letting connections in.
 
-use super::clients::Peer;
+use super::clients::{Client, Peer};
 use super::connection::{Connection, refuse};
 use super::socket::Socket;
+use super::tls;
 use crate::config::Config;
 use crate::server::{Server, unix_ms};
 use socket2::{Domain, Protocol, SockRef, TcpKeepalive, Type};
@@ -19,49 +20,38 @@ use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 /// The sockets that a server listens on.
 pub struct Listeners {
     tcp: Vec<TcpListener>,
+    tls: Vec<TcpListener>,
     unix: Option<UnixListener>,
 }
 
 impl Listeners {
     /// Binds every configured address. One that starts with `-` may be unavailable.
     pub fn bind(config: &Config) -> io::Result<Listeners> {
-        let mut tcp = Vec::new();
-        for address in config.bind.iter().filter(|_| config.port != 0) {
-            let (name, optional) = address
-                .strip_prefix('-')
-                .map_or((address.as_str(), false), |name| (name, true));
-            match bind_tcp(name, config) {
-                Ok(listener) => tcp.push(listener),
-                Err(error) if optional && is_unavailable(&error) => {}
-                Err(error) => {
-                    return Err(io::Error::new(
-                        error.kind(),
-                        format!("cannot listen on {name}:{}: {error}", config.port),
-                    ));
-                }
-            }
-        }
+        let tcp = bind_port(config, config.port)?;
+        let tls = bind_port(config, config.tls_port)?;
         let unix = if config.unixsocket.is_empty() {
             None
         } else {
             Some(bind_unix(config)?)
         };
-        if tcp.is_empty() && unix.is_none() {
+        if tcp.is_empty() && tls.is_empty() && unix.is_none() {
             return Err(io::Error::other(
-                "no address to listen on: port is 0 and no unixsocket is set",
+                "no address to listen on: port and tls-port are 0 and no unixsocket is set",
             ));
         }
-        Ok(Listeners { tcp, unix })
+        Ok(Listeners { tcp, tls, unix })
     }
 
     /// Accepts connections on every socket, each in a task of its own.
     pub fn serve(self, server: &Arc<Server>) {
-        for listener in self.tcp {
+        let plain = self.tcp.into_iter().map(|listener| (listener, false));
+        let secure = self.tls.into_iter().map(|listener| (listener, true));
+        for (listener, secure) in plain.chain(secure) {
             let server = server.clone();
             tokio::spawn(async move {
                 loop {
                     match listener.accept().await {
-                        Ok((stream, peer)) => accept_tcp(&server, stream, peer),
+                        Ok((stream, peer)) => accept_tcp(&server, stream, peer, secure),
                         Err(error) => accept_failed(&error).await,
                     }
                 }
@@ -91,7 +81,28 @@ fn is_unavailable(error: &io::Error) -> bool {
     )
 }
 
-fn bind_tcp(name: &str, config: &Config) -> io::Result<TcpListener> {
+/// Binds a port on every configured address; none for port 0.
+fn bind_port(config: &Config, port: u16) -> io::Result<Vec<TcpListener>> {
+    let mut listeners = Vec::new();
+    for address in config.bind.iter().filter(|_| port != 0) {
+        let (name, optional) = address
+            .strip_prefix('-')
+            .map_or((address.as_str(), false), |name| (name, true));
+        match bind_tcp(name, port, config) {
+            Ok(listener) => listeners.push(listener),
+            Err(error) if optional && is_unavailable(&error) => {}
+            Err(error) => {
+                return Err(io::Error::new(
+                    error.kind(),
+                    format!("cannot listen on {name}:{port}: {error}"),
+                ));
+            }
+        }
+    }
+    Ok(listeners)
+}
+
+fn bind_tcp(name: &str, port: u16, config: &Config) -> io::Result<TcpListener> {
     let ip: IpAddr = match name {
         "*" => IpAddr::from([0, 0, 0, 0]),
         "::*" => IpAddr::from([0u16; 8]),
@@ -100,7 +111,7 @@ fn bind_tcp(name: &str, config: &Config) -> io::Result<TcpListener> {
             .parse()
             .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "not an IP address"))?,
     };
-    let address = SocketAddr::new(ip, config.port);
+    let address = SocketAddr::new(ip, port);
     let socket = socket2::Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     if address.is_ipv6() {
@@ -128,13 +139,31 @@ fn bind_unix(config: &Config) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
+/// Serves a client once its handshake is done; it counts among the clients from the beginning.
+async fn serve_tls(server: Arc<Server>, client: Arc<Client>, stream: TcpStream) {
+    let secured = match server.tls.load_full() {
+        Some(offered) => tls::accept(stream, offered).await,
+        None => Err("no certificate is configured".into()),
+    };
+    match secured {
+        Ok(stream) => {
+            let socket = Socket::Tls(Box::new(stream));
+            Connection::new(server, client, socket).run().await;
+        }
+        Err(why) => {
+            log::info!("client {} closed: TLS: {why}", client.addr);
+            server.clients.remove(client.id);
+        }
+    }
+}
+
 /// Out of file descriptors, mostly: wait for some to be closed.
 async fn accept_failed(error: &io::Error) {
     log::warn!("accepting a connection failed: {error}");
     tokio::time::sleep(Duration::from_millis(100)).await;
 }
 
-fn accept_tcp(server: &Arc<Server>, stream: TcpStream, peer: SocketAddr) {
+fn accept_tcp(server: &Arc<Server>, stream: TcpStream, peer: SocketAddr, secure: bool) {
     let config = server.config.load();
     // What cannot be set on a socket whose peer is gone does not matter.
     let _ = stream.set_nodelay(true);
@@ -155,6 +184,10 @@ fn accept_tcp(server: &Arc<Server>, stream: TcpStream, peer: SocketAddr) {
         fd: stream.as_raw_fd(),
         unix_socket: false,
     };
+    if protected && secure {
+        server.totals.rejected_connections.fetch_add(1, Relaxed);
+        return;
+    }
     if protected {
         let why = "-DENIED Terrace is running in protected mode because no password is set. Connections are accepted \
                    from this machine only. Set a password with requirepass, or turn protected-mode off.\r\n";
@@ -162,7 +195,11 @@ fn accept_tcp(server: &Arc<Server>, stream: TcpStream, peer: SocketAddr) {
         tokio::spawn(refuse(Socket::Tcp(stream), why));
         return;
     }
-    start(server, Socket::Tcp(stream), peer);
+    let incoming = match secure {
+        true => Incoming::Tls(stream),
+        false => Incoming::Plain(Socket::Tcp(stream)),
+    };
+    start(server, incoming, peer);
 }
 
 fn accept_unix(server: &Arc<Server>, stream: UnixStream) {
@@ -173,19 +210,33 @@ fn accept_unix(server: &Arc<Server>, stream: UnixStream) {
         fd: stream.as_raw_fd(),
         unix_socket: true,
     };
-    start(server, Socket::Unix(stream), peer);
+    start(server, Incoming::Plain(Socket::Unix(stream)), peer);
 }
 
-fn start(server: &Arc<Server>, socket: Socket, peer: Peer) {
+/// A connection before its first byte.
+enum Incoming {
+    Plain(Socket),
+    /// Without its handshake.
+    Tls(TcpStream),
+}
+
+fn start(server: &Arc<Server>, incoming: Incoming, peer: Peer) {
     server.totals.connections.fetch_add(1, Relaxed);
     let config = server.config.load();
     match server.clients.admit(peer, &config, unix_ms()) {
         Some(client) => {
-            tokio::spawn(Connection::new(server.clone(), client, socket).run());
+            let server = server.clone();
+            match incoming {
+                Incoming::Plain(socket) => tokio::spawn(Connection::new(server, client, socket).run()),
+                Incoming::Tls(stream) => tokio::spawn(serve_tls(server, client, stream)),
+            };
         }
         None => {
             server.totals.rejected_connections.fetch_add(1, Relaxed);
-            tokio::spawn(refuse(socket, "-ERR max number of clients reached\r\n"));
+            // Before the handshake there are no words to refuse with.
+            if let Incoming::Plain(socket) = incoming {
+                tokio::spawn(refuse(socket, "-ERR max number of clients reached\r\n"));
+            }
         }
     }
 }

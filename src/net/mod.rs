@@ -5,3 +5,4 @@ pub mod connection;
 pub mod listener;
 pub mod session;
 pub mod socket;
+pub mod tls;

@@ -12,6 +12,7 @@ use crate::pubsub::subscriptions::Subscriptions;
 use crate::pubsub::tracking::Tracking;
 use crate::pubsub::watching::Watching;
 use crate::resp::Reply;
+use crate::server::unix_ms;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -62,10 +63,12 @@ impl Session {
     pub fn new(client: Arc<Client>, users: &Users) -> Session {
         let users_version = users.version();
         let user = users.default_user();
+        let authenticated = user.is_open();
+        note_stranger(&client, !authenticated);
         Session {
             client,
             db: 0,
-            authenticated: user.is_open(),
+            authenticated,
             user,
             users_version,
             reply_mode: ReplyMode::On,
@@ -86,6 +89,7 @@ impl Session {
     pub fn become_user(&mut self, (user, version): (Arc<User>, u64)) {
         *self.client.user.lock() = user.name.clone();
         (self.user, self.users_version, self.authenticated) = (user, version, true);
+        note_stranger(&self.client, false);
     }
 
     /// Sees changes of the users. An error: the own one is there no longer, and the connection ends.
@@ -151,6 +155,7 @@ impl Session {
         self.select(0);
         self.become_user((users.default_user(), users.version()));
         self.authenticated = self.user.is_open();
+        note_stranger(&self.client, !self.authenticated);
         self.reply_mode = ReplyMode::On;
         self.no_touch = false;
         self.leave_transaction();
@@ -200,4 +205,10 @@ impl Session {
             mode => mode,
         };
     }
+}
+
+/// From when on a client is one that has to say who it is.
+fn note_stranger(client: &Client, is_stranger: bool) {
+    let since = if is_stranger { unix_ms() } else { 0 };
+    client.stranger_since_ms.store(since, Relaxed);
 }

@@ -1,4 +1,4 @@
-//! Directives of work that is yet to come: replication, clusters, TLS, scripts. Their values are
+//! Directives of work that is yet to come: replication, clusters, scripts. Their values are
 //! checked and kept, and whoever sets one is told that it does nothing yet.
 
 use super::{Directive, kept, kinds};
@@ -310,89 +310,6 @@ pub(super) static ROWS: &[Directive] = &[
         "0",
         |value| kinds::memory(value, 0, u64::MAX),
         "Memory for what waits to be sent to one node; 0 is no limit."
-    )
-    .without_effect(),
-    kept!("tls-port", "0", kinds::port, "TLS port; 0 is none.").without_effect(),
-    kept!("tls-cert-file", "", kinds::any, "Certificate of the server.").without_effect(),
-    kept!("tls-key-file", "", kinds::any, "Key of that certificate.").without_effect(),
-    kept!("tls-key-file-pass", "", kinds::any, "Password of that key.")
-        .secret()
-        .without_effect(),
-    kept!(
-        "tls-client-cert-file",
-        "",
-        kinds::any,
-        "Certificate for outgoing connections."
-    )
-    .without_effect(),
-    kept!("tls-client-key-file", "", kinds::any, "Key of that certificate.").without_effect(),
-    kept!(
-        "tls-client-key-file-pass",
-        "",
-        kinds::any,
-        "Password of that key."
-    )
-    .secret()
-    .without_effect(),
-    kept!(
-        "tls-dh-params-file",
-        "",
-        kinds::any,
-        "Parameters for Diffie-Hellman."
-    )
-    .without_effect(),
-    kept!(
-        "tls-ca-cert-file",
-        "",
-        kinds::any,
-        "Certificates of trusted authorities."
-    )
-    .without_effect(),
-    kept!(
-        "tls-ca-cert-dir",
-        "",
-        kinds::any,
-        "Folder with such certificates."
-    )
-    .without_effect(),
-    kept!("tls-protocols", "", kinds::any, "Versions of TLS.").without_effect(),
-    kept!("tls-ciphers", "", kinds::any, "Ciphers up to TLS 1.2.").without_effect(),
-    kept!("tls-ciphersuites", "", kinds::any, "Ciphers of TLS 1.3.").without_effect(),
-    kept!(
-        "tls-auth-clients",
-        "yes",
-        |value| kinds::one_of(value, &["no", "yes", "optional"]),
-        "Whether clients need a certificate."
-    )
-    .without_effect(),
-    kept!("tls-replication", "no", kinds::yes_no, "TLS to the primary.").without_effect(),
-    kept!("tls-cluster", "no", kinds::yes_no, "TLS between nodes.").without_effect(),
-    kept!(
-        "tls-prefer-server-ciphers",
-        "no",
-        kinds::yes_no,
-        "The server's order of ciphers counts."
-    )
-    .without_effect(),
-    kept!(
-        "tls-session-caching",
-        "yes",
-        kinds::yes_no,
-        "Remember TLS sessions."
-    )
-    .without_effect(),
-    kept!(
-        "tls-session-cache-size",
-        "20480",
-        kinds::count,
-        "Sessions to remember."
-    )
-    .without_effect(),
-    kept!(
-        "tls-session-cache-timeout",
-        "300",
-        kinds::count,
-        "Seconds to remember them."
     )
     .without_effect(),
     kept!(

@@ -3,6 +3,13 @@
 use super::{Directive, int, kinds, text};
 
 pub(super) static ROWS: &[Directive] = &[
+    int!(
+        "auth-timeout",
+        auth_timeout,
+        0,
+        i32::MAX as i64,
+        "Seconds after which a client is closed that has not said who it is, where it has to; 0 is never."
+    ),
     text!(
         "aclfile",
         aclfile,
