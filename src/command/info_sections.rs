@@ -337,7 +337,7 @@ pub fn stats(server: &Server, text: &mut Text) {
     text.field("rejected_connections", totals.rejected_connections.load(Relaxed));
     let refusals = server.acl.log.lock().refusals;
     for (what, count) in ["auth", "cmd", "key", "channel"].iter().zip(refusals) {
-        text.field(&format!("acl_access_denied_{what}"), count);
+        text.field(format_args!("acl_access_denied_{what}"), count);
     }
     text.zeros(&["sync_full", "sync_partial_ok", "sync_partial_err"]);
     text.field("expired_keys", sum(|counters| counters.expired.load(Relaxed)));
