@@ -203,10 +203,8 @@ mod tests {
 
     #[test]
     fn without_a_port_nothing_is_read() {
-        let mut config = Config {
-            tls_cert_file: "/nosuch".into(),
-            ..Config::default()
-        };
+        let mut config = Config::default();
+        config.tls_cert_file = "/nosuch".into();
         assert!(server_config(&config).unwrap().is_none());
         config.tls_port = 1;
         assert!(
