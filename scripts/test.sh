@@ -28,6 +28,16 @@ python_clients() {
     PYTHONDONTWRITEBYTECODE=1 TERRACE_BIN=${CARGO_TARGET_DIR:-target}/release/terrace "$venv/bin/python" -m unittest -v tests/clients/test_redis_py.py
 }
 
+# ioredis likewise.
+node_clients() {
+    command -v node >/dev/null || { echo "skipped: node is not installed"; return 77; }
+    local dir=${XDG_CACHE_HOME:-$HOME/.cache}/terrace/node
+    if ! [ -d "$dir/node_modules/ioredis" ]; then
+        npm install --silent --no-fund --prefix "$dir" ioredis@5 || { echo "skipped: npm cannot fetch ioredis here"; return 77; }
+    fi
+    NODE_PATH=$dir/node_modules TERRACE_BIN=${CARGO_TARGET_DIR:-target}/release/terrace node tests/clients/test_ioredis.js
+}
+
 fuzz() {
     [ -f scripts/fuzz.sh ] || { echo "skipped: no fuzz targets yet"; return 77; }
     bash scripts/fuzz.sh
@@ -36,6 +46,7 @@ fuzz() {
 step "build" cargo build --release
 step "cargo test" cargo test --release --no-fail-fast
 step "redis-py" python_clients
+step "ioredis" node_clients
 step "fuzz, short runs" fuzz
 
 echo "== summary"

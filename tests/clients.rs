@@ -158,3 +158,69 @@ fn errors_keep_their_code_and_the_connection() {
         assert_eq!(TypedCommands::get(conn, "k").unwrap().as_deref(), Some("text"));
     });
 }
+
+/// A connection of its own that subscribes, as the crate does it.
+#[test]
+fn publish_and_subscribe() {
+    for protocol in ["resp2", "resp3"] {
+        let server = start();
+        let url = format!("redis://127.0.0.1:{}/?protocol={protocol}", server.port());
+        let client = redis::Client::open(url).expect("a valid URL");
+        let mut listening = client.get_connection().expect("a connection");
+        let mut conn = client.get_connection().expect("a connection");
+        let mut heard = listening.as_pubsub();
+        heard
+            .set_read_timeout(Some(Duration::from_secs(30)))
+            .expect("a socket option");
+        heard.subscribe("news").expect("subscribed");
+        heard.psubscribe("n*").expect("subscribed");
+        let reached: i64 = Commands::publish(&mut conn, "news", "one").expect("published");
+        assert_eq!(reached, 2);
+        let mut got: Vec<(String, String, bool)> = (0..2)
+            .map(|_| {
+                let message = heard.get_message().expect("a message");
+                let payload = message.get_payload().expect("text");
+                (
+                    message.get_channel_name().to_string(),
+                    payload,
+                    message.from_pattern(),
+                )
+            })
+            .collect();
+        got.sort();
+        let news = |by_pattern| ("news".to_string(), "one".to_string(), by_pattern);
+        assert_eq!(got, [news(false), news(true)], "{protocol}");
+        heard.unsubscribe("news").expect("unsubscribed");
+        heard.punsubscribe("n*").expect("unsubscribed");
+        let reached: i64 = Commands::publish(&mut conn, "news", "two").expect("published");
+        assert_eq!(reached, 0);
+    }
+}
+
+/// A value by its subscription, in the words of any library.
+#[test]
+fn a_value_is_subscribed_to() {
+    if std::env::var("TERRACE_DIFF_SELF").is_ok_and(|v| v != "0") {
+        return; // redis-server has no such channels
+    }
+    let server = start();
+    let url = format!("redis://127.0.0.1:{}", server.port());
+    let client = redis::Client::open(url).expect("a valid URL");
+    let mut listening = client.get_connection().expect("a connection");
+    let mut conn = client.get_connection().expect("a connection");
+    let mut heard = listening.as_pubsub();
+    heard
+        .set_read_timeout(Some(Duration::from_secs(30)))
+        .expect("a socket option");
+    heard.subscribe("__keyvalue@0__:k").expect("subscribed");
+    TypedCommands::set(&mut conn, "k", "v").expect("set");
+    let next = |heard: &mut redis::PubSub<'_>| -> String {
+        heard
+            .get_message()
+            .expect("a message")
+            .get_payload()
+            .expect("text")
+    };
+    assert_eq!(next(&mut heard), "now 0 gone\n");
+    assert_eq!(next(&mut heard), "set 27 value\nv");
+}

@@ -183,6 +183,47 @@ class Basics:
             thread.join()
         self.assertEqual(heard, [str(i) for i in range(500)])
 
+    def test_values_of_a_key(self):
+        self.r.set("watched", "one")
+        with self.r.pubsub(ignore_subscribe_messages=True) as heard:
+            heard.subscribe("__keyvalue@0__:watched")
+            self.r.append("watched", "two")
+            self.r.delete("watched")
+            got = []
+            deadline = time.monotonic() + 10
+            while len(got) < 3 and time.monotonic() < deadline:
+                message = heard.get_message(timeout=1)
+                if message:
+                    line, _, value = message["data"].partition("\n")
+                    event, _, what = line.split(" ")
+                    got.append((event, what, value))
+        expected = [("now", "value", "one"), ("append", "value", "onetwo"), ("del", "gone", "")]
+        self.assertEqual(got, expected)
+
+    def test_a_cache_in_the_client_is_told_of_changes(self):
+        if self.protocol == 2:
+            self.skipTest("the library caches in RESP3 alone")
+        try:
+            from redis.cache import CacheConfig
+        except ImportError:
+            self.skipTest("this redis-py does not cache")
+        with redis.Redis(
+            port=self.server.port, protocol=3, decode_responses=True, cache_config=CacheConfig()
+        ) as cached:
+            self.r.set("k", "one")
+            for _ in range(3):
+                self.assertEqual(cached.get("k"), "one")
+            self.assertEqual(cached.get_cache().size, 1)
+            self.r.set("k", "two")
+            deadline = time.monotonic() + 10
+            while cached.get("k") != "two" and time.monotonic() < deadline:
+                time.sleep(0.01)
+            self.assertEqual(cached.get("k"), "two")
+            self.r.flushall()
+            while cached.get("k") is not None and time.monotonic() < deadline:
+                time.sleep(0.01)
+            self.assertIsNone(cached.get("k"))
+
     def test_expiry(self):
         r = self.r
         r.set("k", "v", ex=100)
