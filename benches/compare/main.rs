@@ -6,8 +6,8 @@
 //! listens on loopback only, and ends every server it started by that server's process number.
 //!
 //! The files: `options` reads the command line, `rows` is the list of what is measured and against which bar,
-//! `measure` carries one row out, `servers` starts, watches and stops a server, `load`, `collections`, `paced` and
-//! `sealed` produce the work, `wire` is the few bytes of RESP they need, `report` prints.
+//! `measure` carries one row out, `servers` starts, watches and stops a server, `load`, `collections`, `paced`,
+//! `sealed` and `subscribers` produce the work, `wire` is the few bytes of RESP they need, `report` prints.
 
 mod collections;
 mod load;
@@ -18,6 +18,7 @@ mod report;
 mod rows;
 mod sealed;
 mod servers;
+mod subscribers;
 mod wire;
 
 use std::fmt;

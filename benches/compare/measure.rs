@@ -44,13 +44,13 @@ pub struct Outcome {
 }
 
 /// Both servers of a row; every step is done to each.
-struct Pair {
+pub struct Pair {
     terrace: Server,
     redis: Server,
 }
 
 impl Pair {
-    fn each(&self) -> [&Server; 2] {
+    pub fn each(&self) -> [&Server; 2] {
         [&self.terrace, &self.redis]
     }
 }
@@ -103,11 +103,33 @@ impl<'a> Bench<'a> {
             }
             Work::Replay { records } => self.replay(row, self.options.scaled(records)),
             Work::Backup { bytes } => self.backup(row, self.options.scaled(bytes)),
+            Work::FanOut {
+                subscribers,
+                messages,
+            } => self.fan_out(row, subscribers, self.options.scaled(messages)),
+            Work::MemoryPerSubscription {
+                clients,
+                channels,
+                shared,
+            } => self.memory_per_subscription(row, (clients, channels, shared)),
+            Work::WatchedElsewhere { requests } => self.watched_elsewhere(
+                row,
+                self.options.requests.unwrap_or(self.options.scaled(requests)),
+            ),
+            Work::WatchedHere { requests } => self.watched_here(
+                row,
+                self.options.requests.unwrap_or(self.options.scaled(requests)),
+            ),
         };
         for label in ["terrace", "redis", "backups"] {
             let _ = fs::remove_dir_all(self.root.join(label));
         }
         outcome
+    }
+
+    /// Turns per server.
+    pub fn rounds(&self) -> usize {
+        self.options.rounds
     }
 
     fn start_terrace(&self, row: &Row) -> Result<Server, Failure> {
@@ -130,7 +152,7 @@ impl<'a> Bench<'a> {
     }
 
     /// Both servers, started, and filled one after the other.
-    fn start_pair(&self, row: &Row, fill: Option<Fill>) -> Result<Pair, Failure> {
+    pub fn start_pair(&self, row: &Row, fill: Option<Fill>) -> Result<Pair, Failure> {
         let pair = Pair {
             terrace: self.start_terrace(row)?,
             redis: self.start_redis(row)?,
@@ -488,10 +510,10 @@ fn is_backing_up(server: &Server) -> bool {
 }
 
 /// Collects one figure per turn for each server.
-struct Turns(Measure);
+pub struct Turns(Measure);
 
 impl Turns {
-    fn new(label: &'static str) -> Turns {
+    pub fn new(label: &'static str) -> Turns {
         Turns(Measure {
             label,
             terrace: Vec::new(),
@@ -499,7 +521,7 @@ impl Turns {
         })
     }
 
-    fn add(&mut self, server: &Server, figure: f64) {
+    pub fn add(&mut self, server: &Server, figure: f64) {
         match server.label {
             "Terrace" => self.0.terrace.push(figure),
             _ => self.0.redis.push(figure),
@@ -507,7 +529,7 @@ impl Turns {
     }
 
     /// The measures, without those that a server did not report.
-    fn all<const N: usize>(turns: [Turns; N]) -> Vec<Measure> {
+    pub fn all<const N: usize>(turns: [Turns; N]) -> Vec<Measure> {
         let both = |measure: &Measure| !measure.terrace.is_empty() && !measure.redis.is_empty();
         turns.into_iter().map(|turns| turns.0).filter(both).collect()
     }
@@ -538,7 +560,7 @@ fn own(arguments: &[&str]) -> Vec<String> {
     arguments.iter().map(|&argument| argument.to_owned()).collect()
 }
 
-fn progress(round: usize, server: &Server, what: &str) {
+pub fn progress(round: usize, server: &Server, what: &str) {
     eprintln!("    {round} {:8} {what}", server.label);
 }
 

@@ -123,6 +123,18 @@ pub enum Work {
     Replay { records: u64 },
     /// GETs at a fixed rate while a backup of so many bytes is made; judged by p99 beside that of the idle server.
     Backup { bytes: u64 },
+    /// Messages to one channel with so many subscribers; judged by deliveries per second of server CPU.
+    FanOut { subscribers: u64, messages: u64 },
+    /// Resident memory that subscriptions add; judged by bytes per subscription.
+    MemoryPerSubscription {
+        clients: u64,
+        channels: u64,
+        shared: bool,
+    },
+    /// SET while a million other keys are watched; judged as a share of SET while none are.
+    WatchedElsewhere { requests: u64 },
+    /// SET of keys that are all watched; judged by requests per second of server CPU. Redis tells all events.
+    WatchedHere { requests: u64 },
 }
 
 /// What the judged figure has to reach.
@@ -309,6 +321,17 @@ const fn latency(name: &'static str, request: Request, pipeline: u32) -> Row {
         against: Baseline::Plain,
         work: Work::Latency { request, pipeline },
         bar: Bar::RatioAtMost(1.0),
+    }
+}
+
+/// A row of subscribers to a memory range.
+const fn subscribing(name: &'static str, work: Work, bar: Bar) -> Row {
+    Row {
+        name,
+        tier: Tier::Memory,
+        against: Baseline::Plain,
+        work,
+        bar,
     }
 }
 
@@ -534,4 +557,40 @@ pub const ALL: &[Row] = &[
         work: Work::Backup { bytes: 5_000_000_000 },
         bar: Bar::RatioAtMost(2.0),
     },
+    subscribing(
+        "PUBLISH to 500 subscribers",
+        Work::FanOut {
+            subscribers: 500,
+            messages: 8_000,
+        },
+        Bar::RatioAtLeast(1.5),
+    ),
+    subscribing(
+        "memory per subscription, a million rooms",
+        Work::MemoryPerSubscription {
+            clients: 100,
+            channels: 10_000,
+            shared: false,
+        },
+        Bar::RatioAtMost(0.5),
+    ),
+    subscribing(
+        "memory per subscription, 1,000 rooms",
+        Work::MemoryPerSubscription {
+            clients: 500,
+            channels: 1_000,
+            shared: true,
+        },
+        Bar::AtMost(16.0),
+    ),
+    subscribing(
+        "SET -P 16, a million other keys watched",
+        Work::WatchedElsewhere { requests: 3_000_000 },
+        Bar::AtLeast(0.97),
+    ),
+    subscribing(
+        "SET -P 16, every key watched",
+        Work::WatchedHere { requests: 2_000_000 },
+        Bar::RatioAtLeast(2.0),
+    ),
 ];
