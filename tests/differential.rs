@@ -213,6 +213,8 @@ fn raw_and_malformed_bytes() {
 /// Commands that no script can compare, each with the reason.
 const NOT_COMPARED: &[(&str, &str)] = &[
     ("range", "Redis has no ranges"),
+    ("kwatch", "Redis has no such command; in tests/kwatch.rs"),
+    ("kunwatch", "Redis has no such command; in tests/kwatch.rs"),
     ("backup", "Redis has no backups of its own; in tests/backup.rs"),
     ("shutdown", "ends the server; the crash tests cover it"),
     (

@@ -562,7 +562,7 @@ fn a_value_comes_with_its_change() {
         assert_eq!((&got_line[..], show(&got)), (line, show(bytes)));
     };
     expect("append 0 value", b"beforex");
-    expect("set 0 value", b"y");
+    expect("set 0 value more", b"y");
     let (line, bytes) = news(&mut watcher);
     assert!(
         line == "expire 0 effects" && bytes.starts_with(b"*3\r\n$9\r\nPEXPIREAT"),
@@ -593,7 +593,7 @@ fn a_value_comes_with_its_change() {
 
 /// Applies what a subscriber of values hears to another server.
 fn mirror(copy: &mut Conn, key: &str, (line, bytes): &(String, Vec<u8>)) {
-    match line.rsplit(' ').next() {
+    match line.split(' ').nth(2) {
         Some("gone") => drop(copy.words(&format!("DEL {key}"))),
         Some("value") => drop(copy.call(&[b"SET", key.as_bytes(), bytes, b"KEEPTTL"])),
         _ => {
@@ -624,6 +624,7 @@ fn a_copy_made_of_what_is_heard_is_equal() {
                     while !stop.load(std::sync::atomic::Ordering::Relaxed) {
                         let n = random.usize(..50);
                         let line = match random.usize(..12) {
+                            0 if n == 0 => "FLUSHALL".to_string(),
                             0 => "APPEND s x".to_string(),
                             1 => format!("SET s {n}"),
                             2 | 3 => format!("RPUSH l {n}"),
@@ -718,5 +719,45 @@ fn classes_choose_what_is_told() {
             told
         });
         assert_eq!(told[0], told[1], "{classes}");
+    }
+}
+
+/// Nobody keeps the names of sealed keys in memory; those whose names somebody waits for are told of all the same.
+#[test]
+fn sealed_keys_that_are_evicted_are_told_of() {
+    for listens_to_all in [false, true] {
+        let mut args = MEMORY.to_vec();
+        args.extend([
+            "--enable-debug-command",
+            "yes",
+            "--maxmemory-policy",
+            "allkeys-lru",
+        ]);
+        args.extend(["--maxmemory", "64mb"]);
+        let server = Server::terrace(&args);
+        let (mut conn, mut listener, mut cache) = (server.connect(), server.connect(), server.connect());
+        let value = "x".repeat(1000);
+        for i in 0..10_000 {
+            conn.call(&["SET", &format!("cold:{i}"), &value]);
+        }
+        cache.words("HELLO 3");
+        cache.words("CLIENT TRACKING ON");
+        cache.words("STRLEN cold:7");
+        cache.words("STRLEN cold:8");
+        if listens_to_all {
+            conn.words("CONFIG SET notify-keyspace-events KEe");
+            listener.words("PSUBSCRIBE __keyspace@0__:cold:7");
+        } else {
+            listener.words("SUBSCRIBE __keyspace@0__:cold:7");
+        }
+        assert!(conn.integer("DEBUG SEAL") > 9_000);
+        conn.words("CONFIG SET maxmemory 4mb");
+        for i in 0..8_000 {
+            conn.call(&["SET", &format!("fill:{i}"), &value]);
+        }
+        assert!(message(&mut listener).ends_with("cold:7 evicted"), "by name");
+        let told = show(&cache.read_frame().expect("an invalidation"));
+        assert!(told.contains("cold:"), "{told}");
+        assert_eq!(show(&conn.words("EXISTS cold:7")), ":0\\r\\n");
     }
 }

@@ -63,7 +63,7 @@ pub struct Executor {
 }
 
 /// What a subscriber that speaks the older protocol may send.
-const LISTENING: [&str; 9] = [
+const LISTENING: [&str; 11] = [
     "ping",
     "subscribe",
     "unsubscribe",
@@ -71,6 +71,8 @@ const LISTENING: [&str; 9] = [
     "punsubscribe",
     "ssubscribe",
     "sunsubscribe",
+    "kwatch",
+    "kunwatch",
     "quit",
     "reset",
 ];

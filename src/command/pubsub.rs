@@ -254,7 +254,7 @@ fn end(sort: &Sort, args: &Args<'_>, context: &mut Context<'_>) -> Outcome {
 }
 
 /// Who has subscribed to nothing needs no number.
-fn give_back(session: &mut Session, pubsub: &PubSub, keyspace: &Keyspace) {
+pub(super) fn give_back(session: &mut Session, pubsub: &PubSub, keyspace: &Keyspace) {
     if session.subscriptions.as_ref().is_some_and(|own| own.is_empty())
         && let Some(own) = session.subscriptions.take()
     {
@@ -262,7 +262,7 @@ fn give_back(session: &mut Session, pubsub: &PubSub, keyspace: &Keyspace) {
     }
 }
 
-fn confirm(reply: &mut Reply, what: &[u8], name: Option<&[u8]>, count: usize) {
+pub(super) fn confirm(reply: &mut Reply, what: &[u8], name: Option<&[u8]>, count: usize) {
     reply.push(3);
     reply.bulk(what);
     match name {

@@ -33,6 +33,7 @@ static FAMILIES: &[&[Spec]] = &[
     super::hyperloglog::COMMANDS,
     super::info::COMMANDS,
     super::introspection::COMMANDS,
+    super::kwatch::COMMANDS,
     super::keys::COMMANDS,
     super::lcs::COMMANDS,
     super::object::COMMANDS,

@@ -15,6 +15,7 @@
 //! after the moment holds the list, so a crash finds either the discard in the store, or its effect in the journal and no
 //! newer row of its keys, or neither: then it has not happened, and nobody was told that it had.
 
+use super::events::{Event, News};
 use super::owed::Owed;
 use super::range::{DBS, Range, RangeMap};
 use super::seal::SealedRows;
@@ -142,6 +143,7 @@ impl Keyspace {
             // Not of its keys alone: a transaction that is broken without need is tried again.
             self.break_all_transactions(&guards, &databases);
             self.forget_all_caches(&mut guards);
+            self.tell_values_of(&guards, &databases, (Event::RangeDrop, News::Unknown), at);
             Keyspace::owe(&mut guards, &purge);
             self.install(map);
             (purge, at)

@@ -55,7 +55,7 @@ fn push_number(buf: &mut Vec<u8>, kind: u8, number: usize) {
 }
 
 /// Appends a command as an array of strings.
-pub(super) fn push_command(buf: &mut Vec<u8>, words: &[&[u8]]) {
+pub fn push_command(buf: &mut Vec<u8>, words: &[&[u8]]) {
     push_number(buf, b'*', words.len());
     for word in words {
         push_number(buf, b'$', word.len());
@@ -93,6 +93,16 @@ impl Effects {
 
     pub(super) fn take_heard(&mut self) -> Vec<Noted> {
         std::mem::take(&mut self.heard)
+    }
+
+    /// How many events are kept, for `take_heard_from`.
+    pub(super) fn heard(&self) -> usize {
+        self.heard.len()
+    }
+
+    /// Takes back the events from number `from` on.
+    pub(super) fn take_heard_from(&mut self, from: usize) -> Vec<Noted> {
+        self.heard.split_off(from)
     }
 
     #[inline]

@@ -10,14 +10,15 @@
 //! Redis's order, and all of them behind the effect in the journal.
 
 use super::Keyspace;
-use super::effects::push_command;
+use super::effects::{Effects, push_command};
 use super::entry::{self, Entry};
-use super::range::RangeMap;
+use super::range::{Range, RangeMap};
 use super::records::Kind;
 use super::shard::ShardState;
 use super::subscribers::Subscribers;
 use crate::config::KeyspaceEvents;
 use crate::object::codec;
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -56,6 +57,8 @@ events! {
     CopyTo b'g' "copy_to", Del b'g' "del", Expire b'g' "expire", MoveFrom b'g' "move_from", MoveTo b'g' "move_to",
     Persist b'g' "persist", RenameFrom b'g' "rename_from", RenameTo b'g' "rename_to", Restore b'g' "restore",
     Expired b'x' "expired", Evicted b'e' "evicted", New b'n' "new", KeyMiss b'm' "keymiss",
+    // Of no class: only those hear of it who ask for the values of keys.
+    FlushDb b' ' "flushdb", FlushAll b' ' "flushall", SwapDb b' ' "swapdb", RangeDrop b' ' "range",
 }
 
 /// Longer names than any command has that changes keys.
@@ -168,6 +171,11 @@ impl Event {
             .is_some_and(|name| name.eq_ignore_ascii_case(b"OBJECT"))
     }
 
+    /// False of a key that was looked for and is not there, and of a second name for one change.
+    pub fn is_change(self) -> bool {
+        !matches!(self, Event::KeyMiss | Event::New)
+    }
+
     /// The change is one of the key's value, and not only of who reads a stream and how far: transactions that depend on
     /// the key are off, and who has cached it is told.
     pub(super) fn changes_value(self) -> bool {
@@ -205,6 +213,10 @@ pub struct Happened<'a> {
     pub event: Event,
     /// Journal offset behind its effect; 0 where it has none.
     pub offset: u64,
+    /// Nobody is to know of it before the journal is durable up to the offset.
+    pub gated: bool,
+    /// Another change of the key with the same offset follows.
+    pub more: bool,
     /// What is to be told to those who listen to all keys.
     pub notify: KeyspaceEvents,
     pub changes: Option<&'a Subscribers>,
@@ -219,6 +231,8 @@ pub enum News {
     /// There is no value.
     #[default]
     None,
+    /// There may be another value, which was not looked at.
+    Unknown,
     /// A string's new value.
     Value(Vec<u8>),
     /// What was done to a collection, as commands of one key.
@@ -281,6 +295,25 @@ pub(super) struct Noted {
     pub db: (u8, u8),
     pub key: Box<[u8]>,
     pub news: News,
+    /// Somebody wants to know what becomes of the value.
+    pub values: bool,
+    /// Another one of this key follows, of the same record.
+    pub more: bool,
+}
+
+/// Notes of each event whether others follow of the same key: all of them have one offset, and who resumes at an offset
+/// has to know whether it has heard all of it.
+pub(super) fn mark_more(events: &mut [Noted]) {
+    if !events.iter().any(|noted| noted.values) {
+        return;
+    }
+    let mut seen = HashSet::new();
+    let changes = events
+        .iter_mut()
+        .filter(|noted| noted.values && noted.event.is_change());
+    for noted in changes.rev() {
+        noted.more = !seen.insert((noted.db.1, noted.hash));
+    }
 }
 
 impl Keyspace {
@@ -304,23 +337,25 @@ impl Keyspace {
             true => offset,
             false => 0,
         };
-        self.tell(state, noted, range.policy.notify, offset);
+        self.tell(state, noted, range, offset);
     }
 
     /// Tells whoever wants to know of an event of a key in this shard.
-    pub(super) fn tell(&self, state: &mut ShardState, noted: &Noted, notify: KeyspaceEvents, offset: u64) {
+    fn tell(&self, state: &mut ShardState, noted: &Noted, range: &Range, offset: u64) {
         let Some(listener) = self.listener.get() else {
             return;
         };
         let (db, physical) = noted.db;
-        let find = |kind| state.records.find(noted.hash, (kind, physical, &noted.key));
+        let find = |kind| self.subscribers_of(state, noted.hash, (kind, physical, &noted.key));
         let (changes, values) = (find(Kind::Changes), find(Kind::Values));
         listener.happened(&Happened {
             db,
             key: &noted.key,
             event: noted.event,
             offset,
-            notify,
+            gated: range.is_gated(),
+            more: noted.more,
+            notify: range.policy.notify,
             changes,
             values,
             news: &noted.news,
@@ -347,10 +382,12 @@ impl Keyspace {
         let Some(listener) = self.listener.get() else {
             return;
         };
-        if let Some(who) = state.records.find(hash, (Kind::Transactions, db, key)) {
+        if let Some(who) = self.subscribers_of(state, hash, (Kind::Transactions, db, key)) {
             listener.touched(who);
         }
-        if let Some(who) = self.take_caches(state, (hash, db, key)) {
+        if self.record_counts.records(Kind::Caches) > 0
+            && let Some(who) = self.take_caches(state, (hash, db, key))
+        {
             listener.stale(key, &who, by);
         }
         if self.is_broadcasting() {
@@ -358,21 +395,20 @@ impl Keyspace {
         }
     }
 
-    /// As `tell`, for what happens outside of transactions: at once.
-    pub(super) fn tell_now(
+    /// As `Tx::note`, for what happens outside of transactions: signalled at once, and told when it is recorded, if it is
+    /// (`tell_recorded`).
+    pub(super) fn note_aside(
         &self,
         state: &mut ShardState,
         hash: u64,
         (db, key): (u8, &[u8]),
         (event, news): (Event, News),
+        effects: Option<&mut Effects>,
     ) {
         self.signal(state, (hash, db, key), NOBODY);
         let map = self.ranges.load();
         let range = map.find(key);
-        let notify = range.policy.notify;
-        // Its own effect is recorded with those of the keys that go with it, a little later.
-        let offset = if range.is_durable() { state.last_offset } else { 0 };
-        let listened = !notify.is_empty() && self.is_listened_to();
+        let listened = range.notifies() && self.is_listened_to();
         if !listened && !state.records.is_heard(hash, db, key) {
             return;
         }
@@ -383,8 +419,27 @@ impl Keyspace {
             db: (self.logical(db), db),
             key: key.into(),
             news,
+            values: self
+                .subscribers_of(state, hash, (Kind::Values, db, key))
+                .is_some(),
+            more: false,
         };
-        self.tell(state, &noted, notify, offset);
+        match effects {
+            Some(effects) => effects.keep(noted),
+            None => self.tell_of(&map, state, &noted, 0),
+        }
+    }
+
+    /// Tells what was noted aside of keys of this shard, and is recorded now.
+    pub(super) fn tell_recorded(&self, state: &mut ShardState, mut heard: Vec<Noted>) {
+        if heard.is_empty() {
+            return;
+        }
+        mark_more(&mut heard);
+        let map = self.ranges.load();
+        for noted in &heard {
+            self.tell_of(&map, state, noted, 0);
+        }
     }
 }
 

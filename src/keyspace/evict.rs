@@ -175,7 +175,7 @@ impl Keyspace {
         if !range.is_durable() {
             self.remove_entry(state, hash, db, key, range);
             range.counters.evicted.fetch_add(1, Relaxed);
-            self.tell_now(state, hash, (db, key), (Event::Evicted, News::None));
+            self.note_aside(state, hash, (db, key), (Event::Evicted, News::None), None);
             return;
         }
         self.drop_clean(state, hash, db, key, range);

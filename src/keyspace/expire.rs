@@ -192,12 +192,14 @@ impl Keyspace {
 
     /// Records what expired in a shard.
     fn append_expired(&self, state: &mut ShardState, effects: &mut Effects) {
+        let heard = effects.take_heard();
         if !effects.is_empty() {
             if let Some(journal) = self.journal() {
                 state.last_offset = journal.append(effects.finish());
             }
             effects.clear();
         }
+        self.tell_recorded(state, heard);
     }
 
     /// Handles one index item that came due: its key has expired, expires later, or is gone.
@@ -229,7 +231,8 @@ impl Keyspace {
             let range = map.find(key);
             if self.remove_entry(state, hash, *db, key, range) {
                 range.counters.expired.fetch_add(1, Relaxed);
-                self.tell_now(state, hash, (*db, key), (Event::Expired, News::None));
+                let expired = (Event::Expired, News::None);
+                self.note_aside(state, hash, (*db, key), expired, Some(effects));
                 if range.is_durable() {
                     effects.push(self.logical(*db), &[b"DEL", key]);
                 }
@@ -318,10 +321,11 @@ impl Keyspace {
             effects.push(self.logical(db), &words);
         }
         let news = News::command(&words);
-        self.tell_now(state, hash, (db, &key), (Event::HExpired, news));
+        self.note_aside(state, hash, (db, &key), (Event::HExpired, news), Some(effects));
         if is_empty {
             self.remove_entry(state, hash, db, &key, range);
-            self.tell_now(state, hash, (db, &key), (Event::Del, News::None));
+            let gone = (Event::Del, News::None);
+            self.note_aside(state, hash, (db, &key), gone, Some(effects));
         } else {
             settle(self, state, hash, Some(place), range);
         }

@@ -21,7 +21,7 @@
 //! what locks all shards. (2) Nobody waits for the right while holding a shard. So whoever has the right waits for
 //! threads that wait for no shard and not for the right, and these come to their end.
 
-use super::events::Noted;
+use super::events::{Noted, mark_more};
 use super::load::{Guards, KnownAbsent, Place, Reach, may_wait};
 use super::range::Range;
 use super::records::Topic;
@@ -127,7 +127,9 @@ impl Group<'_> {
                 .for_each(|(_, state)| state.last_offset = end);
         }
         effects.clear();
-        self.tell(&effects.take_heard(), end);
+        let mut heard = effects.take_heard();
+        mark_more(&mut heard);
+        self.tell(&heard, end);
         if end > 0 && self.gated_when_late && self.keyspace.is_late(unix_ms() as i64) {
             return end;
         }

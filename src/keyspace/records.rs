@@ -18,10 +18,13 @@
 //!   their clients by name.
 //! * An entry whose changes are watched has the flag `WATCHED`; one without watchers may have it for a while.
 
+mod wide;
+
 use super::Keyspace;
 use super::entry;
 use super::shard::{KeyHasher, ShardGuard, ShardState};
 use super::subscribers::Subscribers;
+use crate::journal::Journal;
 use hashbrown::HashTable;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicI64, AtomicUsize};
@@ -239,6 +242,15 @@ impl Records {
                 .any(|kind| self.find(hash, (kind, db, key)).is_some())
     }
 
+    /// Keys with their physical databases, once for each kind of watching.
+    pub(super) fn watched(&self) -> impl Iterator<Item = (u8, &[u8])> {
+        let slots = self.0.iter().flat_map(|table| &table.slots);
+        slots.filter_map(|slot| match slot {
+            Slot::Used(record) if record.kind.watches() => Some((record.db, &*record.key)),
+            _ => None,
+        })
+    }
+
     /// Bytes of the records at a key of a physical database.
     pub(super) fn bytes_at(&self, hash: u64, db: u8, key: &[u8]) -> usize {
         let Some(table) = &self.0 else { return 0 };
@@ -270,6 +282,20 @@ pub struct Subscribed {
 }
 
 impl Keyspace {
+    /// The subscribers of a kind at a key of a physical database; looks nowhere while there are none of that kind.
+    #[inline]
+    pub(super) fn subscribers_of<'s>(
+        &self,
+        state: &'s ShardState,
+        hash: u64,
+        topic: (Kind, u8, &[u8]),
+    ) -> Option<&'s Subscribers> {
+        if self.record_counts.records(topic.0) == 0 {
+            return None;
+        }
+        state.records.find(hash, topic)
+    }
+
     /// Physical database and hash of a topic, and its shard, locked.
     fn lock_topic(&self, topic: &Topic<'_>) -> (u8, u64, usize, ShardGuard<'_>) {
         loop {
@@ -346,6 +372,14 @@ impl Keyspace {
         slot * self.shards.len() as u32 + shard as u32
     }
 
+    /// Adds a client to the subscribers of a topic. Returns the journal's end at that moment: what is recorded below it of
+    /// the key is not told to this client.
+    pub fn subscribe_from_now_on(&self, topic: &Topic<'_>, client: u32) -> u64 {
+        let (db, hash, _, mut state) = self.lock_topic(topic);
+        self.add_subscriber(&mut state, (db, hash), topic, client);
+        self.journal().map_or(0, Journal::end)
+    }
+
     /// Takes a client out of the subscribers of a topic; returns the number of the record. None when it was not among
     /// them. From then on nothing more is sent to it from there.
     pub fn unsubscribe(&self, topic: &Topic<'_>, client: u32) -> Option<u32> {
@@ -412,73 +446,6 @@ impl Keyspace {
             .note_end(Kind::Caches, record.bytes(), subscribers);
     }
 
-    /// While every shard is locked: every key that is cached may have changed, and whoever caches keys is told so.
-    pub(super) fn forget_all_caches(&self, guards: &mut [ShardGuard<'_>]) {
-        if self.record_counts.records(Kind::Caches) > 0 {
-            for state in guards {
-                self.forget_caches_in(state, usize::MAX, 0, |_, _| {});
-            }
-        }
-        if let Some(listener) = self.listener.get() {
-            listener.all_stale();
-        }
-    }
-
-    /// Takes up to `most` records of cached keys out of a shard, from a slot on, and shows each.
-    fn forget_caches_in(
-        &self,
-        state: &mut ShardState,
-        most: usize,
-        from: usize,
-        mut show: impl FnMut(&[u8], &Subscribers),
-    ) -> usize {
-        let Some(table) = &mut state.records.0 else {
-            return 0;
-        };
-        let (slots, mut taken) = (table.slots.len(), 0);
-        for at in 0..slots {
-            if taken == most {
-                break;
-            }
-            let slot = ((from + at) % slots) as u32;
-            let Some(record) = table.at(slot).filter(|record| record.kind == Kind::Caches) else {
-                continue;
-            };
-            let hash = self.hasher.hash(record.db, &record.key);
-            if let Some(record) = table.remove(hash, slot) {
-                self.note_caches_end(&record);
-                show(&record.key, &record.subscribers);
-                taken += 1;
-            }
-        }
-        state.records.shrink();
-        taken
-    }
-
-    /// Lets clients forget keys, whichever chance brings, until no more than `most` are noted as cached, or `effort`
-    /// are forgotten.
-    pub fn limit_caches(&self, most: usize, effort: usize) {
-        let Some(listener) = self.listener.get() else {
-            return;
-        };
-        let excess = self.record_counts.records(Kind::Caches).saturating_sub(most);
-        if excess == 0 {
-            return;
-        }
-        let mut left = excess.min(effort);
-        let first = fastrand::usize(..self.shards.len());
-        for at in 0..self.shards.len() {
-            if left == 0 {
-                return;
-            }
-            let mut state = self.shards[(first + at) % self.shards.len()].lock();
-            // Not all from one shard, while there are others.
-            let share = left.div_ceil(4);
-            let from = fastrand::usize(..1 << 20);
-            left -= self.forget_caches_in(&mut state, share, from, |key, who| listener.stale(key, who, 0));
-        }
-    }
-
     /// Shows the subscribers of a topic, if it has any, while its shard is locked: whoever is told there is told before
     /// anything that happens to the key later, and nobody who has left is.
     pub fn with_subscribers<R>(&self, topic: &Topic<'_>, with: impl FnOnce(&Subscribers) -> R) -> Option<R> {
@@ -504,65 +471,6 @@ impl Keyspace {
                 };
                 visit(topic, &record.subscribers);
             }
-        }
-    }
-
-    /// While every shard is locked: keys of physical databases are about to go, or to be others'.
-    pub(super) fn break_all_transactions(&self, guards: &[ShardGuard<'_>], databases: &[u8]) {
-        let Some(listener) = self.listener.get() else {
-            return;
-        };
-        if self.record_counts.records(Kind::Transactions) == 0 {
-            return;
-        }
-        for table in guards.iter().filter_map(|state| state.records.0.as_ref()) {
-            for slot in &table.slots {
-                if let Slot::Used(record) = slot
-                    && record.kind == Kind::Transactions
-                    && databases.contains(&record.db)
-                    && self.may_exist(guards, record)
-                {
-                    listener.touched(&record.subscribers);
-                }
-            }
-        }
-    }
-
-    /// False when there is no such key for sure.
-    fn may_exist(&self, guards: &[ShardGuard<'_>], record: &Record) -> bool {
-        let hash = self.hasher.hash(record.db, &record.key);
-        match guards[self.shard_of(hash)].find(hash, record.db, &record.key) {
-            Some(entry) => !entry.is_absent(),
-            None => self.ranges.load().find(&record.key).counters.cold.load(Relaxed) > 0,
-        }
-    }
-
-    /// After two physical databases were exchanged, while every shard is locked: who watches a key of a logical
-    /// database watches the key that is there now.
-    pub(super) fn exchange_watches(&self, guards: &mut [ShardGuard<'_>], (a, b): (u8, u8)) {
-        let mut moved = Vec::new();
-        for state in guards.iter_mut() {
-            let Some(table) = &mut state.records.0 else {
-                continue;
-            };
-            for slot in 0..table.slots.len() as u32 {
-                let Some(record) = table.at(slot) else { continue };
-                if record.kind.watches() && [a, b].contains(&record.db) {
-                    let hash = self.hasher.hash(record.db, &record.key);
-                    moved.extend(table.remove(hash, slot));
-                }
-            }
-            state.records.shrink();
-        }
-        for mut record in moved {
-            record.db = if record.db == a { b } else { a };
-            let hash = self.hasher.hash(record.db, &record.key);
-            let state = &mut guards[self.shard_of(hash)];
-            if let Some(entry) = state.find_mut(hash, record.db, &record.key) {
-                entry.set(entry::WATCHED, true);
-            }
-            let table = state.records.0.get_or_insert_default();
-            table.add(&self.hasher, hash, record);
         }
     }
 }

@@ -357,11 +357,14 @@ impl<'a> Tx<'a> {
             let range = self.map.find(key);
             let found = (spot.hash, place);
             let effects = &mut *self.effects;
+            let before = effects.heard();
             let keyspace = self.keyspace;
             // All of them, because none may be seen any more: of a large hash it may be many.
             may_wait_if(spot_is_large, || {
                 keyspace.expire_fields(state, found, (now_ms, usize::MAX), range, effects);
             });
+            let noted = self.effects.take_heard_from(before);
+            self.note_all(spot.guard, noted);
         }
         Spot {
             place: self.guards[spot.guard]

@@ -1,6 +1,7 @@
 //! Commands on whole databases: flushing and exchanging them. All of them hold every shard for a moment.
 
 use super::entry::Entry;
+use super::events::{Event, News, mark_more};
 use super::flush::FlushState;
 use super::range::DBS;
 use super::shard::ShardGuard;
@@ -11,15 +12,21 @@ impl Keyspace {
     /// Deletes every key of a logical database, or of all. The entries are freed on another thread. Returns how many
     /// keys there were and the journal offset behind the effect.
     pub fn flush_db(&self, db: Option<u8>, effects: &mut Effects) -> (i64, u64) {
-        let guards = self.lock_all();
+        let mut guards = self.lock_all();
         let physical: Vec<u8> = db.map_or((0..DBS as u8).collect(), |db| vec![self.physical(db)]);
         // What a group did before is a record of its own: a row is told from what was flushed by its offset.
-        self.append(effects);
+        self.append_before(&mut guards, effects);
         match db {
             Some(db) => effects.push(db, &[b"FLUSHDB"]),
             None => effects.push(0, &[b"FLUSHALL"]),
         }
         let end = self.append(effects);
+        let event = if db.is_some() {
+            Event::FlushDb
+        } else {
+            Event::FlushAll
+        };
+        self.tell_values_of(&guards, &physical, (event, News::None), end);
         let (count, garbage) = self.clear(guards, &physical, end);
         std::thread::spawn(move || drop(garbage));
         (count, end)
@@ -31,6 +38,18 @@ impl Keyspace {
         let physical: Vec<u8> = db.map_or((0..DBS as u8).collect(), |db| vec![self.physical(db)]);
         self.clear(guards, &physical, offset);
         self.keep_newer_rows(&physical, offset)
+    }
+
+    /// Records what a group has done so far, and tells of it.
+    fn append_before(&self, guards: &mut [ShardGuard<'_>], effects: &mut Effects) {
+        let end = self.append(effects);
+        let mut heard = effects.take_heard();
+        mark_more(&mut heard);
+        let map = self.ranges.load();
+        for noted in &heard {
+            // All shards are here, in order.
+            self.tell_of(&map, &mut guards[noted.guard], noted, end);
+        }
     }
 
     fn append(&self, effects: &mut Effects) -> u64 {
@@ -92,7 +111,7 @@ impl Keyspace {
     /// Exchanges two logical databases. Returns the journal offset behind the effect.
     pub fn swap_db(&self, a: u8, b: u8, effects: &mut Effects) -> u64 {
         let mut guards = self.lock_all();
-        self.append(effects);
+        self.append_before(&mut guards, effects);
         self.break_all_transactions(&guards, &[self.physical(a), self.physical(b)]);
         self.forget_all_caches(&mut guards);
         self.exchange(a, b);
@@ -106,6 +125,8 @@ impl Keyspace {
         guards
             .iter_mut()
             .for_each(|state| state.last_offset = state.last_offset.max(end));
+        let databases = [self.physical(a), self.physical(b)];
+        self.tell_values_of(&guards, &databases, (Event::SwapDb, News::Unknown), end);
         end
     }
 

@@ -100,6 +100,8 @@ pub struct Client {
     pub last_command: AtomicU32,
     /// Subscriptions: to channels, patterns, shard channels.
     pub subscribed: [AtomicU32; 3],
+    /// What was pushed to it speaks of the journal up to this offset, and is sent when that is durable.
+    pub gate: AtomicU64,
     /// Who is told in its place of changes of keys that it may have cached.
     redirection: Mutex<Option<(u64, Weak<Client>)>>,
     killed: AtomicBool,
@@ -309,6 +311,7 @@ impl Clients {
             net_out: AtomicU64::new(0),
             last_command: AtomicU32::new(0),
             subscribed: Default::default(),
+            gate: AtomicU64::new(0),
             redirection: Mutex::default(),
             killed: AtomicBool::new(false),
             inbox: Mutex::default(),

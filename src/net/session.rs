@@ -4,6 +4,7 @@ use super::clients::{Client, NOT_QUEUING, client_flag};
 use crate::acl::User;
 use crate::acl::users::Users;
 use crate::command::blocked::Waiter;
+use crate::command::kwatch::CatchUp;
 use crate::command::table::Command;
 use crate::command::transactions::Transaction;
 use crate::command::{Args, Error};
@@ -51,6 +52,8 @@ pub struct Session {
     pub no_touch: bool,
     /// None while the client has subscribed to nothing.
     pub subscriptions: Option<Box<Subscriptions>>,
+    /// What the client has missed is to be told before anything else is done for it.
+    pub catch_up: Option<Box<CatchUp>>,
     /// None while it does not track keys.
     pub tracking: Option<Box<Tracking>>,
     /// What the command just run has replied are pushes, which `CLIENT REPLY` does not keep back.
@@ -76,6 +79,7 @@ impl Session {
             watching: None,
             no_touch: false,
             subscriptions: None,
+            catch_up: None,
             tracking: None,
             replied_pushes: false,
             last_command: None,

@@ -69,6 +69,13 @@ impl Delivery {
         clients.for_each(|client| show(client));
     }
 
+    /// Nothing more reaches these clients before the journal is durable up to an offset.
+    pub(super) fn gate(&self, who: &Subscribers, offset: u64) {
+        self.each(who, |client| {
+            client.gate.fetch_max(offset, Relaxed);
+        });
+    }
+
     /// Leaves bytes in the inbox of one client, within the limit that it has.
     pub(super) fn hand(&self, client: &Client, bytes: Bytes) {
         if client.has(client_flag::PUBSUB) {

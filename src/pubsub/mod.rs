@@ -24,7 +24,7 @@
 pub mod channel;
 pub mod delivery;
 pub mod message;
-mod notify;
+pub mod notify;
 pub mod subscriptions;
 pub mod tracking;
 pub mod watching;
@@ -154,6 +154,16 @@ impl PubSub {
         });
         tx.commit();
         Ok(())
+    }
+
+    /// As `subscribe`, to a channel of values, but nothing is shown of what the value is. Returns the journal's end at
+    /// that moment: the changes of the key that are recorded below it are told to others only, later ones to this client.
+    pub fn subscribe_from_now_on(&self, keyspace: &Keyspace, own: &mut Subscriptions, channel: &[u8]) -> u64 {
+        let Channel::Key(topic) = Channel::of(channel) else {
+            return 0;
+        };
+        own.names.insert(channel.into());
+        keyspace.subscribe_from_now_on(&topic, own.number)
     }
 
     /// Takes a client out of the subscribers of a channel; nothing is sent to it from there any more.

@@ -10,7 +10,7 @@
 //! the key with no gap and nothing twice.
 
 use super::{PubSub, channel};
-use crate::keyspace::events::{Event, Happened, Listener, News};
+use crate::keyspace::events::{Happened, Listener, News};
 use crate::keyspace::subscribers::Subscribers;
 use crate::net::clients::client_flag;
 use crate::pubsub::message::Message;
@@ -25,19 +25,28 @@ impl Listener for PubSub {
         let wanted = |form| what.notify.has(form) && what.notify.has(what.event.class());
         let name = what.event.name().as_bytes();
         let by_pattern = wanted(b'K') && self.patterns() > 0;
-        if by_pattern || what.changes.is_some() && !is_no_change(what.event) {
+        if by_pattern || what.changes.is_some() && what.event.is_change() {
             let channel = channel::changes_of(what.db, what.key);
-            if let Some(subscribers) = what.changes.filter(|_| !is_no_change(what.event)) {
+            if let Some(subscribers) = what.changes.filter(|_| what.event.is_change()) {
                 self.send_message(subscribers, &channel, name);
             }
             if by_pattern {
                 self.publish_to_patterns(&channel, name);
             }
         }
-        if let Some(subscribers) = what.values.filter(|_| !is_no_change(what.event)) {
+        if let Some(subscribers) = what.values.filter(|_| what.event.is_change()) {
+            if what.gated {
+                self.delivery.gate(subscribers, what.offset);
+            }
             let channel = channel::values_of(what.db, what.key);
-            let news = news(what.event.name(), what.offset, what.news);
-            self.send_message(subscribers, &channel, &news);
+            let (kind, bytes) = parts(what.news);
+            let head = Head {
+                event: what.event.name(),
+                offset: what.offset,
+                what: kind,
+                more: what.more,
+            };
+            self.send_message(subscribers, &channel, &news(&head, bytes));
         }
         if wanted(b'E') {
             let channel = channel::event(what.db, name);
@@ -66,26 +75,50 @@ impl Listener for PubSub {
     }
 }
 
-/// `<event> <offset> <what>`, a line end, and the bytes: what a subscriber of values gets.
-///
-/// ```text
-/// value      the whole string
-/// effects    commands of one key that lead from the value before to the one now; the first message of all has one
-///            that makes the value from nothing
-/// gone       there is no value; no bytes follow
-/// ```
-fn news(event: &str, offset: u64, news: &News) -> Vec<u8> {
-    let (what, bytes): (&str, &[u8]) = match news {
-        News::None => ("gone", b""),
-        News::Value(value) => ("value", value),
-        News::Effects(effects) => ("effects", effects),
-    };
-    [format!("{event} {offset} {what}\n").as_bytes(), bytes].concat()
+/// What the bytes of a message to a subscriber of values are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum What {
+    /// The whole string.
+    Value,
+    /// Commands of one key that lead from the value before to the one now; in the first message of all one that makes the
+    /// value from nothing.
+    Effects,
+    /// There is no value; no bytes follow.
+    Gone,
+    /// There may be another value now, and it was not looked at; no bytes follow.
+    Unknown,
 }
 
-/// A key that was looked for and is not there, or a second name for one change.
-fn is_no_change(event: Event) -> bool {
-    matches!(event, Event::KeyMiss | Event::New)
+/// The line with which a message to a subscriber of values begins: `<event> <offset> <what>`, and ` more` when another
+/// message with the same offset follows.
+pub struct Head<'a> {
+    pub event: &'a str,
+    /// Journal offset behind the change; 0 in a memory range.
+    pub offset: u64,
+    pub what: What,
+    pub more: bool,
+}
+
+/// The line, and the bytes.
+pub fn news(head: &Head<'_>, bytes: &[u8]) -> Vec<u8> {
+    let what = match head.what {
+        What::Value => "value",
+        What::Effects => "effects",
+        What::Gone => "gone",
+        What::Unknown => "unknown",
+    };
+    let more = if head.more { " more" } else { "" };
+    let line = format!("{} {} {what}{more}\n", head.event, head.offset);
+    [line.as_bytes(), bytes].concat()
+}
+
+fn parts(news: &News) -> (What, &[u8]) {
+    match news {
+        News::None => (What::Gone, b""),
+        News::Unknown => (What::Unknown, b""),
+        News::Value(value) => (What::Value, value),
+        News::Effects(effects) => (What::Effects, effects),
+    }
 }
 
 impl PubSub {
@@ -93,7 +126,14 @@ impl PubSub {
     pub(super) fn send_value(&self, client: u32, channel: &[u8], value: &News, offset: u64) {
         let mut subscribers = Subscribers::default();
         subscribers.insert(client);
-        self.send_message(&subscribers, channel, &news("now", offset, value));
+        let (what, bytes) = parts(value);
+        let head = Head {
+            event: "now",
+            offset,
+            what,
+            more: false,
+        };
+        self.send_message(&subscribers, channel, &news(&head, bytes));
     }
 
     fn send_message(&self, subscribers: &Subscribers, channel: &[u8], payload: &[u8]) {

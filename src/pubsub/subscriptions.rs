@@ -3,6 +3,8 @@
 //! Channels are the numbers of their records in a bitmap, two bytes each or less; a client in ten thousand rooms costs
 //! about as much for them as the names of two hundred.
 
+use super::channel::Channel;
+use crate::keyspace::records::Kind;
 use crate::keyspace::subscribers::bitmap_bytes;
 use roaring::RoaringBitmap;
 use std::collections::HashSet;
@@ -43,6 +45,15 @@ impl Subscriptions {
 
     pub fn pattern_names(&self) -> Vec<Box<[u8]>> {
         self.patterns.iter().cloned().collect()
+    }
+
+    /// The keys whose values are subscribed to, and the channels of those.
+    pub fn watched_values(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
+        let of = |name: &[u8]| match Channel::of(name) {
+            Channel::Key(topic) if topic.kind == Kind::Values => Some((topic.key.to_vec(), name.to_vec())),
+            _ => None,
+        };
+        self.names.iter().filter_map(|name| of(name)).collect()
     }
 
     pub fn is_empty(&self) -> bool {

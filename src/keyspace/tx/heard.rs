@@ -1,7 +1,7 @@
 //! What a transaction tells of its changes: noted as they are made, told when it ends.
 
 use super::super::entry;
-use super::super::events::{Event, NOBODY, News, Noted};
+use super::super::events::{Event, NOBODY, News, Noted, mark_more};
 use super::super::range::Range;
 use super::super::records::{Kind, Topic};
 use super::{Spot, Tx};
@@ -130,17 +130,22 @@ impl Tx<'_> {
     /// Whether somebody wants to know what becomes of the value at a spot.
     #[inline]
     pub(super) fn wants_values(&self, spot: Spot, key: &[u8]) -> bool {
-        let records = &self.guards[spot.guard].1.records;
-        !records.is_empty()
+        let state = &self.guards[spot.guard].1;
+        !state.records.is_empty()
             && self.at(spot).is_none_or(|entry| entry.has(entry::WATCHED))
-            && records.find(spot.hash, (Kind::Values, self.db, key)).is_some()
+            && self
+                .keyspace
+                .subscribers_of(state, spot.hash, (Kind::Values, self.db, key))
+                .is_some()
     }
 
     /// What those are told of an event who want to know what becomes of the value; `effects` made it, if they are known.
     pub(super) fn news(&self, key: &[u8], event: Event, effects: Option<Vec<u8>>) -> News {
         let (hash, guard) = self.locate(key);
         let state = &self.guards[guard].1;
-        let values = state.records.find(hash, (Kind::Values, self.db, key));
+        let values = self
+            .keyspace
+            .subscribers_of(state, hash, (Kind::Values, self.db, key));
         let found = state.find(hash, self.db, key);
         let entry = values.and(found.filter(|entry| !entry.is_absent()));
         match (event, entry) {
@@ -162,6 +167,11 @@ impl Tx<'_> {
     /// The one place where an event is noted.
     pub(super) fn note_with(&mut self, key: &[u8], event: Event, news: News) {
         let (hash, guard) = self.locate(key);
+        let state = &self.guards[guard].1;
+        let values = self
+            .keyspace
+            .subscribers_of(state, hash, (Kind::Values, self.db, key))
+            .is_some();
         self.heard.get_or_insert_default().events.push(Noted {
             event,
             guard,
@@ -169,7 +179,17 @@ impl Tx<'_> {
             db: (self.call.db, self.db),
             key: key.into(),
             news,
+            values,
+            more: false,
         });
+    }
+
+    /// What was noted of keys of one guard's shard is told with the rest.
+    pub(super) fn note_all(&mut self, guard: usize, noted: Vec<Noted>) {
+        if !noted.is_empty() {
+            let heard = &mut self.heard.get_or_insert_default().events;
+            heard.extend(noted.into_iter().map(|noted| Noted { guard, ..noted }));
+        }
     }
 
     /// A key was looked for and is not there.
@@ -195,7 +215,10 @@ impl Tx<'_> {
     }
 
     #[cold]
-    pub(super) fn tell(&mut self, heard: Vec<Noted>, offset: u64) {
+    pub(super) fn tell(&mut self, mut heard: Vec<Noted>, offset: u64) {
+        if !self.effects.is_grouped() {
+            mark_more(&mut heard);
+        }
         for mut noted in heard {
             let (shard, state) = &mut self.guards[noted.guard];
             if self.effects.is_grouped() {
