@@ -4,7 +4,7 @@
 //!
 //! Eviction takes a whole generation. That its rows are the coldest follows from how it was filled: what was in use
 //! since was loaded, and is resident or in a newer one. It costs a walk over the shards' directories, some microseconds
-//! each, and no read; the memory comes back at once. A generation is a small part of the limit (`GENERATIONS`), so that
+//! each, and no read but for who is told of it (`doomed`); the memory comes back at once. A generation is a small part of the limit (`GENERATIONS`), so that
 //! little more goes than has to.
 
 use super::entry::Entry;
@@ -263,8 +263,8 @@ impl Keyspace {
     fn drop_generation(&self, generation: &Arc<Generation>) {
         let map = self.ranges.load();
         let range = map.by_name(&generation.class.range);
-        for shard in &self.shards {
-            drop_slots(&mut shard.lock(), generation, range.map(|range| &**range));
+        for shard in 0..self.shards.len() {
+            self.drop_from_shard(shard, generation, range.map(|range| &**range));
         }
         let bytes = generation.live_bytes.iter().map(|bytes| bytes.swap(0, Relaxed));
         let bytes: i64 = bytes.sum();
@@ -491,7 +491,7 @@ impl Keyspace {
 }
 
 /// Drops the slots of a generation from a shard; all its keys that count are of this range.
-fn drop_slots(state: &mut ShardState, generation: &Generation, range: Option<&Range>) {
+pub(super) fn drop_slots(state: &mut ShardState, generation: &Generation, range: Option<&Range>) {
     let Some(sealed) = &mut state.sealed else { return };
     let mut gone = [0i64; DBS];
     sealed.directory.retain(|slot| {

@@ -18,7 +18,7 @@
 //! | `snapshot`, `import`, `backup` | all keys into an RDB file; keys from one; what a backup is made of |
 //! | `flush`, `recover` | dirty entries into the store; the state after a start |
 //! | `seal`, `sealed` | cold entries of memory ranges into the plain store and back; what a shard knows of them |
-//! | `generations`, `warm` | what goes from the plain store; what is left to the next start |
+//! | `generations`, `doomed`, `warm` | what goes from the plain store, and who is told; what is left to the next start |
 //!
 //! Lock order: the ranges' change lock, then the flush lock, then the sealer's, then the right to reach, then shards. Who
 //! holds a shard waits for another one only with the right to reach (`held` has the argument). Nothing waits for a disk
@@ -27,6 +27,7 @@
 pub mod backup;
 pub mod clock;
 pub mod discards;
+mod doomed;
 pub mod effects;
 pub mod entry;
 pub mod events;
