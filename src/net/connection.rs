@@ -3,6 +3,8 @@
 //! Guarantees: at most one batch of replies is held for a client that does not read, because the next request runs
 //! only after they are written; and at most `client-query-buffer-limit` of requests.
 
+mod catch_up;
+
 use super::clients::{Client, client_flag};
 use super::session::Session;
 use super::socket::Socket;
@@ -21,8 +23,9 @@ use std::task::Poll;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-/// Bytes read at once; a longer request makes the buffer grow.
+/// Bytes read at once; a longer request makes the buffer grow. A client that never sends so much at once has less.
 const READ_BYTES: usize = 16 << 10;
+const READ_BYTES_FIRST: usize = 1 << 10;
 /// The same, and what is kept for replies, of a client that has subscribed to something.
 const LISTENER_BYTES: usize = 512;
 const LISTENER_REPLY_BYTES: usize = 2 << 10;
@@ -50,6 +53,8 @@ pub struct Connection {
     parser: Parser,
     limits: Limits,
     input: BytesMut,
+    /// Bytes read at once so far.
+    read_bytes: usize,
     reply: Reply,
     /// What was taken out of the inbox and is being written.
     incoming: VecDeque<Bytes>,
@@ -90,7 +95,8 @@ impl Connection {
             executor: Executor::new(server.clone(), client.id),
             parser: Parser::new(),
             limits,
-            input: BytesMut::with_capacity(READ_BYTES),
+            input: BytesMut::new(),
+            read_bytes: READ_BYTES_FIRST,
             reply: Reply::new(Protocol::Resp2),
             incoming: VecDeque::new(),
             signalled: false,
@@ -158,7 +164,7 @@ impl Connection {
             self.shrink_buffers();
             LISTENER_BYTES
         } else {
-            READ_BYTES
+            self.read_bytes
         };
         let wanted = self
             .parser
@@ -167,6 +173,7 @@ impl Connection {
         if self.input.capacity() - self.input.len() < wanted {
             self.input.reserve(wanted.max(read_bytes));
         }
+        let room = self.input.capacity() - self.input.len();
         let (client, socket, input) = (&self.client, &mut self.socket, &mut self.input);
         let mut read = pin!(socket.read_buf(input));
         let read_first = self.signalled;
@@ -185,6 +192,9 @@ impl Connection {
             }
         })
         .await;
+        if matches!(event, Event::Read(Ok(read)) if read == room) {
+            self.read_bytes = (self.read_bytes * 4).min(READ_BYTES);
+        }
         self.signalled = matches!(event, Event::Signal);
         event
     }
@@ -263,7 +273,7 @@ impl Connection {
             return Err(End::QueryBufferLimit);
         }
         if self.input.is_empty() && self.input.capacity() > KEEP_BYTES {
-            self.input = BytesMut::with_capacity(READ_BYTES);
+            self.input = BytesMut::with_capacity(self.read_bytes);
         }
         self.write_reply().await
     }
@@ -323,6 +333,12 @@ impl Connection {
             }
             if self.session.closing {
                 return Ok(());
+            }
+            if let Some(behind) = self.session.catch_up.take() {
+                drop(words);
+                self.catch_up(behind).await?;
+                self.executor.begin_batch();
+                continue;
             }
             if let Some(hold_ms) = self.session.hold.take() {
                 drop(words);
@@ -443,14 +459,10 @@ impl Connection {
         Ok(())
     }
 
-    /// Writes the replies, once everything that they speak of is as durable as its range promises.
-    async fn write_reply(&mut self) -> Result<(), End> {
-        self.executor.end_batch();
-        self.server.pubsub.broadcast();
-        if self.session.tracking.is_some() {
-            self.client.move_inbox_to(&mut self.reply);
-        }
-        let gate = std::mem::take(&mut self.executor.gate);
+    /// Waits until the journal is as durable as what is about to be written asks for.
+    async fn pass_gate(&mut self) -> Result<(), End> {
+        let pushed = self.client.gate.load(Relaxed);
+        let gate = std::mem::take(&mut self.executor.gate).max(pushed);
         if gate > 0
             && let Some(journal) = self.server.keyspace.journal()
         {
@@ -467,6 +479,17 @@ impl Connection {
                 return Err(End::Closed);
             }
         }
+        Ok(())
+    }
+
+    /// Writes the replies, once everything that they speak of is as durable as its range promises.
+    async fn write_reply(&mut self) -> Result<(), End> {
+        self.executor.end_batch();
+        self.server.pubsub.broadcast();
+        if self.session.tracking.is_some() {
+            self.client.move_inbox_to(&mut self.reply);
+        }
+        self.pass_gate().await?;
         if self.reply.is_empty() {
             return Ok(());
         }
