@@ -357,7 +357,6 @@ impl<'a> Tx<'a> {
             let range = self.map.find(key);
             let found = (spot.hash, place);
             let effects = &mut *self.effects;
-            let before = effects.heard();
             let keyspace = self.keyspace;
             let before = effects.heard();
             // All of them, because none may be seen any more: of a large hash it may be many.
