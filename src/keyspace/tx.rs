@@ -7,6 +7,7 @@
 //! * The effects are appended to the journal before the shards are unlocked, also when a handler panics.
 //! * Expired keys and fields are never seen: a lookup that meets one deletes it, and that is an effect like any other.
 
+mod amount;
 mod heard;
 mod settle;
 
@@ -21,6 +22,7 @@ use super::{Keyspace, clock};
 use crate::journal::Journal;
 use crate::object::{Limits, Native, Object};
 use crate::resp::Reply;
+pub use amount::{LARGE, STRING_ELEMENT};
 use arc_swap::Guard;
 use heard::Heard;
 pub(in crate::keyspace) use settle::{count_change, settle};
@@ -52,11 +54,6 @@ pub enum Expiry {
     /// Unix milliseconds.
     At(i64),
 }
-
-/// Elements from which on work on all of them is long.
-pub const LARGE: usize = 4096;
-/// Bytes of a string that are as much work as an element of another type.
-pub const STRING_ELEMENT: usize = 64;
 
 /// A key holds a value of another type than the command works on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -428,27 +425,6 @@ impl<'a> Tx<'a> {
         }
         let spot = self.find(key);
         self.at(spot)
-    }
-
-    /// True when the values of the keys have more than `most` elements together.
-    pub fn holds_much(&self, most: usize) -> bool {
-        let (db, mut sum) = (self.db, 0);
-        self.call.keys.iter().any(|key| {
-            let (hash, guard) = self.locate(key);
-            let resident = || {
-                let table = &self.guards[guard].1.table;
-                table.find(hash, |entry| entry.db() == db && entry.key() == *key)
-            };
-            let entry = match self.guest(key) {
-                Some(at) => Some(&self.guests[at].entry),
-                None => resident(),
-            };
-            sum += entry.map_or(0, |entry| match entry.object() {
-                Some(object) => object.len(),
-                None => entry.value().len() / STRING_ELEMENT,
-            });
-            sum > most
-        })
     }
 
     pub fn exists(&mut self, key: &[u8]) -> bool {
