@@ -278,7 +278,7 @@ mod tests {
         let user = user("on ~a* +set (~b* +get)");
         assert_eq!(user.check(&get("b1")), Ok(()));
         assert_eq!(user.check(&get("a1")), Err(Denied::Key(1)));
-        assert!(user.reaches_all_keys(&get("b1"), Access::READ) == false);
+        assert!(!user.reaches_all_keys(&get("b1"), Access::READ));
         let select = |db| Asked(70, vec![b"SELECT", db], Access::NONE, false);
         assert_eq!(user.check(&select(b"0")), Err(Denied::Command));
         assert_eq!(self::user("+select|0").check(&select(b"0")), Ok(()));

@@ -390,7 +390,7 @@ impl Executor {
     }
 
     /// Makes room for writes to these keys; false when there is none.
-    pub(super) fn make_room<'k>(&self, keys: &mut dyn Iterator<Item = &'k [u8]>) -> bool {
+    pub(super) fn make_room(&self, keys: &mut dyn Iterator<Item = &[u8]>) -> bool {
         let keyspace = &self.server.keyspace;
         let keys: SmallVec<[&[u8]; 4]> = keys.collect();
         loop {

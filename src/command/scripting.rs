@@ -138,8 +138,10 @@ pub(super) struct ScriptCall<'a> {
     pub reaches: bool,
 }
 
+type Words<'a> = &'a [&'a [u8]];
+
 /// The keys and the other arguments of a call.
-pub(super) fn split<'a>(args: &Args<'a>) -> Result<(&'a [&'a [u8]], &'a [&'a [u8]]), Error> {
+pub(super) fn split<'a>(args: &Args<'a>) -> Result<(Words<'a>, Words<'a>), Error> {
     let count = args.int(2)?;
     let rest = args.rest(3);
     if count < 0 {

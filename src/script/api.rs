@@ -71,8 +71,8 @@ fn refuse(lua: &Lua, text: &str) -> Raise {
 
 /// The arguments, which are text (numbers have become it); none when one is something else.
 fn texts(call: &Call) -> Option<SmallVec<[mlua::BorrowedBytes; 8]>> {
-    let text = |value| match value {
-        &Value::String(ref text) => Some(text.as_bytes()),
+    let text = |value: &Value| match value {
+        Value::String(text) => Some(text.as_bytes()),
         _ => None,
     };
     call.args.iter().map(text).collect()

@@ -60,8 +60,7 @@ fn append(out: &mut Vec<u8>, value: &Value, nesting: usize) -> mlua::Result<()> 
 
 fn append_number(out: &mut Vec<u8>, number: f64) {
     // What is an integer of 64 bits: 2^63 itself is not.
-    let is_integer = number.trunc() == number
-        && (-9.223_372_036_854_775_8e18..9.223_372_036_854_775_8e18).contains(&number);
+    let is_integer = number.trunc() == number && (i64::MIN as f64..-(i64::MIN as f64)).contains(&number);
     if is_integer {
         append_integer(out, number as i64);
     } else if f64::from(number as f32) == number {
@@ -75,14 +74,14 @@ fn append_number(out: &mut Vec<u8>, number: f64) {
 
 fn append_integer(out: &mut Vec<u8>, number: i64) {
     match number {
-        0..=0x7f | -32..=-1 => out.push(number as u8),
+        -32..=0x7f => out.push(number as u8),
         0x80..=0xff => out.extend_from_slice(&[0xcc, number as u8]),
         0x100..=0xffff => tagged(out, 0xcd, &(number as u16).to_be_bytes()),
         0x1_0000..=0xffff_ffff => tagged(out, 0xce, &(number as u32).to_be_bytes()),
-        0.. => tagged(out, 0xcf, &number.to_be_bytes()),
-        -0x80.. => tagged(out, 0xd0, &(number as i8).to_be_bytes()),
-        -0x8000.. => tagged(out, 0xd1, &(number as i16).to_be_bytes()),
-        -0x8000_0000.. => tagged(out, 0xd2, &(number as i32).to_be_bytes()),
+        0x1_0000_0000.. => tagged(out, 0xcf, &number.to_be_bytes()),
+        -0x80..=-33 => tagged(out, 0xd0, &(number as i8).to_be_bytes()),
+        -0x8000..=-0x81 => tagged(out, 0xd1, &(number as i16).to_be_bytes()),
+        -0x8000_0000..=-0x8001 => tagged(out, 0xd2, &(number as i32).to_be_bytes()),
         _ => tagged(out, 0xd3, &number.to_be_bytes()),
     }
 }

@@ -47,10 +47,11 @@ pub fn prefix(text: &[u8]) -> Option<(f64, usize)> {
             return Some((signed(value), start + word.len()));
         }
     }
-    if rest.len() > 2 && rest[..2].eq_ignore_ascii_case(b"0x") {
-        if let Some((value, len)) = hexadecimal(&rest[2..]) {
-            return Some((signed(value), start + 2 + len));
-        }
+    if rest.len() > 2
+        && rest[..2].eq_ignore_ascii_case(b"0x")
+        && let Some((value, len)) = hexadecimal(&rest[2..])
+    {
+        return Some((signed(value), start + 2 + len));
     }
     let len = decimal_len(rest)?;
     // proof: digits, a point, an exponent: ASCII, and what Rust reads as a number, too.
@@ -147,7 +148,8 @@ mod tests {
 
     #[test]
     fn a_number_is_read_as_far_as_it_goes() {
-        let cases: [(&[u8], Option<(f64, usize)>); 9] = [
+        type Read = Option<(f64, usize)>;
+        let cases: [(&[u8], Read); 9] = [
             (b"0x10", Some((16.0, 4))),
             (b"0x", Some((0.0, 1))),
             (b"1e", Some((1.0, 1))),
