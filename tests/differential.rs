@@ -78,10 +78,10 @@ impl Pair {
     pub fn lasting(&self, mut reply: Vec<u8>) -> Vec<u8> {
         const MAGIC: &[u8] = b"HYLL";
         let at = reply.windows(MAGIC.len()).position(|bytes| bytes == MAGIC);
-        if let Some(count) = at.and_then(|at| reply.get_mut(at + 8..at + 16)) {
-            if self.banish.is_some() {
-                count.fill(0);
-            }
+        if self.banish.is_some()
+            && let Some(count) = at.and_then(|at| reply.get_mut(at + 8..at + 16))
+        {
+            count.fill(0);
         }
         reply
     }
