@@ -8,11 +8,12 @@ use libfuzzer_sys::fuzz_target;
 #[allow(dead_code)]
 #[path = "../../src/acl/mod.rs"]
 mod acl;
+#[allow(dead_code)]
+#[path = "../../src/command/glob.rs"]
+mod glob;
 /// Where `acl` looks for patterns.
 mod command {
-    #[allow(dead_code)]
-    #[path = "../../../src/command/glob.rs"]
-    pub mod glob;
+    pub(crate) use crate::glob;
 }
 
 use acl::patterns::{Access, Patterns};
