@@ -3,10 +3,11 @@
 
 mod common;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use common::ranges::{count, info, ok};
 use common::{Conn, Server, Value, show};
 use fastrand::Rng;
 
@@ -15,34 +16,12 @@ const NESTED: &[&str] = &[
     "--range", "mid", "m..p", "durable",
 ];
 
-fn ok(conn: &mut Conn, line: &str) {
-    let reply = conn.words(line);
-    assert_eq!(show(&reply), "+OK\\r\\n", "{line}");
-}
-
 fn refused(conn: &mut Conn, line: &str, part: &str) {
     let reply = String::from_utf8_lossy(&conn.words(line)).into_owned();
     assert!(
         reply.starts_with("-ERR ") && reply.contains(part),
         "{line}: {reply}"
     );
-}
-
-/// The fields of RANGE INFO, numbers as text.
-fn info(conn: &mut Conn, range: &str) -> HashMap<String, String> {
-    let reply = conn.words(&format!("RANGE INFO {range}"));
-    let Value::List(_, items) = Value::parse(&reply) else {
-        panic!("RANGE INFO {range}: {}", show(&reply))
-    };
-    let text = |value: &Value| String::from_utf8_lossy(&value.texts().join(&b' ')).into_owned();
-    items
-        .chunks_exact(2)
-        .map(|pair| (text(&pair[0]), text(&pair[1])))
-        .collect()
-}
-
-fn count(conn: &mut Conn, range: &str, field: &str) -> i64 {
-    info(conn, range)[field].parse().expect("a number")
 }
 
 /// (keys, expires) of each range.

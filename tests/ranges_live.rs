@@ -5,9 +5,10 @@ mod common;
 #[path = "ranges_live/load.rs"]
 mod load;
 
+use common::ranges::{count, info, ok, refused, wait_for};
 use common::{Conn, Server, Value, show};
 use fastrand::Rng;
-use load::{compare, compare_counts, count, fill, info, ok, refused, step, wait_for, while_writing};
+use load::{compare, compare_counts, fill, step, while_writing};
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 

@@ -3,35 +3,8 @@
 
 mod common;
 
-use std::collections::HashMap;
-
+use common::ranges::{count, info, ok, refused};
 use common::{Conn, Server, Value, show};
-
-fn ok(conn: &mut Conn, line: &str) {
-    let reply = conn.words(line);
-    assert_eq!(show(&reply), "+OK\\r\\n", "{line}");
-}
-
-fn refused(conn: &mut Conn, line: &str, part: &str) {
-    let reply = String::from_utf8_lossy(&conn.words(line)).into_owned();
-    assert!(reply.starts_with('-') && reply.contains(part), "{line}: {reply}");
-}
-
-fn info(conn: &mut Conn, range: &str) -> HashMap<String, String> {
-    let reply = conn.words(&format!("RANGE INFO {range}"));
-    let Value::List(_, items) = Value::parse(&reply) else {
-        panic!("RANGE INFO {range}: {}", show(&reply))
-    };
-    let text = |value: &Value| String::from_utf8_lossy(&value.texts().join(&b' ')).into_owned();
-    items
-        .chunks_exact(2)
-        .map(|pair| (text(&pair[0]), text(&pair[1])))
-        .collect()
-}
-
-fn count(conn: &mut Conn, range: &str, field: &str) -> i64 {
-    info(conn, range)[field].parse().expect("a number")
-}
 
 #[test]
 fn a_range_that_cannot_evict_refuses_the_key_too_many() {

@@ -6,36 +6,14 @@ mod common;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use common::accounts::{ACCOUNTS, START, account, call, number};
 use common::{Conn, Server, Value, show};
 use fastrand::Rng;
 
-const ACCOUNTS: usize = 40;
-const START: i64 = 1000;
 const MOVERS: usize = 5;
 const TIME: Duration = Duration::from_secs(3);
 /// Longer than a script is seen to run, shorter than a test may take.
 const A_WHILE: Duration = Duration::from_millis(300);
-
-/// Half of the accounts are in a memory range, half in the durable one.
-fn account(number: usize) -> String {
-    match number % 2 {
-        0 => format!("cache:{number}"),
-        _ => format!("account:{number}"),
-    }
-}
-
-fn call(conn: &mut Conn, words: &[&str]) -> Value {
-    Value::parse(&conn.call(words))
-}
-
-fn number(value: &Value) -> i64 {
-    match value {
-        Value::Bulk(_, text) | Value::Line(b':', text) => {
-            String::from_utf8_lossy(text).parse().expect("an integer")
-        }
-        other => panic!("{other:?} is no number"),
-    }
-}
 
 fn error(conn: &mut Conn, words: &[&str]) -> String {
     let reply = show(&conn.call(words));

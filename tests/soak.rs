@@ -5,13 +5,11 @@
 //! Two minutes, when it is asked for (`--ignored`); `TERRACE_SOAK_SECONDS=1200` (`make soak`) takes twenty.
 
 mod common;
-#[path = "ranges_live/load.rs"]
-#[allow(dead_code)]
-mod load;
 
+use common::ranges::{count, info, ok, wait_for};
 use common::{Conn, Server, folder_bytes};
 use fastrand::Rng;
-use load::{count, info, ok, wait_for};
+
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -62,7 +60,7 @@ const BRIEF_MS: u64 = 3_000;
 /// How often memory and files are looked at.
 const READINGS: u32 = 12;
 /// Memory beside `maxmemory`: the process, connections, what the allocator and RocksDB keep.
-const BESIDES: u64 = 192 << 20;
+const BESIDES: u64 = 128 << 20;
 const SLACK: u64 = 48 << 20;
 
 /// The version of each key that exists: its value follows from it.

@@ -5,6 +5,8 @@
 //! `Conn` returns each reply as the exact bytes of its frame, so that a test can compare two servers to the letter.
 #![allow(dead_code)] // each test file uses its own part of this module
 
+pub mod accounts;
+pub mod ranges;
 pub mod stage;
 
 use std::fs::File;
