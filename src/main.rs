@@ -9,6 +9,7 @@ use terrace::net::listener::Listeners;
 use terrace::observe::logger;
 use terrace::server::{Server, VERSION};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
 
 /// How long connections may take to end before the last flush begins.
 const DRAIN: Duration = Duration::from_millis(500);
@@ -78,12 +79,19 @@ async fn run(config: Config, file: Option<std::path::PathBuf>) -> Result<(), Str
     let mut terminate = signal(SignalKind::terminate()).map_err(|error| error.to_string())?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| error.to_string())?;
     let pidfile = config.pidfile.clone();
-    // Bound before the data is read, so that a second server ends at once; served after.
+    // Bound before the data is read, so that a second server ends at once, and clients are told to wait.
     let listeners = Listeners::bind(&config).map_err(|error| error.to_string())?;
-    let server = Server::open(config, file).map_err(|error| error.to_string())?;
+    let (opened, ready) = watch::channel(None);
+    listeners.serve(config.maxclients as usize, &ready);
+    let opening = tokio::task::spawn_blocking(|| Server::open(config, file));
+    let server = tokio::select! {
+        server = opening => server.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?,
+        _ = terminate.recv() => leave_while_opening("SIGTERM"),
+        _ = interrupt.recv() => leave_while_opening("SIGINT"),
+    };
     write_pidfile(&pidfile);
     banner(&server);
-    listeners.serve(&server);
+    opened.send_replace(Some(server.clone()));
     let mut shutdown = server.shutdown.subscribe();
     tokio::select! {
         _ = terminate.recv() => log::info!("SIGTERM received, shutting down"),
@@ -106,6 +114,13 @@ async fn run(config: Config, file: Option<std::path::PathBuf>) -> Result<(), Str
     closed.map_err(|error| error.to_string())?;
     log::info!("Terrace is ready to exit, bye bye...");
     Ok(())
+}
+
+/// What a start does to the data folder may be cut off anywhere, as by a crash.
+fn leave_while_opening(signal: &str) -> ! {
+    log::info!("{signal} received while the data was being read, bye bye...");
+    // SAFETY: nothing runs after this; the threads that still read are not to find what they use torn down.
+    unsafe { libc::_exit(0) }
 }
 
 fn write_pidfile(path: &str) {

@@ -108,6 +108,12 @@ impl Connection {
         }
     }
 
+    /// A connection that has sent so much already.
+    pub fn with_input(mut self, input: BytesMut) -> Connection {
+        self.input = input;
+        self
+    }
+
     /// Serves until either side ends.
     pub async fn run(mut self) {
         let ended = self.serve().await;
@@ -141,6 +147,9 @@ impl Connection {
     }
 
     async fn serve(&mut self) -> Result<(), End> {
+        if !self.input.is_empty() {
+            self.run_input().await?;
+        }
         loop {
             match self.next_event().await {
                 Event::Signal => self.on_signal().await?,

@@ -6,3 +6,4 @@ pub mod listener;
 pub mod session;
 pub mod socket;
 pub mod tls;
+mod waiting;
