@@ -12,6 +12,7 @@ use crate::command::table::{self, Command};
 use crate::server::Server;
 use std::collections::BTreeMap;
 use std::fmt::{Display, Write};
+use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
 /// What goes into the header of a reply with the text.
@@ -314,26 +315,21 @@ fn write_commands(page: &mut Page) {
     for command in &called {
         write_histogram(command, page);
     }
-    let counters: [(&str, &str, fn(&Stats) -> u64); 2] = [
-        (
-            "command_rejected_total",
-            "Calls refused before they ran.",
-            |stats| stats.rejected.load(Relaxed),
-        ),
-        ("command_failed_total", "Calls that ended in an error.", |stats| {
-            stats.failed.load(Relaxed)
-        }),
-    ];
-    for (metric, help, of) in counters {
+    let mut counter = |metric: &str, help: &str, of: fn(&Stats) -> &AtomicU64| {
         page.head(metric, "counter", help);
         for command in &called {
-            page.line(
-                metric,
-                &labels(&[("command", &command.full_name)]),
-                of(&command.stats),
-            );
+            let count = of(&command.stats).load(Relaxed);
+            page.line(metric, &labels(&[("command", &command.full_name)]), count);
         }
-    }
+    };
+    counter(
+        "command_rejected_total",
+        "Calls refused before they ran.",
+        |stats| &stats.rejected,
+    );
+    counter("command_failed_total", "Calls that ended in an error.", |stats| {
+        &stats.failed
+    });
 }
 
 fn write_histogram(command: &Command, page: &mut Page) {
