@@ -10,6 +10,7 @@ use terrace::observe::logger;
 use terrace::observe::supervisor::Supervisor;
 use terrace::server::{Server, VERSION};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
 
 /// How long connections may take to end before the last flush begins.
 const DRAIN: Duration = Duration::from_millis(500);
@@ -80,13 +81,20 @@ async fn run(config: Config, file: Option<std::path::PathBuf>) -> Result<(), Str
     let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| error.to_string())?;
     let pidfile = config.pidfile.clone();
     let supervisor = Supervisor::find(config.supervised);
-    // Bound before the data is read, so that a second server ends at once; served after.
+    // Bound before the data is read, so that a second server ends at once, and clients are told to wait.
     let listeners = Listeners::bind(&config).map_err(|error| error.to_string())?;
     supervisor.loading();
-    let server = Server::open(config, file).map_err(|error| error.to_string())?;
+    let (opened, ready) = watch::channel(None);
+    listeners.serve(config.maxclients as usize, &ready);
+    let opening = tokio::task::spawn_blocking(|| Server::open(config, file));
+    let server = tokio::select! {
+        server = opening => server.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?,
+        _ = terminate.recv() => leave_while_opening("SIGTERM"),
+        _ = interrupt.recv() => leave_while_opening("SIGINT"),
+    };
     write_pidfile(&pidfile);
     banner(&server);
-    listeners.serve(&server);
+    opened.send_replace(Some(server.clone()));
     supervisor.ready();
     let mut shutdown = server.shutdown.subscribe();
     tokio::select! {
@@ -111,6 +119,13 @@ async fn run(config: Config, file: Option<std::path::PathBuf>) -> Result<(), Str
     closed.map_err(|error| error.to_string())?;
     log::info!("Terrace is ready to exit, bye bye...");
     Ok(())
+}
+
+/// What a start does to the data folder may be cut off anywhere, as by a crash.
+fn leave_while_opening(signal: &str) -> ! {
+    log::info!("{signal} received while the data was being read, bye bye...");
+    // SAFETY: nothing runs after this; the threads that still read are not to find what they use torn down.
+    unsafe { libc::_exit(0) }
 }
 
 fn write_pidfile(path: &str) {

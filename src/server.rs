@@ -50,6 +50,8 @@ use tokio::sync::watch;
 /// The Redis version whose behaviour clients are told to expect.
 pub const REDIS_VERSION: &str = "7.2.4";
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+/// The libraries of functions, in the data folder. The file is replaced as a whole, never changed.
+pub const FUNCTIONS_FILE: &str = "functions.dump";
 
 /// How long the cron deletes expired keys before it sleeps for a millisecond: shorter than what a scheduler gives one of
 /// two threads that want the same core, so that a connection on it waits no longer for this than for anything else.

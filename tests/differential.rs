@@ -45,6 +45,8 @@ pub enum Protocol {
 pub struct Pair {
     pub servers: [Server; 2],
     pub protocol: Protocol,
+    /// What is in memory is on the disk as well, and gives way when memory is full.
+    pub spills: bool,
     /// What puts every key out of memory.
     banish: Option<&'static str>,
     /// For it; the oracle has such a connection too, so that both count the same clients.
@@ -62,6 +64,7 @@ impl Pair {
         };
         Pair {
             protocol,
+            spills: matches!(tier, Tier::Durable | Tier::Cold),
             banish: command,
             aside: RefCell::new([0, 1].map(|side| servers[side].connect())),
             servers,

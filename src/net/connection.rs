@@ -115,6 +115,12 @@ impl Connection {
         }
     }
 
+    /// A connection that has sent so much already.
+    pub fn with_input(mut self, input: BytesMut) -> Connection {
+        self.input = input;
+        self
+    }
+
     /// Serves until either side ends.
     pub async fn run(mut self) {
         let ended = self.serve().await;
@@ -148,6 +154,9 @@ impl Connection {
     }
 
     async fn serve(&mut self) -> Result<(), End> {
+        if !self.input.is_empty() {
+            self.run_input().await?;
+        }
         loop {
             match self.next_event().await {
                 Event::Signal => self.on_signal().await?,

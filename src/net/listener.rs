@@ -5,8 +5,10 @@ use super::connection::{Connection, refuse};
 use super::metrics;
 use super::socket::Socket;
 use super::tls;
+use super::waiting::{self, Ready};
 use crate::config::Config;
 use crate::server::{Server, unix_ms};
+use bytes::BytesMut;
 use socket2::{Domain, Protocol, SockRef, TcpKeepalive, Type};
 use std::fs;
 use std::io;
@@ -17,6 +19,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::sync::Semaphore;
 
 /// The sockets that a server listens on.
 pub struct Listeners {
@@ -51,35 +54,82 @@ impl Listeners {
         })
     }
 
-    /// Accepts connections on every socket, each in a task of its own.
-    pub fn serve(self, server: &Arc<Server>) {
-        let plain = self.tcp.into_iter().map(|listener| (listener, false));
-        let secure = self.tls.into_iter().map(|listener| (listener, true));
-        for (listener, secure) in plain.chain(secure) {
-            let server = server.clone();
-            tokio::spawn(async move {
-                loop {
-                    match listener.accept().await {
-                        Ok((stream, peer)) => accept_tcp(&server, stream, peer, secure),
-                        Err(error) => accept_failed(&error).await,
-                    }
-                }
-            });
+    /// Accepts connections on every socket, each in a task of its own. Until the server is there they wait, those with TLS
+    /// before their handshake.
+    pub fn serve(self, most_waiting: usize, ready: &Ready) {
+        let room = Arc::new(Semaphore::new(most_waiting));
+        let plain = self.tcp.into_iter().map(Listener::Tcp);
+        let secure = self.tls.into_iter().map(Listener::Tls);
+        let local = self.unix.into_iter().map(Listener::Unix);
+        for listener in plain.chain(secure).chain(local) {
+            tokio::spawn(listener.serve(room.clone(), ready.clone()));
         }
         for listener in self.metrics {
-            tokio::spawn(metrics::serve(listener, server.clone()));
+            tokio::spawn(metrics::serve(listener, ready.clone()));
         }
-        if let Some(listener) = self.unix {
-            let server = server.clone();
-            tokio::spawn(async move {
-                loop {
-                    match listener.accept().await {
-                        Ok((stream, _)) => accept_unix(&server, stream),
-                        Err(error) => accept_failed(&error).await,
+    }
+}
+
+enum Listener {
+    Tcp(TcpListener),
+    Tls(TcpListener),
+    Unix(UnixListener),
+}
+
+impl Listener {
+    /// The next connection, and who it is with if that can be told.
+    async fn accept(&self) -> io::Result<(Socket, Option<SocketAddr>)> {
+        match self {
+            Listener::Tcp(listener) | Listener::Tls(listener) => {
+                let (stream, peer) = listener.accept().await?;
+                Ok((Socket::Tcp(stream), Some(peer)))
+            }
+            Listener::Unix(listener) => Ok((Socket::Unix(listener.accept().await?.0), None)),
+        }
+    }
+
+    async fn serve(self, room: Arc<Semaphore>, mut ready: Ready) {
+        let secure = matches!(self, Listener::Tls(_));
+        let mut known = if secure {
+            waiting::server(&mut ready).await
+        } else {
+            None
+        };
+        loop {
+            let accepted = tokio::select! {
+                accepted = self.accept() => accepted,
+                server = waiting::server(&mut ready), if known.is_none() => match server {
+                    Some(_) => {
+                        known = server;
+                        continue;
                     }
+                    None => return,
+                },
+            };
+            match (accepted, &known) {
+                (Ok((socket, peer)), Some(server)) => let_in(server, socket, peer, secure, BytesMut::new()),
+                (Ok((mut socket, peer)), None) => {
+                    let (room, mut ready) = (room.clone(), ready.clone());
+                    tokio::spawn(async move {
+                        let Ok(_place) = room.try_acquire() else { return };
+                        if let Some((server, input)) = waiting::wait(&mut socket, &mut ready).await {
+                            let_in(&server, socket, peer, false, input);
+                        }
+                    });
                 }
-            });
+                (Err(error), _) => accept_failed(&error).await,
+            }
         }
+    }
+}
+
+/// Serves a connection that has sent so much already.
+fn let_in(server: &Arc<Server>, socket: Socket, peer: Option<SocketAddr>, secure: bool, input: BytesMut) {
+    match (socket, peer) {
+        (Socket::Tcp(stream), Some(peer)) => accept_tcp(server, stream, peer, secure, input),
+        (Socket::Unix(stream), _) => accept_unix(server, stream, input),
+        // A handshake comes later than this.
+        (Socket::Tcp(_) | Socket::Tls(_), _) => {}
     }
 }
 
@@ -182,7 +232,7 @@ pub(super) fn is_shut_off(server: &Server, peer: SocketAddr) -> bool {
         && !peer.ip().to_canonical().is_loopback()
 }
 
-fn accept_tcp(server: &Arc<Server>, stream: TcpStream, peer: SocketAddr, secure: bool) {
+fn accept_tcp(server: &Arc<Server>, stream: TcpStream, peer: SocketAddr, secure: bool, input: BytesMut) {
     let config = server.config.load();
     // What cannot be set on a socket whose peer is gone does not matter.
     let _ = stream.set_nodelay(true);
@@ -214,12 +264,12 @@ fn accept_tcp(server: &Arc<Server>, stream: TcpStream, peer: SocketAddr, secure:
     }
     let incoming = match secure {
         true => Incoming::Tls(stream),
-        false => Incoming::Plain(Socket::Tcp(stream)),
+        false => Incoming::Plain(Socket::Tcp(stream), input),
     };
     start(server, incoming, peer);
 }
 
-fn accept_unix(server: &Arc<Server>, stream: UnixStream) {
+fn accept_unix(server: &Arc<Server>, stream: UnixStream, input: BytesMut) {
     let path = server.config.load().unixsocket.clone();
     let peer = Peer {
         addr: format!("{path}:0"),
@@ -227,12 +277,13 @@ fn accept_unix(server: &Arc<Server>, stream: UnixStream) {
         fd: stream.as_raw_fd(),
         unix_socket: true,
     };
-    start(server, Incoming::Plain(Socket::Unix(stream)), peer);
+    start(server, Incoming::Plain(Socket::Unix(stream), input), peer);
 }
 
-/// A connection before its first byte.
+/// A connection before its first request.
 enum Incoming {
-    Plain(Socket),
+    /// With what it has sent of one.
+    Plain(Socket, BytesMut),
     /// Without its handshake.
     Tls(TcpStream),
 }
@@ -244,14 +295,16 @@ fn start(server: &Arc<Server>, incoming: Incoming, peer: Peer) {
         Some(client) => {
             let server = server.clone();
             match incoming {
-                Incoming::Plain(socket) => tokio::spawn(Connection::new(server, client, socket).run()),
+                Incoming::Plain(socket, input) => {
+                    tokio::spawn(Connection::new(server, client, socket).with_input(input).run())
+                }
                 Incoming::Tls(stream) => tokio::spawn(serve_tls(server, client, stream)),
             };
         }
         None => {
             server.totals.rejected_connections.fetch_add(1, Relaxed);
             // Before the handshake there are no words to refuse with.
-            if let Incoming::Plain(socket) = incoming {
+            if let Incoming::Plain(socket, _) = incoming {
                 tokio::spawn(refuse(socket, "-ERR max number of clients reached\r\n"));
             }
         }

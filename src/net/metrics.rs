@@ -5,6 +5,7 @@
 //! figures, no key and no value. In protected mode only this machine is answered.
 
 use super::listener::is_shut_off;
+use super::waiting::{self, Ready};
 use crate::observe::metrics;
 use crate::server::Server;
 use std::io;
@@ -31,8 +32,11 @@ impl Answer {
     }
 }
 
-/// Answers scrapers for as long as the server runs.
-pub async fn serve(listener: TcpListener, server: Arc<Server>) {
+/// Answers scrapers for as long as the server runs; those who come before it is there wait.
+pub async fn serve(listener: TcpListener, mut ready: Ready) {
+    let Some(server) = waiting::server(&mut ready).await else {
+        return;
+    };
     let places = Arc::new(Semaphore::new(CONNECTIONS_MOST));
     loop {
         let (stream, peer) = match listener.accept().await {

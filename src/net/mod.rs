@@ -7,3 +7,4 @@ pub mod metrics;
 pub mod session;
 pub mod socket;
 pub mod tls;
+mod waiting;
