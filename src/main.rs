@@ -7,6 +7,7 @@ use std::time::Duration;
 use terrace::config::{Command, Config, Startup};
 use terrace::net::listener::Listeners;
 use terrace::observe::logger;
+use terrace::observe::supervisor::Supervisor;
 use terrace::server::{Server, VERSION};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -79,8 +80,10 @@ async fn run(config: Config, file: Option<std::path::PathBuf>) -> Result<(), Str
     let mut terminate = signal(SignalKind::terminate()).map_err(|error| error.to_string())?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| error.to_string())?;
     let pidfile = config.pidfile.clone();
+    let supervisor = Supervisor::find(config.supervised);
     // Bound before the data is read, so that a second server ends at once, and clients are told to wait.
     let listeners = Listeners::bind(&config).map_err(|error| error.to_string())?;
+    supervisor.loading();
     let (opened, ready) = watch::channel(None);
     listeners.serve(config.maxclients as usize, &ready);
     let opening = tokio::task::spawn_blocking(|| Server::open(config, file));
@@ -92,12 +95,14 @@ async fn run(config: Config, file: Option<std::path::PathBuf>) -> Result<(), Str
     write_pidfile(&pidfile);
     banner(&server);
     opened.send_replace(Some(server.clone()));
+    supervisor.ready();
     let mut shutdown = server.shutdown.subscribe();
     tokio::select! {
         _ = terminate.recv() => log::info!("SIGTERM received, shutting down"),
         _ = interrupt.recv() => log::info!("SIGINT received, shutting down"),
         _ = shutdown.wait_for(|stop| *stop) => {}
     }
+    supervisor.stopping();
     server.stop();
     for client in server.clients.all() {
         client.kill();
@@ -149,9 +154,15 @@ fn banner(server: &Arc<Server>) {
     } else {
         format!(" and {}", config.unixsocket)
     };
+    let other = |name: &str, port: u16| match port {
+        0 => String::new(),
+        port => format!(", {name} {port}"),
+    };
     log::info!(
-        "ready to accept connections on {} port {}{unix}",
+        "ready to accept connections on {} port {}{}{unix}{}",
         config.bind.join(" "),
-        config.port
+        config.port,
+        other("TLS port", config.tls_port),
+        other("metrics on port", config.metrics_port),
     );
 }

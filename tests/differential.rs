@@ -221,6 +221,11 @@ const NOT_COMPARED: &[(&str, &str)] = &[
     ("backup", "Redis has no backups of its own; in tests/backup.rs"),
     ("shutdown", "ends the server; the crash tests cover it"),
     (
+        "sync",
+        "sends a file; redis-cli --rdb asks for it in tests/operator.rs",
+    ),
+    ("psync", "as sync"),
+    (
         "monitor",
         "turns the connection into an endless stream; tests/operator.rs compares its lines",
     ),

@@ -1,7 +1,13 @@
 //! What operators look at and turn: INFO, MONITOR, the slow log, CONFIG, and the options of CLIENT that are newer than
 //! the oracle of the differential tests. Against a whole server.
 
+#[path = "operator/cli.rs"]
+mod cli;
+#[path = "operator/clients.rs"]
+mod clients;
 mod common;
+#[path = "operator/metrics.rs"]
+mod metrics;
 
 use common::{Conn, Server, Value, show};
 use std::collections::BTreeSet;

@@ -192,6 +192,15 @@ pub fn read_file(server: &Server) -> Result<(), String> {
         .change(|shelf| add_all(shelf, learned, false), |_| Ok(()))
 }
 
+/// Takes in the libraries of a file of keys, in place of those of the same names.
+pub fn take_in(server: &Server, texts: &[Vec<u8>]) -> Result<(), String> {
+    if texts.is_empty() {
+        return Ok(());
+    }
+    let learned = learn_all(texts)?;
+    change(server, |shelf| add_all(shelf, learned, true)).map_err(|error| error.to_string())
+}
+
 fn learn(text: &[u8]) -> Result<Library, String> {
     functions::learn(REDIS_VERSION, Source::new(text)?)
 }

@@ -64,6 +64,7 @@ pub mod sort;
 pub mod sorted_sets;
 pub mod streams;
 pub mod strings;
+pub mod sync;
 pub mod transactions;
 
 pub use args::Args;

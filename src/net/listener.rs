@@ -2,6 +2,7 @@
 
 use super::clients::{Client, Peer};
 use super::connection::{Connection, refuse};
+use super::metrics;
 use super::socket::Socket;
 use super::tls;
 use super::waiting::{self, Ready};
@@ -25,6 +26,8 @@ pub struct Listeners {
     tcp: Vec<TcpListener>,
     tls: Vec<TcpListener>,
     unix: Option<UnixListener>,
+    /// For scrapers of metrics.
+    metrics: Vec<TcpListener>,
 }
 
 impl Listeners {
@@ -32,6 +35,7 @@ impl Listeners {
     pub fn bind(config: &Config) -> io::Result<Listeners> {
         let tcp = bind_port(config, config.port)?;
         let tls = bind_port(config, config.tls_port)?;
+        let metrics = bind_port(config, config.metrics_port)?;
         let unix = if config.unixsocket.is_empty() {
             None
         } else {
@@ -42,7 +46,12 @@ impl Listeners {
                 "no address to listen on: port and tls-port are 0 and no unixsocket is set",
             ));
         }
-        Ok(Listeners { tcp, tls, unix })
+        Ok(Listeners {
+            tcp,
+            tls,
+            unix,
+            metrics,
+        })
     }
 
     /// Accepts connections on every socket, each in a task of its own. Until the server is there they wait, those with TLS
@@ -54,6 +63,9 @@ impl Listeners {
         let local = self.unix.into_iter().map(Listener::Unix);
         for listener in plain.chain(secure).chain(local) {
             tokio::spawn(listener.serve(room.clone(), ready.clone()));
+        }
+        for listener in self.metrics {
+            tokio::spawn(metrics::serve(listener, ready.clone()));
         }
     }
 }
@@ -208,9 +220,16 @@ async fn serve_tls(server: Arc<Server>, client: Arc<Client>, stream: TcpStream) 
 }
 
 /// Out of file descriptors, mostly: wait for some to be closed.
-async fn accept_failed(error: &io::Error) {
+pub(super) async fn accept_failed(error: &io::Error) {
     log::warn!("accepting a connection failed: {error}");
     tokio::time::sleep(Duration::from_millis(100)).await;
+}
+
+/// Protected mode: without a password, only this machine is served.
+pub(super) fn is_shut_off(server: &Server, peer: SocketAddr) -> bool {
+    server.config.load().protected_mode
+        && server.acl.users.default_user().needs_no_password()
+        && !peer.ip().to_canonical().is_loopback()
 }
 
 fn accept_tcp(server: &Arc<Server>, stream: TcpStream, peer: SocketAddr, secure: bool, input: BytesMut) {
@@ -222,9 +241,7 @@ fn accept_tcp(server: &Arc<Server>, stream: TcpStream, peer: SocketAddr, secure:
         let _ = SockRef::from(&stream)
             .set_tcp_keepalive(&TcpKeepalive::new().with_time(every).with_interval(every / 3));
     }
-    let protected = config.protected_mode
-        && server.acl.users.default_user().needs_no_password()
-        && !peer.ip().to_canonical().is_loopback();
+    let protected = is_shut_off(server, peer);
     let laddr = stream
         .local_addr()
         .map_or_else(|_| String::new(), |addr| addr.to_string());
