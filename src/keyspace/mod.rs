@@ -137,6 +137,8 @@ pub struct Keyspace {
     cold_sweep: expire::ColdSweep,
     /// The shard that the expire cycle visits next.
     expire_next: AtomicUsize,
+    /// The shard that had something to evict when every one was looked at.
+    evict_next: AtomicUsize,
     recovery: recover::RecoveryState,
     positions: scan::Positions,
     listener: OnceLock<Arc<dyn events::Listener>>,
@@ -192,6 +194,7 @@ impl Keyspace {
             snapshots: snapshot::SnapshotState::default(),
             cold_sweep: expire::ColdSweep::default(),
             expire_next: AtomicUsize::new(0),
+            evict_next: AtomicUsize::new(0),
             recovery: recover::RecoveryState::default(),
             positions: scan::Positions::default(),
             listener: OnceLock::new(),
