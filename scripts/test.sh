@@ -20,14 +20,35 @@ step() { # step <name> <command...>; a command that exits with 77 was skipped
 
 # The packages of the Python tests live in a folder of their own, and those of the Node tests in another; a machine that
 # cannot fetch them skips these tests and says so. What is there is fetched again when the list has changed.
-python_test() { # python_test <file>
-    local venv=${XDG_CACHE_HOME:-$HOME/.cache}/terrace/venv list=tests/clients/requirements.txt
+python_packages() { # leaves their folder in $venv
+    venv=${XDG_CACHE_HOME:-$HOME/.cache}/terrace/venv
+    local list=tests/clients/requirements.txt
     if ! cmp -s "$list" "$venv/requirements.txt"; then
         python3 -m venv "$venv" || { echo "skipped: python3 cannot make a venv here"; return 77; }
         "$venv/bin/pip" install --quiet -r "$list" || { echo "skipped: pip cannot fetch the packages of $list here"; return 77; }
         cp "$list" "$venv/requirements.txt"
     fi
-    PYTHONDONTWRITEBYTECODE=1 TERRACE_BIN=${CARGO_TARGET_DIR:-target}/release/terrace "$venv/bin/python" -m unittest -v "$1"
+}
+
+python_run() { # python_run <argument...>
+    PYTHONDONTWRITEBYTECODE=1 TERRACE_BIN=${CARGO_TARGET_DIR:-target}/release/terrace "$venv/bin/python" "$@"
+}
+
+python_test() { # python_test <file>
+    python_packages && python_run -m unittest -v "$1"
+}
+
+# redis-py's tests come with its source, of the version that is installed.
+redis_py_suite() {
+    python_packages || return
+    local version archive
+    version=$("$venv/bin/python" -c 'import redis; print(redis.__version__)')
+    archive=$venv/redis-$version.tar.gz
+    if ! [ -f "$archive" ]; then
+        "$venv/bin/pip" download --quiet --no-deps --no-binary redis --dest "$venv" "redis==$version" \
+            || { echo "skipped: pip cannot fetch the source of redis-py here"; return 77; }
+    fi
+    python_run tests/clients/redis_py_suite.py "$archive"
 }
 
 node_test() { # node_test <file>
@@ -50,6 +71,7 @@ fuzz() {
 step "build" cargo build --release
 step "cargo test" cargo test --release --no-fail-fast
 step "redis-py" python_test tests/clients/test_redis_py.py
+step "redis-py's own suite" redis_py_suite
 step "Python frameworks" python_test tests/clients/test_frameworks.py
 step "ioredis" node_test tests/clients/test_ioredis.js
 step "Node frameworks" node_test tests/clients/test_frameworks.js
