@@ -20,13 +20,13 @@ step() { # step <name> <command...>; a command that exits with 77 was skipped
 
 # The packages of the Python tests live in a folder of their own, and those of the Node tests in another; a machine that
 # cannot fetch them skips these tests and says so. What is there is fetched again when the list has changed.
-python_test() { # python_test <file>
+python_test() { # python_test <file> <modules that it needs>
     local venv=${XDG_CACHE_HOME:-$HOME/.cache}/terrace/venv list=tests/clients/requirements.txt
     if ! cmp -s "$list" "$venv/requirements.txt"; then
         python3 -m venv "$venv" || { echo "skipped: python3 cannot make a venv here"; return 77; }
-        "$venv/bin/pip" install --quiet -r "$list" || { echo "skipped: pip cannot fetch the packages of $list here"; return 77; }
-        cp "$list" "$venv/requirements.txt"
+        "$venv/bin/pip" install --quiet -r "$list" && cp "$list" "$venv/requirements.txt"
     fi
+    "$venv/bin/python" -c "import $2" || { echo "skipped: pip cannot fetch the packages of $list here"; return 77; }
     PYTHONDONTWRITEBYTECODE=1 TERRACE_BIN=${CARGO_TARGET_DIR:-target}/release/terrace "$venv/bin/python" -m unittest -v "$1"
 }
 
@@ -49,8 +49,8 @@ fuzz() {
 
 step "build" cargo build --release
 step "cargo test" cargo test --release --no-fail-fast
-step "redis-py" python_test tests/clients/test_redis_py.py
-step "Python frameworks" python_test tests/clients/test_frameworks.py
+step "redis-py" python_test tests/clients/test_redis_py.py redis
+step "Python frameworks" python_test tests/clients/test_frameworks.py "rq, celery, dramatiq, dogpile.cache, django, flask_session, pottery"
 step "ioredis" node_test tests/clients/test_ioredis.js
 step "Node frameworks" node_test tests/clients/test_frameworks.js
 step "fuzz, short runs" fuzz
