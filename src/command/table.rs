@@ -59,6 +59,7 @@ static FAMILIES: &[&[Spec]] = &[
     super::streams::range::COMMANDS,
     super::streams::read::COMMANDS,
     super::strings::COMMANDS,
+    super::elsewhere::COMMANDS,
     super::sync::COMMANDS,
 ];
 

@@ -157,7 +157,7 @@ impl Keyspace {
         replay: bool,
         now_ms: i64,
     ) -> Result<(Locked<'k>, Known), StoreError> {
-        let mut known = Known::default();
+        let (mut known, mut made_room) = (Known::default(), false);
         loop {
             // Read under no lock: if SWAPDB comes in between, the places are computed again below.
             let places: SmallVec<[Place<'_>; 2]> = named
@@ -192,9 +192,9 @@ impl Keyspace {
                 return Ok((Locked { guards, map, first }, known));
             }
             drop(guards);
-            if self.is_over_limit() {
+            if !std::mem::replace(&mut made_room, true) && self.is_over_limit() {
                 // What is loaded takes the place of what was used longer ago. If nothing can go now, the next write
-                // sees to it.
+                // sees to it. Only once: where nothing fits, what goes for one key is another one of the command.
                 self.make_room(now_ms);
             }
             // All of them before the locks are taken again: a command of many cold keys loads each once.
