@@ -115,7 +115,7 @@ impl fmt::Display for Summary<'_> {
             write!(f, ", {expired} left out because their time has passed")?;
         }
         if !libraries.is_empty() {
-            write!(f, ", {} libraries of functions", libraries.len())?;
+            write!(f, "; libraries of functions: {}", libraries.len())?;
         }
         Ok(())
     }

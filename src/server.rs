@@ -93,6 +93,11 @@ pub struct Totals {
     pub rejected_connections: AtomicU64,
     pub net_in: AtomicU64,
     pub net_out: AtomicU64,
+    /// From and to clients; each of a batch of requests, or of their replies.
+    pub reads: AtomicU64,
+    pub writes: AtomicU64,
+    /// Microseconds that the cron has spent on keys whose time had come.
+    pub expire_us: AtomicU64,
     pub commands: AtomicU64,
     /// Clients closed because they left too much unread.
     pub output_limit_closed: AtomicU64,
@@ -464,6 +469,29 @@ impl Server {
         }
     }
 
+    /// Notes what the server has done by itself, if it took as long as the latency monitor asks for.
+    fn note_event(&self, event: &'static str, took: Duration) {
+        let threshold_ms = self.config.load().latency_monitor_threshold_ms;
+        let ms = took.as_millis() as u64;
+        if threshold_ms > 0 && ms >= threshold_ms {
+            self.latency.lock().note(event, unix_ms(), ms);
+        }
+    }
+
+    /// Takes away keys whose time has come, for a while; true when there are more.
+    fn expire(&self, now_ms: i64, effects: &mut Effects) -> bool {
+        let began = Instant::now();
+        let (_, mut more) = self.keyspace.expire_resident(now_ms, EXPIRE_BUDGET, effects);
+        match self.keyspace.expire_cold(now_ms, 256, effects) {
+            Ok((_, more_cold)) => more |= more_cold,
+            Err(error) => log::warn!("expired keys could not be read: {error}"),
+        }
+        let took = began.elapsed();
+        self.totals.expire_us.fetch_add(took.as_micros() as u64, Relaxed);
+        self.note_event("expire-cycle", took);
+        more
+    }
+
     /// Ten times a second: expiry, idle clients, figures.
     fn cron(&self) {
         let mut effects = Effects::default();
@@ -476,14 +504,11 @@ impl Server {
             let now_ms = unix_ms();
             let mut busy = false;
             if self.active_expire.load(Relaxed) && !self.pause.holds(true, now_ms) {
-                busy = self
-                    .keyspace
-                    .expire_resident(now_ms, EXPIRE_BUDGET, &mut effects)
-                    .1;
-                match self.keyspace.expire_cold(now_ms, 256, &mut effects) {
-                    Ok((_, more)) => busy |= more,
-                    Err(error) => log::warn!("expired keys could not be read: {error}"),
-                }
+                busy = self.expire(now_ms, &mut effects);
+            }
+            if let Some(journal) = self.keyspace.journal() {
+                let longest = journal.sync_times().longest_nanos.swap(0, Relaxed);
+                self.note_event("journal-sync", Duration::from_nanos(longest));
             }
             if last.elapsed() >= Duration::from_secs(1) {
                 rates.measure(&self.totals, last.elapsed());

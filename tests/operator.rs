@@ -322,7 +322,9 @@ fn rewrite_keeps_what_was_set_and_shutdown_ends_the_server() {
 
 fn connect(port: u16) -> Conn {
     for _ in 0..1_000 {
-        if let Ok(conn) = Conn::open(port) {
+        if let Ok(mut conn) = Conn::open(port)
+            && conn.try_call(&[b"PING"]).is_ok_and(|reply| reply == b"+PONG\r\n")
+        {
             return conn;
         }
         std::thread::sleep(Duration::from_millis(10));

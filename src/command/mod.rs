@@ -49,6 +49,7 @@ pub mod lcs;
 pub mod lists;
 pub mod lolwut;
 pub mod memory;
+pub mod module;
 pub mod monitor;
 pub mod object;
 pub mod permission;

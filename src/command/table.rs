@@ -46,6 +46,7 @@ static FAMILIES: &[&[Spec]] = &[
     super::latency::COMMANDS,
     super::lists::COMMANDS,
     super::memory::COMMANDS,
+    super::module::COMMANDS,
     super::monitor::COMMANDS,
     super::slowlog::COMMANDS,
     super::sort::COMMANDS,

@@ -65,7 +65,7 @@ pub unsafe fn reclaim_block(block: *mut u8, layout: Layout) {
 
 /// Frees what a shard held, in the background.
 pub(super) fn reclaim_table(table: Table) {
-    if table.len() > 0 {
+    if !table.is_empty() {
         hand_over(Waste::Table(table));
     }
 }

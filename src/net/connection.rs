@@ -167,6 +167,7 @@ impl Connection {
                     }
                     self.client.net_in.fetch_add(read as u64, Relaxed);
                     self.server.totals.net_in.fetch_add(read as u64, Relaxed);
+                    self.server.totals.reads.fetch_add(1, Relaxed);
                     self.note_memory()?;
                     self.run_input().await?;
                     let last = self.session.last_command.map_or(0, |command| command.number);
@@ -190,12 +191,12 @@ impl Connection {
         held.queued.store(queued, Relaxed);
         held.subscriptions.store(subscriptions, Relaxed);
         let memory = client.memory();
-        if memory > self.memory + GROWTH {
-            self.server.evict_clients();
-        } else if memory >= self.memory {
+        if memory <= self.memory + GROWTH {
+            self.memory = self.memory.min(memory);
             return Ok(());
         }
         self.memory = memory;
+        self.server.evict_clients();
         match client.is_killed() {
             true => Err(End::Closed),
             false => Ok(()),
@@ -477,6 +478,7 @@ impl Connection {
                     let read = read?;
                     self.client.net_in.fetch_add(read as u64, Relaxed);
                     self.server.totals.net_in.fetch_add(read as u64, Relaxed);
+                    self.server.totals.reads.fetch_add(1, Relaxed);
                     if read == 0 {
                         return Err(End::Closed);
                     }
@@ -599,6 +601,7 @@ impl Connection {
         self.client.output_bytes.store(0, Relaxed);
         self.client.net_out.fetch_add(bytes.len() as u64, Relaxed);
         self.server.totals.net_out.fetch_add(bytes.len() as u64, Relaxed);
+        self.server.totals.writes.fetch_add(1, Relaxed);
         Ok(())
     }
 }
