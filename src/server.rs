@@ -15,7 +15,7 @@ use crate::keyspace::import::{ImportError, Imported, Report};
 use crate::keyspace::moves::undo_unfinished;
 use crate::keyspace::range::{Inherited, RangeMap};
 use crate::keyspace::reshape::specs_at_start;
-use crate::keyspace::snapshot::{self, Saved};
+use crate::keyspace::snapshot::{self, Frame, Saved};
 use crate::keyspace::{Effects, Keyspace, Settings, beside, warm};
 use crate::net::clients::Clients;
 use crate::net::session::Session;
@@ -38,6 +38,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use parking_lot::Mutex;
 use std::fmt;
 use std::fs::File;
+use std::io::Seek;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -49,6 +50,8 @@ use tokio::sync::watch;
 /// The Redis version whose behaviour clients are told to expect.
 pub const REDIS_VERSION: &str = "7.2.4";
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+/// The libraries of functions, in the data folder. The file is replaced as a whole, never changed.
+pub const FUNCTIONS_FILE: &str = "functions.dump";
 
 /// How long the cron deletes expired keys before it sleeps for a millisecond: shorter than what a scheduler gives one of
 /// two threads that want the same core, so that a connection on it waits no longer for this than for anything else.
@@ -93,6 +96,8 @@ pub struct Totals {
     pub commands: AtomicU64,
     /// Clients closed because they left too much unread.
     pub output_limit_closed: AtomicU64,
+    /// Clients closed for `maxmemory-clients`.
+    pub evicted_clients: AtomicU64,
     /// Commands, bytes read and bytes written per second, measured by the cron.
     pub ops_per_second: AtomicU64,
     pub net_in_per_second: AtomicU64,
@@ -230,6 +235,17 @@ fn object_limits(config: &Config) -> object::Limits {
         stream_node_max_entries: bytes(config.stream_node_max_entries),
         hll_sparse_max_bytes: bytes(config.hll_sparse_max_bytes),
         ..object::Limits::default()
+    }
+}
+
+fn frame<'a>(config: &Config, libraries: &'a [Vec<u8>]) -> Frame<'a> {
+    Frame {
+        form: Form {
+            version: codec::VERSION_DEFAULT,
+            compress: config.rdbcompression,
+        },
+        server_version: REDIS_VERSION,
+        libraries,
     }
 }
 
@@ -432,6 +448,22 @@ impl Server {
         }
     }
 
+    /// Closes the clients that take most, while all together take more than `maxmemory-clients`.
+    pub fn evict_clients(&self) {
+        let limit = self.config.load().clients_memory();
+        if limit == 0 {
+            return;
+        }
+        for client in self.clients.evict(limit) {
+            self.totals.evicted_clients.fetch_add(1, Relaxed);
+            log::info!(
+                "client {} closed: maxmemory-clients, it took {} bytes",
+                client.addr,
+                client.memory()
+            );
+        }
+    }
+
     /// Ten times a second: expiry, idle clients, figures.
     fn cron(&self) {
         let mut effects = Effects::default();
@@ -471,6 +503,7 @@ impl Server {
                 self.keyspace.count_beside(active.saturating_sub(allocated));
             }
             self.pubsub.broadcast();
+            self.evict_clients();
             if trimmed.elapsed() >= TRIM_EVERY {
                 trimmed = Instant::now();
                 self.keyspace.trim_journal();
@@ -486,19 +519,34 @@ impl Server {
             return Some(Err(error));
         }
         let config = self.config.load();
-        let form = Form {
-            version: codec::VERSION_DEFAULT,
-            compress: config.rdbcompression,
-        };
-        self.keyspace
-            .save(&config.dir, &config.dbfilename, form, REDIS_VERSION)
+        let libraries = self.libraries.shelf().texts();
+        let frame = frame(&config, &libraries);
+        self.keyspace.save(&config.dir, &config.dbfilename, frame)
     }
 
-    /// Takes in the keys of an RDB file; `report` hears how far it is.
+    /// A snapshot in a file without a name, at its beginning; with or without keys.
+    pub fn snapshot_for_client(&self, without_keys: bool) -> Result<File, StoreError> {
+        let config = self.config.load();
+        let libraries = self.libraries.shelf().texts();
+        let frame = frame(&config, &libraries);
+        let mut file = snapshot::nameless_file(&config.dir).map_err(StoreError::new)?;
+        if without_keys {
+            frame.write_alone(&file).map_err(StoreError::new)?;
+        } else {
+            self.keyspace.flush.run_and_wait()?;
+            let own = file.try_clone().map_err(StoreError::new)?;
+            self.keyspace.save_into(own, frame)?;
+        }
+        file.rewind().map_err(StoreError::new)?;
+        Ok(file)
+    }
+
+    /// Takes in the keys and the functions of an RDB file; `report` hears how far it is.
     pub fn import(&self, path: &Path, report: Report<'_>) -> Result<Imported, ImportError> {
         let databases = self.config.load().databases.into();
         let imported = self.keyspace.import(path, databases, unix_ms(), report)?;
         self.keyspace.flush.run_and_wait().map_err(ImportError::Store)?;
+        functions::take_in(self, &imported.libraries).map_err(ImportError::Libraries)?;
         Ok(imported)
     }
 

@@ -142,6 +142,8 @@ fn reset_stats(server: &Server) {
         &totals.net_in,
         &totals.net_out,
         &totals.commands,
+        &totals.output_limit_closed,
+        &totals.evicted_clients,
     ]
     .into_iter()
     .for_each(zero);

@@ -185,13 +185,7 @@ pub fn memory(server: &Server, text: &mut Text) {
         "mem_total_replication_buffers",
         "mem_clients_slaves",
     ]);
-    let buffers: usize = server
-        .clients
-        .all()
-        .iter()
-        .map(|client| client.query_bytes.load(Relaxed) + client.output_bytes.load(Relaxed))
-        .sum();
-    text.field("mem_clients_normal", buffers);
+    text.field("mem_clients_normal", server.clients.memory());
     text.zeros(&["mem_cluster_links", "mem_aof_buffer"]);
     text.field("mem_allocator", "jemalloc");
     text.zeros(&[
@@ -344,11 +338,8 @@ pub fn stats(server: &Server, text: &mut Text) {
     text.field("expired_stale_perc", "0.00");
     text.zeros(&["expired_time_cap_reached_count", "expire_cycle_cpu_milliseconds"]);
     text.field("evicted_keys", sum(|counters| counters.evicted.load(Relaxed)));
-    text.zeros(&[
-        "evicted_clients",
-        "total_eviction_exceeded_time",
-        "current_eviction_exceeded_time",
-    ]);
+    text.field("evicted_clients", totals.evicted_clients.load(Relaxed));
+    text.zeros(&["total_eviction_exceeded_time", "current_eviction_exceeded_time"]);
     text.field("keyspace_hits", sum(|counters| counters.hits.load(Relaxed)));
     text.field("keyspace_misses", sum(|counters| counters.misses.load(Relaxed)));
     pubsub(server, text);
@@ -378,10 +369,6 @@ pub fn stats(server: &Server, text: &mut Text) {
         "io_threaded_writes_processed",
         "reply_buffer_shrinks",
         "reply_buffer_expands",
-        "acl_access_denied_auth",
-        "acl_access_denied_cmd",
-        "acl_access_denied_key",
-        "acl_access_denied_channel",
     ]);
 }
 

@@ -6,6 +6,7 @@ pub mod args;
 pub mod context;
 pub mod docs;
 pub mod effort;
+pub mod elsewhere;
 pub mod error;
 pub mod execute;
 pub mod glob;
@@ -64,6 +65,7 @@ pub mod sort;
 pub mod sorted_sets;
 pub mod streams;
 pub mod strings;
+pub mod sync;
 pub mod transactions;
 
 pub use args::Args;

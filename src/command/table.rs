@@ -58,6 +58,8 @@ static FAMILIES: &[&[Spec]] = &[
     super::streams::range::COMMANDS,
     super::streams::read::COMMANDS,
     super::strings::COMMANDS,
+    super::elsewhere::COMMANDS,
+    super::sync::COMMANDS,
 ];
 
 /// Longer names than any command has.

@@ -10,6 +10,7 @@
 //! changed, or when it is read again not long after.
 
 use super::effects::Effects;
+use super::entry::Entry;
 use super::range::{Range, RangeMap};
 use super::seal::Guest;
 use super::shard::{ShardGuard, ShardState};
@@ -85,6 +86,15 @@ impl Look {
 pub(super) struct Known {
     pub absent: KnownAbsent,
     guests: Guests,
+    loaded: Vec<Loaded>,
+}
+
+/// A row of the block store that was read for a key.
+struct Loaded {
+    hash: u64,
+    epoch: u32,
+    offset: u64,
+    entry: Entry,
 }
 
 impl Known {
@@ -201,7 +211,7 @@ impl Keyspace {
         replay: bool,
         now_ms: i64,
     ) -> Result<(Locked<'k>, Known), StoreError> {
-        let mut known = Known::default();
+        let (mut known, mut made_room) = (Known::default(), false);
         loop {
             // Read under no lock: if SWAPDB comes in between, the places are computed again below.
             let places: SmallVec<[Place<'_>; 2]> = named
@@ -211,7 +221,7 @@ impl Keyspace {
                     (db, self.hasher.hash(db, key), *key)
                 })
                 .collect();
-            let guards = if reach == Reach::Every {
+            let mut guards = if reach == Reach::Every {
                 self.lock_all().into_iter().enumerate().collect()
             } else {
                 self.lock_places(&places)
@@ -223,6 +233,7 @@ impl Keyspace {
             if !unmoved {
                 continue;
             }
+            self.take_in(&mut guards, &mut known);
             let map = self.ranges.load();
             let may_be_cold = |place: &&Place<'_>| self.may_be_cold(&guards, &map, place, &known, replay);
             let cold: SmallVec<[Place<'_>; 1]> = places.iter().filter(may_be_cold).copied().collect();
@@ -235,9 +246,9 @@ impl Keyspace {
                 return Ok((Locked { guards, map, first }, known));
             }
             drop(guards);
-            if self.is_over_limit() {
+            if !std::mem::replace(&mut made_room, true) && self.is_over_limit() {
                 // What is loaded takes the place of what was used longer ago. If nothing can go now, the next write
-                // sees to it.
+                // sees to it. Only once: where nothing fits, what goes for one key is another one of the command.
                 self.make_room(now_ms);
             }
             // All of them before the locks are taken again: a command of many cold keys loads each once.
@@ -370,7 +381,7 @@ impl Keyspace {
         Ok(())
     }
 
-    /// Looks a key up in the store and makes it resident, or notes that it is absent.
+    /// Looks a key up in the store, to be made resident (`take_in`), or notes that it is absent.
     fn load(&self, (db, hash, key): Place<'_>, now_ms: i64, known: &mut Known) -> Result<(), StoreError> {
         let shard = &self.shards[self.shard_of(hash)];
         let epoch = shard.lock().epoch;
@@ -386,21 +397,47 @@ impl Keyspace {
                 .map(|entry| (row.offset, entry))
         };
         let loaded = row.map(entry).transpose().map_err(bad_row)?;
-        let mut state = shard.lock();
-        if state.epoch != epoch || state.find(hash, db, key).is_some() {
-            // Came, or came and went, in between: what was read may be old. The caller looks again.
-            return Ok(());
-        }
-        match loaded.filter(|(offset, _)| self.row_stands(db, key, *offset)) {
-            Some((offset, entry)) => {
-                self.recovery.note_row(db, key, offset);
-                self.insert_loaded(&mut state, hash, entry);
-            }
+        match loaded {
+            Some((offset, entry)) => known.loaded.push(Loaded {
+                hash,
+                epoch,
+                offset,
+                entry,
+            }),
             None => {
                 known.absent.insert((hash, epoch));
             }
         }
         Ok(())
+    }
+
+    /// Makes what was read resident, all of it under the locks that the command holds: else what is evicted to bring in the
+    /// last of its keys might be the first, for ever.
+    fn take_in(&self, guards: &mut Guards<'_>, known: &mut Known) {
+        for Loaded {
+            hash,
+            epoch,
+            offset,
+            entry,
+        } in std::mem::take(&mut known.loaded)
+        {
+            let shard = self.shard_of(hash);
+            let Ok(at) = guards.binary_search_by_key(&shard, |(shard, _)| *shard) else {
+                continue;
+            };
+            let state = &mut *guards[at].1;
+            let (db, key) = (entry.db(), entry.key());
+            if state.epoch != epoch || state.find(hash, db, key).is_some() {
+                // Came, or came and went, in between: what was read may be old. The caller looks again.
+                continue;
+            }
+            if self.row_stands(db, key, offset) {
+                self.recovery.note_row(db, key, offset);
+                self.insert_loaded(state, hash, entry);
+            } else {
+                known.absent.insert((hash, epoch));
+            }
+        }
     }
 }
 
