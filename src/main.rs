@@ -16,7 +16,7 @@ use tokio::sync::watch;
 const DRAIN: Duration = Duration::from_millis(500);
 
 /// Milliseconds after which memory that nothing uses goes back to the system.
-const UNUSED_MS: isize = 2_000;
+const UNUSED_MS: isize = 1_000;
 
 fn main() -> ExitCode {
     let args: Vec<Vec<u8>> = std::env::args_os()

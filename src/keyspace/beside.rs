@@ -8,7 +8,7 @@ use super::Keyspace;
 use std::sync::atomic::Ordering::Relaxed;
 
 /// So much is not counted: even a server with a limit of a megabyte has to flush.
-const ALLOWANCE: u64 = 16 << 20;
+const ALLOWANCE: u64 = 4 << 20;
 /// Parts of `maxmemory`.
 const CACHE_PART: u64 = 8;
 const PORTION_PART: u64 = 32;
@@ -16,6 +16,8 @@ const UNSYNCED_PART: u64 = 32;
 const RING_PART: u64 = 16;
 const HOLES_PART: u64 = 10;
 const HOLES_MOST_PART: u64 = 4;
+/// Keys have the rest, however small the limit is.
+const MOST_PART: u64 = 2;
 /// Bytes below which none of them goes.
 const LEAST: u64 = 2 << 20;
 
@@ -52,8 +54,8 @@ impl Keyspace {
         let holes = holes
             .saturating_sub(limit / HOLES_PART)
             .min(limit / HOLES_MOST_PART);
-        self.beside
-            .store((bytes + holes).saturating_sub(ALLOWANCE), Relaxed);
+        let counted = (bytes + holes).saturating_sub(ALLOWANCE);
+        self.beside.store(counted.min(limit / MOST_PART), Relaxed);
     }
 }
 
