@@ -86,16 +86,16 @@ async fn run(config: Config, file: Option<std::path::PathBuf>) -> Result<(), Str
     let pidfile = config.pidfile.clone();
     let supervisor = Supervisor::find(config.supervised);
     // Bound before the data is read, so that a second server ends at once, and clients are told to wait.
-    let listeners = Listeners::bind(&config).map_err(|error| error.to_string())?;
-    supervisor.loading();
     let (opened, ready) = watch::channel(None);
-    listeners.serve(config.maxclients as usize, &ready);
+    let listeners = Listeners::open(&config, ready).map_err(|error| error.to_string())?;
+    supervisor.loading();
     let opening = tokio::task::spawn_blocking(|| Server::open(config, file));
     let server = tokio::select! {
         server = opening => server.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?,
         _ = terminate.recv() => leave_while_opening("SIGTERM"),
         _ = interrupt.recv() => leave_while_opening("SIGINT"),
     };
+    server.set_listeners(listeners);
     write_pidfile(&pidfile);
     banner(&server);
     opened.send_replace(Some(server.clone()));

@@ -18,6 +18,7 @@ use crate::keyspace::reshape::specs_at_start;
 use crate::keyspace::snapshot::{self, Frame, Saved};
 use crate::keyspace::{Effects, Keyspace, Settings, beside, warm};
 use crate::net::clients::Clients;
+use crate::net::listener::Listeners;
 use crate::net::session::Session;
 use crate::net::tls;
 use crate::object;
@@ -38,11 +39,11 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use parking_lot::Mutex;
 use std::fmt;
 use std::fs::File;
-use std::io::Seek;
+use std::io::{self, Seek};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64};
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
@@ -187,6 +188,8 @@ pub struct Server {
     pub acl: Acl,
     /// What the TLS port offers; none without one.
     pub tls: ArcSwapOption<rustls::ServerConfig>,
+    /// None where it is not served, as by a tool.
+    listeners: OnceLock<Listeners>,
     pub pubsub: Arc<PubSub>,
     /// Clients that wait for keys.
     pub blocked: Blocked,
@@ -329,6 +332,7 @@ impl Server {
             pubsub: Arc::default(),
             acl: Acl::new(&permission::TABLE),
             tls: ArcSwapOption::new(tls),
+            listeners: OnceLock::new(),
             blocked: Blocked::default(),
             scripts: Catalog::default(),
             libraries: Libraries::default(),
@@ -428,6 +432,19 @@ impl Server {
     }
 
     /// Reads the files of TLS that a configuration names, for connections from now on. An error changes nothing.
+    /// Says by what the server is reached, once.
+    pub fn set_listeners(&self, listeners: Listeners) {
+        // A second time nothing changes.
+        let _ = self.listeners.set(listeners);
+    }
+
+    /// Listens where a configuration says; all stays as it is when that cannot be.
+    pub fn listen(&self, config: &Config) -> io::Result<()> {
+        self.listeners
+            .get()
+            .map_or(Ok(()), |listeners| listeners.change(config))
+    }
+
     pub fn load_tls(&self, config: &Config) -> Result<(), String> {
         let tls = tls::server_config(config).map_err(|error| error.to_string())?;
         self.tls.store(tls);

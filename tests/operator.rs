@@ -431,3 +431,34 @@ fn a_start_can_be_ended_by_a_signal() {
     server.restart();
     assert_eq!(server.connect().bulk("GET key"), Some(b"value".to_vec()));
 }
+
+#[test]
+fn the_server_can_be_told_to_listen_elsewhere() {
+    let (server, other) = (Server::terrace(&[]), Server::terrace(&[]));
+    let mut conn = server.connect();
+    let taken = show(&conn.words(&format!("CONFIG SET port {}", other.port())));
+    assert!(
+        taken.contains("Unable to listen on this port. Check server logs."),
+        "{taken}"
+    );
+    assert_eq!(server.connect().words("PING"), b"+PONG\r\n");
+    let free = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
+    let port = free.local_addr().expect("its address").port();
+    drop(free);
+    assert_eq!(conn.words(&format!("CONFIG SET port {port}")), b"+OK\r\n");
+    let mut elsewhere = Conn::open(port).expect("the new port");
+    assert_eq!(elsewhere.words("PING"), b"+PONG\r\n");
+    // The old connection goes on; new ones are not taken where the old port was.
+    assert_eq!(conn.words("PING"), b"+PONG\r\n");
+    let began = std::time::Instant::now();
+    while Conn::open(server.port()).is_ok_and(|mut old| old.try_call(&[b"PING"]).is_ok()) {
+        assert!(began.elapsed() < Duration::from_secs(10), "the old port is open");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let wrong = show(&conn.words("CONFIG SET bind 198.51.100.7"));
+    assert!(
+        wrong.contains("Failed to bind to specified addresses."),
+        "{wrong}"
+    );
+    assert_eq!(elsewhere.words("PING"), b"+PONG\r\n");
+}

@@ -103,6 +103,10 @@ fn set(args: &Args<'_>, context: &mut Context<'_>) -> Outcome {
         if let Some(name) = tls {
             load_tls(context.server, &changed, name)?;
         }
+        let place = pairs.iter().map(|(name, _)| *name).find(|name| says_where(name));
+        if let Some(name) = place {
+            listen(context.server, &changed, name)?;
+        }
         Ok::<Config, Error>(changed)
     })?;
     context.reply.ok();
@@ -112,6 +116,28 @@ fn set(args: &Args<'_>, context: &mut Context<'_>) -> Outcome {
 fn is_tls(name: &[u8]) -> bool {
     name.get(..4)
         .is_some_and(|begin| begin.eq_ignore_ascii_case(b"tls-"))
+}
+
+fn says_where(name: &[u8]) -> bool {
+    let names = ["bind", "port", "tls-port", "metrics-port"];
+    names
+        .iter()
+        .any(|known| name.eq_ignore_ascii_case(known.as_bytes()))
+}
+
+fn listen(server: &Server, config: &Config, name: &[u8]) -> Outcome {
+    server.listen(config).map_err(|error| {
+        log::warn!("the server listens where it did: {error}");
+        let why = if name.eq_ignore_ascii_case(b"bind") {
+            "Failed to bind to specified addresses."
+        } else {
+            "Unable to listen on this port. Check server logs."
+        };
+        let name = String::from_utf8_lossy(name);
+        Error::new(format!(
+            "ERR CONFIG SET failed (possibly related to argument '{name}') - {why}"
+        ))
+    })
 }
 
 fn load_tls(server: &Server, config: &Config, name: &[u8]) -> Outcome {

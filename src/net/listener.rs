@@ -9,6 +9,7 @@ use super::waiting::{self, Ready};
 use crate::config::Config;
 use crate::server::{Server, unix_ms};
 use bytes::BytesMut;
+use parking_lot::Mutex;
 use socket2::{Domain, Protocol, SockRef, TcpKeepalive, Type};
 use std::fs;
 use std::io;
@@ -20,53 +21,113 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::Semaphore;
+use tokio::task::AbortHandle;
 
-/// The sockets that a server listens on.
+/// The sockets that a server listens on, each with a task that accepts connections.
 pub struct Listeners {
-    tcp: Vec<TcpListener>,
-    tls: Vec<TcpListener>,
-    unix: Option<UnixListener>,
+    ready: Ready,
+    room: Arc<Semaphore>,
+    open: Mutex<Vec<(Address, AbortHandle)>>,
+}
+
+/// A port on an address of `bind`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Address {
+    kind: Kind,
+    /// As in the configuration, with a `-` in front where it may be unavailable.
+    name: String,
+    port: u16,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Kind {
+    Plain,
+    Tls,
     /// For scrapers of metrics.
-    metrics: Vec<TcpListener>,
+    Metrics,
+}
+
+/// The addresses that a configuration asks for.
+fn wanted(config: &Config) -> Vec<Address> {
+    let ports = [
+        (Kind::Plain, config.port),
+        (Kind::Tls, config.tls_port),
+        (Kind::Metrics, config.metrics_port),
+    ];
+    let ports = ports.into_iter().filter(|(_, port)| *port != 0);
+    let on_all = |(kind, port)| {
+        config.bind.iter().map(move |name| Address {
+            kind,
+            name: name.clone(),
+            port,
+        })
+    };
+    ports.flat_map(on_all).collect()
 }
 
 impl Listeners {
-    /// Binds every configured address. One that starts with `-` may be unavailable.
-    pub fn bind(config: &Config) -> io::Result<Listeners> {
-        let tcp = bind_port(config, config.port)?;
-        let tls = bind_port(config, config.tls_port)?;
-        let metrics = bind_port(config, config.metrics_port)?;
-        let unix = if config.unixsocket.is_empty() {
-            None
-        } else {
-            Some(bind_unix(config)?)
+    /// Binds every configured address and lets connections in. Until the server is there they wait, those with TLS before
+    /// their handshake.
+    pub fn open(config: &Config, ready: Ready) -> io::Result<Listeners> {
+        let listeners = Listeners {
+            ready,
+            room: Arc::new(Semaphore::new(config.maxclients as usize)),
+            open: Mutex::default(),
         };
-        if tcp.is_empty() && tls.is_empty() && unix.is_none() {
+        listeners.change(config)?;
+        let unix = !config.unixsocket.is_empty();
+        if unix {
+            listeners.spawn(Listener::Unix(bind_unix(config)?));
+        }
+        let is_open = |kind: Kind| {
+            listeners
+                .open
+                .lock()
+                .iter()
+                .any(|(address, _)| address.kind == kind)
+        };
+        if !unix && !is_open(Kind::Plain) && !is_open(Kind::Tls) {
             return Err(io::Error::other(
                 "no address to listen on: port and tls-port are 0 and no unixsocket is set",
             ));
         }
-        Ok(Listeners {
-            tcp,
-            tls,
-            unix,
-            metrics,
-        })
+        Ok(listeners)
     }
 
-    /// Accepts connections on every socket, each in a task of its own. Until the server is there they wait, those with TLS
-    /// before their handshake.
-    pub fn serve(self, most_waiting: usize, ready: &Ready) {
-        let room = Arc::new(Semaphore::new(most_waiting));
-        let plain = self.tcp.into_iter().map(Listener::Tcp);
-        let secure = self.tls.into_iter().map(Listener::Tls);
-        let local = self.unix.into_iter().map(Listener::Unix);
-        for listener in plain.chain(secure).chain(local) {
-            tokio::spawn(listener.serve(room.clone(), ready.clone()));
+    /// Listens on what a configuration asks for, and no more on what it does not. When an address cannot be bound all stays
+    /// as it is. Connections go on; the unix socket stays.
+    pub fn change(&self, config: &Config) -> io::Result<()> {
+        let wanted = wanted(config);
+        let mut open = self.open.lock();
+        let missing = wanted
+            .iter()
+            .filter(|address| !open.iter().any(|(known, _)| known == *address));
+        let mut bound = Vec::new();
+        for address in missing {
+            if let Some(listener) = bind_address(address, config)? {
+                bound.push((address.clone(), listener));
+            }
         }
-        for listener in self.metrics {
-            tokio::spawn(metrics::serve(listener, ready.clone()));
+        open.retain(|(address, task)| {
+            let stays = wanted.contains(address);
+            if !stays {
+                task.abort();
+            }
+            stays
+        });
+        for (address, listener) in bound {
+            let task = match address.kind {
+                Kind::Plain => self.spawn(Listener::Tcp(listener)),
+                Kind::Tls => self.spawn(Listener::Tls(listener)),
+                Kind::Metrics => tokio::spawn(metrics::serve(listener, self.ready.clone())).abort_handle(),
+            };
+            open.push((address, task));
         }
+        Ok(())
+    }
+
+    fn spawn(&self, listener: Listener) -> AbortHandle {
+        tokio::spawn(listener.serve(self.room.clone(), self.ready.clone())).abort_handle()
     }
 }
 
@@ -143,25 +204,20 @@ fn is_unavailable(error: &io::Error) -> bool {
     )
 }
 
-/// Binds a port on every configured address; none for port 0.
-fn bind_port(config: &Config, port: u16) -> io::Result<Vec<TcpListener>> {
-    let mut listeners = Vec::new();
-    for address in config.bind.iter().filter(|_| port != 0) {
-        let (name, optional) = address
-            .strip_prefix('-')
-            .map_or((address.as_str(), false), |name| (name, true));
-        match bind_tcp(name, port, config) {
-            Ok(listener) => listeners.push(listener),
-            Err(error) if optional && is_unavailable(&error) => {}
-            Err(error) => {
-                return Err(io::Error::new(
-                    error.kind(),
-                    format!("cannot listen on {name}:{port}: {error}"),
-                ));
-            }
-        }
+/// Binds an address; none if it is not there and need not be.
+fn bind_address(address: &Address, config: &Config) -> io::Result<Option<TcpListener>> {
+    let (name, optional) = address
+        .name
+        .strip_prefix('-')
+        .map_or((address.name.as_str(), false), |name| (name, true));
+    match bind_tcp(name, address.port, config) {
+        Ok(listener) => Ok(Some(listener)),
+        Err(error) if optional && is_unavailable(&error) => Ok(None),
+        Err(error) => Err(io::Error::new(
+            error.kind(),
+            format!("cannot listen on {name}:{}: {error}", address.port),
+        )),
     }
-    Ok(listeners)
 }
 
 fn bind_tcp(name: &str, port: u16, config: &Config) -> io::Result<TcpListener> {

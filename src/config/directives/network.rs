@@ -24,9 +24,8 @@ pub(super) static ROWS: &[Directive] = &[
         "Addresses to listen on. One with a leading `-` is left out if this machine lacks it; \
          `*` and `::` are all of IPv4 and IPv6.",
     )
-    .list()
-    .fixed(),
-    int!("port", port, 0, 65535, "TCP port; 0 listens on none.").fixed(),
+    .list(),
+    int!("port", port, 0, 65535, "TCP port; 0 listens on none."),
     text!(
         "unixsocket",
         unixsocket,

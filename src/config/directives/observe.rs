@@ -17,8 +17,7 @@ pub(super) static ROWS: &[Directive] = &[
         0,
         65535,
         "Port that answers `GET /metrics` for Prometheus, on the addresses of `bind`; 0 is none."
-    )
-    .fixed(),
+    ),
     int!(
         "slowlog-log-slower-than",
         slowlog_log_slower_than_us,

@@ -12,8 +12,7 @@ pub(super) static ROWS: &[Directive] = &[
         0,
         65535,
         "Port for TLS, on the addresses of `bind`; 0 is none."
-    )
-    .fixed(),
+    ),
     text!(
         "tls-cert-file",
         tls_cert_file,
