@@ -6,14 +6,17 @@ use std::sync::Arc;
 use std::time::Duration;
 use terrace::config::{Command, Config, Startup};
 use terrace::net::listener::Listeners;
-use terrace::observe::logger;
 use terrace::observe::supervisor::Supervisor;
+use terrace::observe::{logger, memory};
 use terrace::server::{Server, VERSION};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 /// How long connections may take to end before the last flush begins.
 const DRAIN: Duration = Duration::from_millis(500);
+
+/// Milliseconds after which memory that nothing uses goes back to the system.
+const UNUSED_MS: isize = 1_000;
 
 fn main() -> ExitCode {
     let args: Vec<Vec<u8>> = std::env::args_os()
@@ -53,6 +56,7 @@ fn serve(startup: Startup) -> ExitCode {
     for warning in warnings {
         log::warn!("{warning}");
     }
+    memory::give_back_within(UNUSED_MS);
     let threads = match config.io_threads {
         0 => std::thread::available_parallelism().map_or(1, usize::from),
         threads => threads,

@@ -16,7 +16,7 @@ use crate::keyspace::moves::undo_unfinished;
 use crate::keyspace::range::{Inherited, RangeMap};
 use crate::keyspace::reshape::specs_at_start;
 use crate::keyspace::snapshot::{self, Frame, Saved};
-use crate::keyspace::{Effects, Keyspace, Settings, warm};
+use crate::keyspace::{Effects, Keyspace, Settings, beside, warm};
 use crate::net::clients::Clients;
 use crate::net::session::Session;
 use crate::net::tls;
@@ -59,6 +59,9 @@ const EXPIRE_BUDGET: Duration = Duration::from_millis(2);
 
 /// How often segments whose time is over are looked for: a server without writes does not flush.
 const TRIM_EVERY: Duration = Duration::from_secs(10);
+
+/// How often memory beside keys is counted.
+const COUNT_EVERY: Duration = Duration::from_millis(100);
 
 /// Unix milliseconds.
 pub fn unix_ms() -> i64 {
@@ -296,7 +299,7 @@ impl Server {
         let map = RangeMap::new(&specs, settings.inherited, None);
         let options = journal::Options {
             segment_size: config.journal_segment_size,
-            ring_size: config.journal_ring_size as usize,
+            ring_size: beside::ring_size(config.journal_ring_size, config.maxmemory) as usize,
             sync_every_second: map.wants_sync_every_second(),
         };
         let (plain, warm) = open_plain(&config.memory_dir)?;
@@ -494,6 +497,7 @@ impl Server {
         let mut effects = Effects::default();
         let mut last = Instant::now();
         let mut trimmed = Instant::now();
+        let mut counted = Instant::now();
         let mut rates = Rates::default();
         let shutdown = self.shutdown.subscribe();
         while !*shutdown.borrow() {
@@ -517,6 +521,11 @@ impl Server {
                 if !self.acl.users.are_open() {
                     self.clients.close_strangers(config.auth_timeout, now_ms);
                 }
+            }
+            if counted.elapsed() >= COUNT_EVERY {
+                counted = Instant::now();
+                let (allocated, active, _) = crate::observe::memory::allocator();
+                self.keyspace.count_beside(active.saturating_sub(allocated));
             }
             self.pubsub.broadcast();
             self.evict_clients();

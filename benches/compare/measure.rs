@@ -13,6 +13,7 @@ use crate::paced::{self, Request};
 use crate::rows::{self, Row, Tier, Upkeep, Work};
 use crate::sealed::{self, Choice};
 use crate::servers::{Quiet, Server};
+use crate::subscribers::sets_per_cpu;
 use crate::{Failure, wire};
 
 /// Longest wait for a server to become idle, between turns and after a sustained load.
@@ -23,6 +24,9 @@ const PACED_SHARE: f64 = 0.6;
 /// a throughput, so many short turns and their median serve it better than few long ones.
 const PACED_TIME: Duration = Duration::from_secs(2);
 const PACED_TURNS_PER_ROUND: usize = 3;
+const RULED_TURNS_PER_ROUND: usize = 5;
+/// Of a user whom they slow down, or not.
+const RULES: usize = 100;
 /// Requests of the short turns that a round of throughput is cut into, and how many there are at most: the machine's speed
 /// changes within seconds, so both servers take turns as quickly as the clock of a process allows.
 const SLICE: u64 = 200_000;
@@ -85,14 +89,23 @@ impl<'a> Bench<'a> {
             Work::Latency { request, pipeline } => self.latency(row, request, pipeline),
             Work::MemoryPerKey => self.memory_per_key(row),
             Work::MemoryPerSealedKey { keys } => self.memory_per_sealed_key(row, self.options.scaled(keys)),
-            Work::SealedGet {
+            Work::ColdGet {
                 keys,
                 choice,
                 requests,
             } => {
                 let requests = self.options.requests.unwrap_or(self.options.scaled(requests));
-                self.sealed_get(row, self.options.scaled(keys), choice, requests)
+                // How much is away from memory follows from the limit of memory, which does not shrink.
+                let keys = match row.tier {
+                    Tier::Sealed => self.options.scaled(keys),
+                    _ => keys,
+                };
+                self.cold_get(row, keys, choice, requests)
             }
+            Work::Ruled { requests } => self.ruled(
+                row,
+                self.options.requests.unwrap_or(self.options.scaled(requests)),
+            ),
             Work::MemoryPerElement(collections) => self.memory_per_element(row, collections),
             Work::CleanStart { keys } => {
                 let keys = self.options.scaled(keys);
@@ -341,16 +354,45 @@ impl<'a> Bench<'a> {
         })
     }
 
-    fn sealed_get(&self, row: &Row, keys: u64, choice: Choice, requests: u64) -> Result<Outcome, Failure> {
+    /// SETs by a user with many rules, as a share of SETs by one who may do all.
+    fn ruled(&self, row: &Row, requests: u64) -> Result<Outcome, Failure> {
+        let pair = self.start_pair(row, Some(Fill::Values))?;
+        let mut share = Turns::new("share of SET without rules");
+        for round in 1..=self.options.rounds * RULED_TURNS_PER_ROUND {
+            for server in pair.each() {
+                let free = sets_per_cpu(server, requests)?;
+                rule(server, true)?;
+                let ruled = sets_per_cpu(server, requests)?;
+                rule(server, false)?;
+                progress(
+                    round,
+                    server,
+                    &format!("{free:.0} per CPU second, {ruled:.0} ruled"),
+                );
+                share.add(server, ruled / free);
+            }
+        }
+        Ok(Outcome {
+            measures: Turns::all([share]),
+            notes: vec![format!("{requests} requests per turn")],
+        })
+    }
+
+    fn cold_get(&self, row: &Row, keys: u64, choice: Choice, requests: u64) -> Result<Outcome, Failure> {
         let pair = self.start_pair(row, None)?;
         let mut per_cpu = Turns::new("requests / CPU s");
+        let is_sealed = matches!(row.tier, Tier::Sealed);
         for server in pair.each() {
-            sealed::fill(server, keys)?;
+            load::fill(server, Fill::Values, keys)?;
+            if is_sealed {
+                sealed::seal(server)?;
+            }
+            server.settle(Quiet::Long, SETTLE_TIME_MAX)?;
         }
         for round in 1..=self.options.rounds {
             let wanted = sealed::keys_of(choice, keys, requests, round as u64);
             for server in pair.each() {
-                if choice == Choice::Uniform {
+                if choice == Choice::Uniform && is_sealed {
                     // What the round before has loaded.
                     sealed::seal(server)?;
                 }
@@ -618,4 +660,27 @@ fn startup_lines(server: &Server) -> Vec<String> {
         .take(3)
         .map(|line| format!("{} logged: {line}", server.label))
         .collect()
+}
+
+/// Gives everybody's user a hundred rules, or lets it do all.
+fn rule(server: &Server, ruled: bool) -> Result<(), Failure> {
+    let mut words: Vec<String> = "ACL SETUSER default reset on nopass"
+        .split(' ')
+        .map(String::from)
+        .collect();
+    if ruled {
+        let patterns = (0..RULES / 2).map(|at| format!("~app{at}:*"));
+        let commands = "get set del expire hset hget lpush rpop sadd zadd incr decr append strlen mget mset ttl pttl persist \
+                        exists type touch unlink hdel hlen hkeys hvals hgetall llen lrange lindex lset ltrim lrem srem scard \
+                        smembers sismember spop zrem zcard zscore zrank zrange zcount xadd xlen xrange setex getset";
+        let commands: Vec<&str> = commands.split_whitespace().collect();
+        words.extend(patterns);
+        words.extend(["~key:*", "&*", "+@connection", "+acl", "+info", "+config"].map(String::from));
+        words.extend((0..RULES / 2).map(|at| format!("+{}", commands[at % commands.len()])));
+    } else {
+        words.extend(["~*", "&*", "+@all"].map(String::from));
+    }
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    wire::ask(server.port, &words).map_err(Failure::io("ACL SETUSER"))?;
+    Ok(())
 }

@@ -18,6 +18,8 @@ pub enum Tier {
     DurableJournalOnly,
     /// Durable, with less memory than data.
     DurableBounded,
+    /// Durable, with a tenth of the memory that five million keys would take.
+    DurableTenth,
 }
 
 impl Tier {
@@ -33,6 +35,7 @@ impl Tier {
                 "yes",
             ],
             Tier::Durable => &["--appendfsync", "everysec"],
+            Tier::DurableTenth => &["--appendfsync", "everysec", "--maxmemory", "60mb"],
             Tier::DurableBounded => &["--appendfsync", "everysec", "--maxmemory", "2gb"],
             Tier::DurableJournalOnly => &[
                 "--appendfsync",
@@ -107,8 +110,9 @@ pub enum Work {
     MemoryPerKey,
     /// Resident memory that so many keys add once they are sealed; judged by bytes per key.
     MemoryPerSealedKey { keys: u64 },
-    /// GET of sealed keys, as many as the load can send; judged by requests per second of server CPU.
-    SealedGet {
+    /// GET of keys that are not resident (sealed, or on the disk), as many as the load can send; judged by requests per
+    /// second of server CPU.
+    ColdGet {
         keys: u64,
         choice: Choice,
         requests: u64,
@@ -131,6 +135,8 @@ pub enum Work {
         channels: u64,
         shared: bool,
     },
+    /// SET by a user with a hundred rules; judged as a share of SET by one who may do all.
+    Ruled { requests: u64 },
     /// SET while a million other keys are watched; judged as a share of SET while none are.
     WatchedElsewhere { requests: u64 },
     /// SET of keys that are all watched; judged by requests per second of server CPU. Redis tells all events.
@@ -389,7 +395,7 @@ pub const ALL: &[Row] = &[
         name: "sealed GET -P 16, uniform",
         tier: Tier::Sealed,
         against: Baseline::Plain,
-        work: Work::SealedGet {
+        work: Work::ColdGet {
             keys: 5_000_000,
             choice: Choice::Uniform,
             requests: 3_000_000,
@@ -400,12 +406,30 @@ pub const ALL: &[Row] = &[
         name: "sealed GET -P 16, Zipf 0.99",
         tier: Tier::Sealed,
         against: Baseline::Plain,
-        work: Work::SealedGet {
+        work: Work::ColdGet {
             keys: 5_000_000,
             choice: Choice::Zipf,
             requests: 4_000_000,
         },
         bar: Bar::RatioAtLeast(1.3),
+    },
+    Row {
+        name: "cold GET -P 16, uniform",
+        tier: Tier::DurableTenth,
+        against: Baseline::Plain,
+        work: Work::ColdGet {
+            keys: 5_000_000,
+            choice: Choice::Uniform,
+            requests: 1_000_000,
+        },
+        bar: Bar::AtLeast(100_000.0),
+    },
+    Row {
+        name: "SET -P 16, a user with a hundred rules",
+        tier: Tier::Memory,
+        against: Baseline::Plain,
+        work: Work::Ruled { requests: 1_000_000 },
+        bar: Bar::AtLeast(0.95),
     },
     memory(
         "memory MULTI of ten SETs -P 1",

@@ -199,7 +199,7 @@ fn subscribe_to(stream: &mut TcpStream, names: Names, numbers: std::ops::Range<u
 const SET: &[&str] = &["SET", "key:__rand_int__", FIXED_VALUE];
 
 /// SETs per second of server CPU.
-fn sets_per_cpu(server: &Server, requests: u64) -> Result<f64, Failure> {
+pub fn sets_per_cpu(server: &Server, requests: u64) -> Result<f64, Failure> {
     server.settle(Quiet::Short, SETTLE_TIME_MAX)?;
     let before = server.cpu()?;
     load::redis_benchmark(server, SET, 16, requests)?;

@@ -271,6 +271,18 @@ impl Journal {
         &self.shared.dir
     }
 
+    /// So many bytes of records that no sync covers may be in memory before one begins.
+    pub fn bound_unsynced(&self, bytes: u64) {
+        self.shared
+            .tail
+            .bound(usize::try_from(bytes).unwrap_or(usize::MAX));
+    }
+
+    /// Bytes of records in memory that no sync covers.
+    pub fn unsynced_bytes(&self) -> u64 {
+        self.shared.tail.bytes() as u64
+    }
+
     pub fn set_retention(&self, retention: Retention) {
         *self.shared.retention.lock() = retention;
     }

@@ -59,6 +59,28 @@ pub(super) type Guests = Vec<Guest>;
 /// Keys found to be absent from the store, with the epoch of their shard before the look.
 pub(super) type KnownAbsent = HashSet<(u64, u32)>;
 
+/// What a shard says of a key that may be sealed.
+struct Look {
+    epoch: u32,
+    /// Generations that may have its row.
+    candidates: SmallVec<[u16; 2]>,
+    /// It was read not long ago.
+    again: bool,
+}
+
+impl Look {
+    /// None when nothing is sealed in the shard.
+    fn begin(state: &mut ShardState, hash: u64, db: u8) -> Option<Look> {
+        let epoch = state.epoch;
+        let sealed = state.sealed.as_mut()?;
+        Some(Look {
+            epoch,
+            candidates: sealed.candidates(hash, db).collect(),
+            again: sealed.note_read(hash),
+        })
+    }
+}
+
 /// What was seen in the stores without a lock, with the epoch of the key's shard before the look.
 #[derive(Default)]
 pub(super) struct Known {
@@ -98,7 +120,7 @@ impl Keyspace {
             let db = self.physical(call.db);
             let hash = self.hasher.hash(db, key);
             let shard = self.shard_of(hash);
-            let guard = self.shards[shard].lock();
+            let mut guard = self.shards[shard].lock();
             let map = self.ranges.load();
             let range = map.find(key);
             let warm = self.none_cold(range, call.replay.is_some())
@@ -108,8 +130,40 @@ impl Keyspace {
                 let guards = SmallVec::from_buf([(shard, guard)]);
                 return Ok(Tx::new(self, map, guards, call, (db, hash), effects));
             }
+            let look = match range.is_durable() {
+                true => None,
+                false => Look::begin(&mut guard, hash, db),
+            };
+            drop(guard);
+            if let Some(look) = look
+                && let Some((guard, guest)) = self.lock_with_guest((db, hash, key), look, call.now_ms)?
+                && self.physical(call.db) == db
+            {
+                // Read while the shard is locked: the map does not change meanwhile.
+                let (map, guards) = (self.ranges.load(), SmallVec::from_buf([(shard, guard)]));
+                let mut tx = Tx::new(self, map, guards, call, (db, hash), effects);
+                tx.guests.push(guest);
+                return Ok(tx);
+            }
         }
         self.begin_two(call, None, effects)
+    }
+
+    /// Reads a sealed key and locks its shard; none when it is no guest after all: it has become resident, or the shard
+    /// has changed meanwhile.
+    fn lock_with_guest(
+        &self,
+        place: Place<'_>,
+        look: Look,
+        now_ms: i64,
+    ) -> Result<Option<(ShardGuard<'_>, Guest)>, StoreError> {
+        let mut known = Known::default();
+        self.finish_look(place, look, (now_ms, true), &mut known)?;
+        let Some(guest) = known.guests.pop() else {
+            return Ok(None);
+        };
+        let guard = self.shards[self.shard_of(place.1)].lock();
+        Ok((guard.epoch == guest.epoch).then_some((guard, guest)))
     }
 
     /// True when no key of the range has to be looked for in a store.
@@ -288,17 +342,28 @@ impl Keyspace {
         (now_ms, as_guest): (i64, bool),
         known: &mut Known,
     ) -> Result<(), StoreError> {
+        let (db, hash, _) = place;
+        let look = Look::begin(&mut self.shards[self.shard_of(hash)].lock(), hash, db);
+        look.map_or(Ok(()), |look| {
+            self.finish_look(place, look, (now_ms, as_guest), known)
+        })
+    }
+
+    /// The part of `look_sealed` that reads: without the lock.
+    fn finish_look(
+        &self,
+        place: Place<'_>,
+        look: Look,
+        (now_ms, as_guest): (i64, bool),
+        known: &mut Known,
+    ) -> Result<(), StoreError> {
         let (db, hash, key) = place;
         let shard = &self.shards[self.shard_of(hash)];
-        let (epoch, candidates, again) = {
-            let mut state = shard.lock();
-            let epoch = state.epoch;
-            let Some(sealed) = &mut state.sealed else {
-                return Ok(());
-            };
-            let candidates: SmallVec<[u16; 2]> = sealed.candidates(hash, db).collect();
-            (epoch, candidates, sealed.note_read(hash))
-        };
+        let Look {
+            epoch,
+            candidates,
+            again,
+        } = look;
         let Some(guest) = self.read_sealed(place, (epoch, &candidates), now_ms)? else {
             known.absent.insert((hash, epoch));
             return Ok(());

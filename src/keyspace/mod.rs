@@ -12,6 +12,7 @@
 //! | `held` | several transactions as one |
 //! | `load`, `prefetch` | opening a `Tx`: locking shards, bringing cold keys in; starting cache misses early |
 //! | `expire`, `evict`, `quota` | removing what is due; making room; limits of a range |
+//! | `beside` | memory that is not of keys |
 //! | `records`, `subscribers` | who has subscribed to which key; a set of client numbers |
 //! | `events` | what a change is called, and who is told |
 //! | `scan`, `whole` | iteration; commands on whole databases |
@@ -25,6 +26,7 @@
 //! while it holds a shard, but a transaction or script that reaches for a key that it did not declare.
 
 pub mod backup;
+pub mod beside;
 pub mod clock;
 pub mod discards;
 mod doomed;
@@ -128,6 +130,8 @@ pub struct Keyspace {
     /// Bytes of resident entries over all ranges, and of the tables (refreshed by the expire cycle).
     entry_bytes: AtomicI64,
     table_bytes: AtomicI64,
+    /// Bytes of what is not of keys (see `beside`).
+    beside: AtomicU64,
     store: Arc<BlockStore>,
     plain: PlainStore,
     pub sealing: seal::SealState,
@@ -137,6 +141,8 @@ pub struct Keyspace {
     cold_sweep: expire::ColdSweep,
     /// The shard that the expire cycle visits next.
     expire_next: AtomicUsize,
+    /// The shard that had something to evict when every one was looked at.
+    evict_next: AtomicUsize,
     recovery: recover::RecoveryState,
     positions: scan::Positions,
     listener: OnceLock<Arc<dyn events::Listener>>,
@@ -184,6 +190,7 @@ impl Keyspace {
             limits: Limits::default(),
             entry_bytes: AtomicI64::new(0),
             table_bytes: AtomicI64::new(0),
+            beside: AtomicU64::new(0),
             store: Arc::new(store),
             plain,
             sealing: seal::SealState::default(),
@@ -192,6 +199,7 @@ impl Keyspace {
             snapshots: snapshot::SnapshotState::default(),
             cold_sweep: expire::ColdSweep::default(),
             expire_next: AtomicUsize::new(0),
+            evict_next: AtomicUsize::new(0),
             recovery: recover::RecoveryState::default(),
             positions: scan::Positions::default(),
             listener: OnceLock::new(),
@@ -228,6 +236,7 @@ impl Keyspace {
             .set_sizes(settings.journal_flush_size, settings.flush_dirty_size);
         self.sealing.set_after(settings.seal_after);
         self.note_policies(&self.ranges.load());
+        self.bound_beside();
     }
 
     fn note_policies(&self, map: &RangeMap) {
@@ -300,10 +309,10 @@ impl Keyspace {
         }
     }
 
-    /// Bytes that entries, tables and the plain store use: what `maxmemory` is held against.
+    /// Bytes that entries, tables, the plain store and what is beside them use: what `maxmemory` is held against.
     pub fn memory_bytes(&self) -> u64 {
         let resident = self.entry_bytes.load(Relaxed) + self.table_bytes.load(Relaxed);
-        resident.max(0) as u64 + self.plain.memory_bytes()
+        resident.max(0) as u64 + self.plain.memory_bytes() + self.beside.load(Relaxed)
     }
 
     /// Deletes an entry, live or expired. In a durable range whose store may hold a row of the key, a tombstone stays

@@ -31,6 +31,9 @@ pub enum Cached {
 pub struct BlockStore {
     db: DB,
     options: Options,
+    cache: Cache,
+    /// Bytes of the cache, if it is not bounded further.
+    cache_size: usize,
     path: PathBuf,
     /// Bytes of the sorted files that came in since the start.
     ingested: AtomicU64,
@@ -105,6 +108,8 @@ impl BlockStore {
         Ok(BlockStore {
             db,
             options,
+            cache,
+            cache_size,
             path: path.to_path_buf(),
             ingested: AtomicU64::new(0),
         })
@@ -112,13 +117,16 @@ impl BlockStore {
 
     /// Opens the store in `path` to look at: nothing in the folder changes but RocksDB's own log.
     pub fn open_to_read(path: &Path, cache_size: usize) -> Result<BlockStore, StoreError> {
-        let mut options = options(&Cache::new_lru_cache(cache_size));
+        let cache = Cache::new_lru_cache(cache_size);
+        let mut options = options(&cache);
         options.create_if_missing(false);
         let db = DB::open_for_read_only(&options, path, false)
             .map_err(|error| StoreError::new(format_args!("{}: {}", path.display(), error.into_string())))?;
         Ok(BlockStore {
             db,
             options,
+            cache,
+            cache_size,
             path: path.to_path_buf(),
             ingested: AtomicU64::new(0),
         })
@@ -238,6 +246,12 @@ impl BlockStore {
             .ok()
             .flatten()
             .unwrap_or(0)
+    }
+
+    /// Makes the block cache no larger than this, nor larger than it was opened with.
+    pub fn bound_cache(&self, most: u64) {
+        let most = usize::try_from(most).unwrap_or(usize::MAX);
+        self.cache.clone().set_capacity(self.cache_size.min(most));
     }
 
     /// Bytes of memory that RocksDB holds: block cache and table readers.
