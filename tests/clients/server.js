@@ -17,14 +17,15 @@ function freePort() {
   });
 }
 
-/** Waits until the server takes connections. */
+/** Waits until the server answers: one that is still reading its data says so. */
 async function ready(port) {
   for (;;) {
-    const connected = await new Promise((resolve) => {
-      const socket = net.connect(port, "127.0.0.1", () => socket.end(() => resolve(true)));
-      socket.on("error", () => resolve(false));
+    const answer = await new Promise((resolve) => {
+      const socket = net.connect(port, "127.0.0.1", () => socket.write("PING\r\n"));
+      socket.on("data", (bytes) => socket.end(() => resolve(`${bytes}`)));
+      socket.on("error", () => resolve(""));
     });
-    if (connected) {
+    if (answer === "+PONG\r\n") {
       return;
     }
     await new Promise((resolve) => setTimeout(resolve, 20));

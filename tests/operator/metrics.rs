@@ -270,3 +270,33 @@ fn the_port_answers_nothing_else() {
     std::thread::sleep(Duration::from_millis(100));
     assert!(!get(port).is_empty());
 }
+
+/// What the server does by itself is counted where agents look for it.
+#[test]
+fn work_in_the_background_is_counted() {
+    let server = Server::terrace(&["--appendfsync", "always", "--latency-monitor-threshold", "1"]);
+    let mut conn = server.connect();
+    for i in 0..20 {
+        conn.words(&format!("SET k{i} v PX 1"));
+    }
+    let number = |conn: &mut crate::common::Conn, section: &str, name: &str| -> f64 {
+        let text = info(conn, section);
+        field(&text, name).expect(name).parse().expect("a number")
+    };
+    assert!(number(&mut conn, "persistence", "journal_syncs") >= 1.0);
+    assert!(number(&mut conn, "persistence", "journal_sync_seconds") > 0.0);
+    assert!(number(&mut conn, "stats", "total_reads_processed") >= 20.0);
+    assert!(number(&mut conn, "stats", "total_writes_processed") >= 20.0);
+    conn.words("SADD large 0");
+    let members: Vec<String> = (1..1_000).map(|i| i.to_string()).collect();
+    conn.words(&format!("SADD large {}", members.join(" ")));
+    let freed = number(&mut conn, "memory", "lazyfreed_objects");
+    conn.words("DEL large");
+    let began = std::time::Instant::now();
+    while number(&mut conn, "memory", "lazyfreed_objects") <= freed {
+        assert!(
+            began.elapsed() < Duration::from_secs(10),
+            "the set was never freed"
+        );
+    }
+}
