@@ -24,7 +24,7 @@ test:                     ## every test
 
 soak:                     ## twenty minutes of everything at once, which ends with exact counts and no growth
 	@bash scripts/deps.sh test
-	TERRACE_SOAK_SECONDS=1200 cargo test --release --test soak -- --ignored --nocapture
+	TERRACE_SOAK_SECONDS=1200 cargo test --release --test soak -- --nocapture
 
 compare:                  ## the same load on Terrace and redis-server, side by side
 	@bash scripts/deps.sh test

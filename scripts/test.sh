@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Every test of the project, in order: cargo's, the Python client's, short fuzz runs. Goes on after a failure,
+# Every test of the project, in order: cargo's, clients' and frameworks' in Python and Node, short fuzz runs. Goes on after a failure,
 # ends with a summary, and fails if any step failed.
 set -uo pipefail
 cd "$(dirname "$0")/.."
@@ -18,24 +18,50 @@ step() { # step <name> <command...>; a command that exits with 77 was skipped
     esac
 }
 
-# redis-py lives in a folder of its own; a machine that cannot fetch it skips these tests and says so.
-python_clients() {
-    local venv=${XDG_CACHE_HOME:-$HOME/.cache}/terrace/venv
-    if ! "$venv/bin/python" -c 'import redis' 2>/dev/null; then
+# The packages of the Python tests live in a folder of their own, and those of the Node tests in another; a machine that
+# cannot fetch them skips these tests and says so. What is there is fetched again when the list has changed.
+python_packages() { # python_packages <modules that are needed>; leaves their folder in $venv
+    venv=${XDG_CACHE_HOME:-$HOME/.cache}/terrace/venv
+    local list=tests/clients/requirements.txt
+    if ! cmp -s "$list" "$venv/requirements.txt"; then
         python3 -m venv "$venv" || { echo "skipped: python3 cannot make a venv here"; return 77; }
-        "$venv/bin/pip" install --quiet 'redis>=5,<8' || { echo "skipped: pip cannot fetch redis-py here"; return 77; }
+        "$venv/bin/pip" install --quiet -r "$list" && cp "$list" "$venv/requirements.txt"
     fi
-    PYTHONDONTWRITEBYTECODE=1 TERRACE_BIN=${CARGO_TARGET_DIR:-target}/release/terrace "$venv/bin/python" -m unittest -v tests/clients/test_redis_py.py
+    "$venv/bin/python" -c "import $1" || { echo "skipped: pip cannot fetch the packages of $list here"; return 77; }
 }
 
-# ioredis likewise.
-node_clients() {
-    command -v node >/dev/null || { echo "skipped: node is not installed"; return 77; }
-    local dir=${XDG_CACHE_HOME:-$HOME/.cache}/terrace/node
-    if ! [ -d "$dir/node_modules/ioredis" ]; then
-        npm install --silent --no-fund --prefix "$dir" ioredis@5 || { echo "skipped: npm cannot fetch ioredis here"; return 77; }
+python_run() { # python_run <argument...>
+    PYTHONDONTWRITEBYTECODE=1 TERRACE_BIN=${CARGO_TARGET_DIR:-target}/release/terrace "$venv/bin/python" "$@"
+}
+
+python_test() { # python_test <file> <modules that it needs>
+    python_packages "$2" || return
+    python_run -m unittest -v "$1"
+}
+
+# redis-py's tests come with its source, of the version that is installed.
+redis_py_suite() {
+    python_packages "redis, pytest, pytest_asyncio, pytest_timeout" || return
+    local version archive
+    version=$("$venv/bin/python" -c 'import redis; print(redis.__version__)')
+    archive=$venv/redis-$version.tar.gz
+    if ! [ -f "$archive" ]; then
+        "$venv/bin/pip" download --quiet --no-deps --no-binary redis --dest "$venv" "redis==$version" \
+            || { echo "skipped: pip cannot fetch the source of redis-py here"; return 77; }
     fi
-    NODE_PATH=$dir/node_modules TERRACE_BIN=${CARGO_TARGET_DIR:-target}/release/terrace node tests/clients/test_ioredis.js
+    python_run tests/clients/redis_py_suite.py "$archive"
+}
+
+node_test() { # node_test <file>
+    command -v node >/dev/null || { echo "skipped: node is not installed"; return 77; }
+    local dir=${XDG_CACHE_HOME:-$HOME/.cache}/terrace/node list=tests/clients/package.json
+    if ! cmp -s "$list" "$dir/package.json" || ! [ -f "$dir/complete" ]; then
+        command -v npm >/dev/null || { echo "skipped: npm is not installed"; return 77; }
+        rm -rf "$dir" && mkdir -p "$dir" && cp "$list" "$dir/"
+        npm install --silent --no-fund --no-audit --prefix "$dir" || { echo "skipped: npm cannot fetch the packages of $list here"; return 77; }
+        touch "$dir/complete"
+    fi
+    NODE_PATH=$dir/node_modules TERRACE_BIN=${CARGO_TARGET_DIR:-target}/release/terrace node "$1"
 }
 
 fuzz() {
@@ -45,8 +71,11 @@ fuzz() {
 
 step "build" cargo build --release
 step "cargo test" cargo test --release --no-fail-fast
-step "redis-py" python_clients
-step "ioredis" node_clients
+step "redis-py" python_test tests/clients/test_redis_py.py redis
+step "redis-py's own suite" redis_py_suite
+step "Python frameworks" python_test tests/clients/test_frameworks.py "rq, celery, dramatiq, dogpile.cache, django, flask_session, pottery"
+step "ioredis" node_test tests/clients/test_ioredis.js
+step "Node frameworks" node_test tests/clients/test_frameworks.js
 step "fuzz, short runs" fuzz
 
 echo "== summary"

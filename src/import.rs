@@ -114,8 +114,8 @@ impl fmt::Display for Summary<'_> {
         if *expired > 0 {
             write!(f, ", {expired} left out because their time has passed")?;
         }
-        if *libraries > 0 {
-            write!(f, ", {libraries} libraries of functions left out")?;
+        if !libraries.is_empty() {
+            write!(f, "; libraries of functions: {}", libraries.len())?;
         }
         Ok(())
     }

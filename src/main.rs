@@ -6,12 +6,17 @@ use std::sync::Arc;
 use std::time::Duration;
 use terrace::config::{Command, Config, Startup};
 use terrace::net::listener::Listeners;
-use terrace::observe::logger;
+use terrace::observe::supervisor::Supervisor;
+use terrace::observe::{logger, memory};
 use terrace::server::{Server, VERSION};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
 
 /// How long connections may take to end before the last flush begins.
 const DRAIN: Duration = Duration::from_millis(500);
+
+/// Milliseconds after which memory that nothing uses goes back to the system.
+const UNUSED_MS: isize = 1_000;
 
 fn main() -> ExitCode {
     let args: Vec<Vec<u8>> = std::env::args_os()
@@ -51,6 +56,7 @@ fn serve(startup: Startup) -> ExitCode {
     for warning in warnings {
         log::warn!("{warning}");
     }
+    memory::give_back_within(UNUSED_MS);
     let threads = match config.io_threads {
         0 => std::thread::available_parallelism().map_or(1, usize::from),
         threads => threads,
@@ -78,18 +84,29 @@ async fn run(config: Config, file: Option<std::path::PathBuf>) -> Result<(), Str
     let mut terminate = signal(SignalKind::terminate()).map_err(|error| error.to_string())?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| error.to_string())?;
     let pidfile = config.pidfile.clone();
-    // Bound before the data is read, so that a second server ends at once; served after.
+    let supervisor = Supervisor::find(config.supervised);
+    // Bound before the data is read, so that a second server ends at once, and clients are told to wait.
     let listeners = Listeners::bind(&config).map_err(|error| error.to_string())?;
-    let server = Server::open(config, file).map_err(|error| error.to_string())?;
+    supervisor.loading();
+    let (opened, ready) = watch::channel(None);
+    listeners.serve(config.maxclients as usize, &ready);
+    let opening = tokio::task::spawn_blocking(|| Server::open(config, file));
+    let server = tokio::select! {
+        server = opening => server.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?,
+        _ = terminate.recv() => leave_while_opening("SIGTERM"),
+        _ = interrupt.recv() => leave_while_opening("SIGINT"),
+    };
     write_pidfile(&pidfile);
     banner(&server);
-    listeners.serve(&server);
+    opened.send_replace(Some(server.clone()));
+    supervisor.ready();
     let mut shutdown = server.shutdown.subscribe();
     tokio::select! {
         _ = terminate.recv() => log::info!("SIGTERM received, shutting down"),
         _ = interrupt.recv() => log::info!("SIGINT received, shutting down"),
         _ = shutdown.wait_for(|stop| *stop) => {}
     }
+    supervisor.stopping();
     server.stop();
     for client in server.clients.all() {
         client.kill();
@@ -106,6 +123,13 @@ async fn run(config: Config, file: Option<std::path::PathBuf>) -> Result<(), Str
     closed.map_err(|error| error.to_string())?;
     log::info!("Terrace is ready to exit, bye bye...");
     Ok(())
+}
+
+/// What a start does to the data folder may be cut off anywhere, as by a crash.
+fn leave_while_opening(signal: &str) -> ! {
+    log::info!("{signal} received while the data was being read, bye bye...");
+    // SAFETY: nothing runs after this; the threads that still read are not to find what they use torn down.
+    unsafe { libc::_exit(0) }
 }
 
 fn write_pidfile(path: &str) {
@@ -134,9 +158,15 @@ fn banner(server: &Arc<Server>) {
     } else {
         format!(" and {}", config.unixsocket)
     };
+    let other = |name: &str, port: u16| match port {
+        0 => String::new(),
+        port => format!(", {name} {port}"),
+    };
     log::info!(
-        "ready to accept connections on {} port {}{unix}",
+        "ready to accept connections on {} port {}{}{unix}{}",
         config.bind.join(" "),
-        config.port
+        config.port,
+        other("TLS port", config.tls_port),
+        other("metrics on port", config.metrics_port),
     );
 }

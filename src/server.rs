@@ -15,8 +15,8 @@ use crate::keyspace::import::{ImportError, Imported, Report};
 use crate::keyspace::moves::undo_unfinished;
 use crate::keyspace::range::{Inherited, RangeMap};
 use crate::keyspace::reshape::specs_at_start;
-use crate::keyspace::snapshot::{self, Saved};
-use crate::keyspace::{Effects, Keyspace, Settings, warm};
+use crate::keyspace::snapshot::{self, Frame, Saved};
+use crate::keyspace::{Effects, Keyspace, Settings, beside, warm};
 use crate::net::clients::Clients;
 use crate::net::session::Session;
 use crate::net::tls;
@@ -38,6 +38,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use parking_lot::Mutex;
 use std::fmt;
 use std::fs::File;
+use std::io::Seek;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -49,6 +50,8 @@ use tokio::sync::watch;
 /// The Redis version whose behaviour clients are told to expect.
 pub const REDIS_VERSION: &str = "7.2.4";
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+/// The libraries of functions, in the data folder. The file is replaced as a whole, never changed.
+pub const FUNCTIONS_FILE: &str = "functions.dump";
 
 /// How long the cron deletes expired keys before it sleeps for a millisecond: shorter than what a scheduler gives one of
 /// two threads that want the same core, so that a connection on it waits no longer for this than for anything else.
@@ -56,6 +59,9 @@ const EXPIRE_BUDGET: Duration = Duration::from_millis(2);
 
 /// How often segments whose time is over are looked for: a server without writes does not flush.
 const TRIM_EVERY: Duration = Duration::from_secs(10);
+
+/// How often memory beside keys is counted.
+const COUNT_EVERY: Duration = Duration::from_millis(100);
 
 /// Unix milliseconds.
 pub fn unix_ms() -> i64 {
@@ -87,9 +93,16 @@ pub struct Totals {
     pub rejected_connections: AtomicU64,
     pub net_in: AtomicU64,
     pub net_out: AtomicU64,
+    /// From and to clients; each of a batch of requests, or of their replies.
+    pub reads: AtomicU64,
+    pub writes: AtomicU64,
+    /// Microseconds that the cron has spent on keys whose time had come.
+    pub expire_us: AtomicU64,
     pub commands: AtomicU64,
     /// Clients closed because they left too much unread.
     pub output_limit_closed: AtomicU64,
+    /// Clients closed for `maxmemory-clients`.
+    pub evicted_clients: AtomicU64,
     /// Commands, bytes read and bytes written per second, measured by the cron.
     pub ops_per_second: AtomicU64,
     pub net_in_per_second: AtomicU64,
@@ -232,6 +245,17 @@ fn object_limits(config: &Config) -> object::Limits {
     }
 }
 
+fn frame<'a>(config: &Config, libraries: &'a [Vec<u8>]) -> Frame<'a> {
+    Frame {
+        form: Form {
+            version: codec::VERSION_DEFAULT,
+            compress: config.rdbcompression,
+        },
+        server_version: REDIS_VERSION,
+        libraries,
+    }
+}
+
 fn inherited(config: &Config) -> Inherited {
     Inherited {
         fsync: config.appendfsync,
@@ -277,7 +301,7 @@ impl Server {
         let map = RangeMap::new(&specs, settings.inherited, None);
         let options = journal::Options {
             segment_size: config.journal_segment_size,
-            ring_size: config.journal_ring_size as usize,
+            ring_size: beside::ring_size(config.journal_ring_size, config.maxmemory) as usize,
             sync_every_second: map.wants_sync_every_second(),
         };
         let (plain, warm) = open_plain(&config.memory_dir)?;
@@ -431,25 +455,62 @@ impl Server {
         }
     }
 
+    /// Closes the clients that take most, while all together take more than `maxmemory-clients`.
+    pub fn evict_clients(&self) {
+        let limit = self.config.load().clients_memory();
+        if limit == 0 {
+            return;
+        }
+        for client in self.clients.evict(limit) {
+            self.totals.evicted_clients.fetch_add(1, Relaxed);
+            log::info!(
+                "client {} closed: maxmemory-clients, it took {} bytes",
+                client.addr,
+                client.memory()
+            );
+        }
+    }
+
+    /// Notes what the server has done by itself, if it took as long as the latency monitor asks for.
+    fn note_event(&self, event: &'static str, took: Duration) {
+        let threshold_ms = self.config.load().latency_monitor_threshold_ms;
+        let ms = took.as_millis() as u64;
+        if threshold_ms > 0 && ms >= threshold_ms {
+            self.latency.lock().note(event, unix_ms(), ms);
+        }
+    }
+
+    /// Takes away keys whose time has come, for a while; true when there are more.
+    fn expire(&self, now_ms: i64, effects: &mut Effects) -> bool {
+        let began = Instant::now();
+        let (_, mut more) = self.keyspace.expire_resident(now_ms, EXPIRE_BUDGET, effects);
+        match self.keyspace.expire_cold(now_ms, 256, effects) {
+            Ok((_, more_cold)) => more |= more_cold,
+            Err(error) => log::warn!("expired keys could not be read: {error}"),
+        }
+        let took = began.elapsed();
+        self.totals.expire_us.fetch_add(took.as_micros() as u64, Relaxed);
+        self.note_event("expire-cycle", took);
+        more
+    }
+
     /// Ten times a second: expiry, idle clients, figures.
     fn cron(&self) {
         let mut effects = Effects::default();
         let mut last = Instant::now();
         let mut trimmed = Instant::now();
+        let mut counted = Instant::now();
         let mut rates = Rates::default();
         let shutdown = self.shutdown.subscribe();
         while !*shutdown.borrow() {
             let now_ms = unix_ms();
             let mut busy = false;
             if self.active_expire.load(Relaxed) && !self.pause.holds(true, now_ms) {
-                busy = self
-                    .keyspace
-                    .expire_resident(now_ms, EXPIRE_BUDGET, &mut effects)
-                    .1;
-                match self.keyspace.expire_cold(now_ms, 256, &mut effects) {
-                    Ok((_, more)) => busy |= more,
-                    Err(error) => log::warn!("expired keys could not be read: {error}"),
-                }
+                busy = self.expire(now_ms, &mut effects);
+            }
+            if let Some(journal) = self.keyspace.journal() {
+                let longest = journal.sync_times().longest_nanos.swap(0, Relaxed);
+                self.note_event("journal-sync", Duration::from_nanos(longest));
             }
             if last.elapsed() >= Duration::from_secs(1) {
                 rates.measure(&self.totals, last.elapsed());
@@ -463,7 +524,13 @@ impl Server {
                     self.clients.close_strangers(config.auth_timeout, now_ms);
                 }
             }
+            if counted.elapsed() >= COUNT_EVERY {
+                counted = Instant::now();
+                let (allocated, active, _) = crate::observe::memory::allocator();
+                self.keyspace.count_beside(active.saturating_sub(allocated));
+            }
             self.pubsub.broadcast();
+            self.evict_clients();
             if trimmed.elapsed() >= TRIM_EVERY {
                 trimmed = Instant::now();
                 self.keyspace.trim_journal();
@@ -479,19 +546,34 @@ impl Server {
             return Some(Err(error));
         }
         let config = self.config.load();
-        let form = Form {
-            version: codec::VERSION_DEFAULT,
-            compress: config.rdbcompression,
-        };
-        self.keyspace
-            .save(&config.dir, &config.dbfilename, form, REDIS_VERSION)
+        let libraries = self.libraries.shelf().texts();
+        let frame = frame(&config, &libraries);
+        self.keyspace.save(&config.dir, &config.dbfilename, frame)
     }
 
-    /// Takes in the keys of an RDB file; `report` hears how far it is.
+    /// A snapshot in a file without a name, at its beginning; with or without keys.
+    pub fn snapshot_for_client(&self, without_keys: bool) -> Result<File, StoreError> {
+        let config = self.config.load();
+        let libraries = self.libraries.shelf().texts();
+        let frame = frame(&config, &libraries);
+        let mut file = snapshot::nameless_file(&config.dir).map_err(StoreError::new)?;
+        if without_keys {
+            frame.write_alone(&file).map_err(StoreError::new)?;
+        } else {
+            self.keyspace.flush.run_and_wait()?;
+            let own = file.try_clone().map_err(StoreError::new)?;
+            self.keyspace.save_into(own, frame)?;
+        }
+        file.rewind().map_err(StoreError::new)?;
+        Ok(file)
+    }
+
+    /// Takes in the keys and the functions of an RDB file; `report` hears how far it is.
     pub fn import(&self, path: &Path, report: Report<'_>) -> Result<Imported, ImportError> {
         let databases = self.config.load().databases.into();
         let imported = self.keyspace.import(path, databases, unix_ms(), report)?;
         self.keyspace.flush.run_and_wait().map_err(ImportError::Store)?;
+        functions::take_in(self, &imported.libraries).map_err(ImportError::Libraries)?;
         Ok(imported)
     }
 

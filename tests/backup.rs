@@ -368,6 +368,8 @@ fn a_second_backup_keeps_what_it_has_and_needs_nothing_of_the_first() {
         conn.words(&format!("SET key:{i} {value}"));
     }
     assert_eq!(conn.words("SAVE"), b"+OK\r\n");
+    let library = "#!lua name=lib\nredis.register_function('answer', function() return 42 end)";
+    conn.call(&["FUNCTION", "LOAD", library]);
     backup(&mut conn, &backups);
     conn.words("SET more value");
     let second = backup(&mut conn, &backups);
@@ -397,7 +399,9 @@ fn a_second_backup_keeps_what_it_has_and_needs_nothing_of_the_first() {
     succeed(&["check", text(&backups)]);
     let data = place.path().join("data");
     restore(&[], &backups, &data);
-    assert_eq!(serve(&data).connect().integer("DBSIZE"), 2001);
+    let restored = serve(&data);
+    assert_eq!(restored.connect().integer("DBSIZE"), 2001);
+    assert_eq!(restored.connect().integer("FCALL answer 0"), 42);
 }
 
 #[test]

@@ -47,6 +47,8 @@ pub enum Protocol {
 pub struct Pair {
     pub servers: [Server; 2],
     pub protocol: Protocol,
+    /// What is in memory is on the disk as well, and gives way when memory is full.
+    pub spills: bool,
     /// What puts every key out of memory.
     banish: Option<&'static str>,
     /// For it; the oracle has such a connection too, so that both count the same clients.
@@ -64,6 +66,7 @@ impl Pair {
         };
         Pair {
             protocol,
+            spills: matches!(tier, Tier::Durable | Tier::Cold),
             banish: command,
             aside: RefCell::new([0, 1].map(|side| servers[side].connect())),
             servers,
@@ -233,6 +236,11 @@ const NOT_COMPARED: &[(&str, &str)] = &[
     ("kunwatch", "Redis has no such command; in tests/kwatch.rs"),
     ("backup", "Redis has no backups of its own; in tests/backup.rs"),
     ("shutdown", "ends the server; the crash tests cover it"),
+    (
+        "sync",
+        "sends a file; redis-cli --rdb asks for it in tests/operator.rs",
+    ),
+    ("psync", "as sync"),
     (
         "monitor",
         "turns the connection into an endless stream; tests/operator.rs compares its lines",

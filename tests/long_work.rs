@@ -144,3 +144,22 @@ fn with_a_slow_disk_replies_wait_so_that_a_crash_takes_no_more_than_a_second() {
     );
     server.set_env(&[]);
 }
+
+#[test]
+fn a_command_comes_to_its_end_where_its_keys_do_not_fit_into_memory() {
+    let server = Server::terrace(&["--enable-debug-command", "yes"]);
+    let mut conn = server.connect();
+    let value = "v".repeat(10_000);
+    for at in 0..50 {
+        conn.words(&format!("SET key:{at} {value}"));
+    }
+    assert_eq!(conn.words("DEBUG RELOAD"), b"+OK\r\n");
+    assert_eq!(conn.words("CONFIG SET maxmemory 100kb"), b"+OK\r\n");
+    let keys: Vec<String> = (0..50).map(|at| format!("key:{at}")).collect();
+    let began = Instant::now();
+    for _ in 0..5 {
+        let reply = conn.words(&format!("MGET {}", keys.join(" ")));
+        assert!(reply.len() > 500_000, "{} bytes", reply.len());
+    }
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+}

@@ -1,7 +1,13 @@
 //! What operators look at and turn: INFO, MONITOR, the slow log, CONFIG, and the options of CLIENT that are newer than
 //! the oracle of the differential tests. Against a whole server.
 
+#[path = "operator/cli.rs"]
+mod cli;
+#[path = "operator/clients.rs"]
+mod clients;
 mod common;
+#[path = "operator/metrics.rs"]
+mod metrics;
 
 use common::{Conn, Server, Value, show};
 use std::collections::BTreeSet;
@@ -316,7 +322,9 @@ fn rewrite_keeps_what_was_set_and_shutdown_ends_the_server() {
 
 fn connect(port: u16) -> Conn {
     for _ in 0..1_000 {
-        if let Ok(conn) = Conn::open(port) {
+        if let Ok(mut conn) = Conn::open(port)
+            && conn.try_call(&[b"PING"]).is_ok_and(|reply| reply == b"+PONG\r\n")
+        {
             return conn;
         }
         std::thread::sleep(Duration::from_millis(10));
@@ -378,4 +386,48 @@ fn values_are_compared_by_themselves_or_by_digest() {
     is("DIGEST l", wrong_type);
     is("DELEX l IFEQ a", wrong_type);
     is("DELEX l", ":1\\r\\n");
+}
+
+#[test]
+fn who_comes_while_the_data_is_read_is_told_so_and_then_served() {
+    let mut server = Server::terrace(&["--appendfsync", "always"]);
+    server.connect().words("SET key value");
+    server.kill();
+    server.set_env(&[("FAILPOINTS", "recover-before-open=sleep(2000)")]);
+    server.begin_restart();
+    let mut conn = loop {
+        match Conn::open(server.port()) {
+            Ok(conn) => break conn,
+            Err(_) => std::thread::sleep(Duration::from_millis(5)),
+        }
+    };
+    let loading = "-LOADING Terrace is loading the dataset in memory\r\n";
+    assert_eq!(show(&conn.words("GET key")), show(loading.as_bytes()));
+    assert_eq!(show(&conn.words("PING")), show(loading.as_bytes()));
+    // Half of a request before the server is there, half of it after.
+    conn.send_raw(b"*2\r\n$3\r\nGET\r\n$3\r\nk").expect("sent");
+    std::thread::sleep(Duration::from_millis(2500));
+    conn.send_raw(b"ey\r\n").expect("sent");
+    assert_eq!(
+        show(&conn.read_frame().expect("a reply")),
+        show(b"$5\r\nvalue\r\n")
+    );
+}
+
+#[test]
+fn a_start_can_be_ended_by_a_signal() {
+    let mut server = Server::terrace(&["--appendfsync", "always"]);
+    server.connect().words("SET key value");
+    server.kill();
+    server.set_env(&[("FAILPOINTS", "recover-before-open=sleep(20000)")]);
+    server.begin_restart();
+    while Conn::open(server.port()).is_err() {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let began = std::time::Instant::now();
+    assert!(server.terminate().success());
+    assert!(began.elapsed() < Duration::from_secs(10));
+    server.set_env(&[]);
+    server.restart();
+    assert_eq!(server.connect().bulk("GET key"), Some(b"value".to_vec()));
 }

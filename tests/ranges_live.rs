@@ -455,6 +455,47 @@ fn a_move_that_cannot_be_is_refused() {
     assert_eq!(info(&mut conn, "u")["max-keys"], "5000");
 }
 
+#[test]
+fn a_range_that_evicts_takes_every_write_while_others_change() {
+    const BALLAST: usize = 8 << 20;
+    let server = Server::terrace(&[
+        "--maxmemory",
+        "24mb",
+        "--range",
+        "cache",
+        "cache:",
+        "memory",
+        "maxmemory-policy",
+        "allkeys-lru",
+        "--range",
+        "other",
+        "other:",
+        "memory",
+        "maxmemory-policy",
+        "noeviction",
+        "--enable-debug-command",
+        "yes",
+    ]);
+    let mut conn = server.connect();
+    let mut set = |key: String, len: usize| {
+        let reply = conn.call(&[b"SET", key.as_bytes(), &vec![b'v'; len]]);
+        assert_eq!(show(&reply), "+OK\\r\\n", "{key}");
+    };
+    (0..10_000).for_each(|key| set(format!("cache:{key:06}"), 900));
+    // All that may be evicted is sealed, and a third of memory is of a range that is never evicted.
+    server.connect().integer("DEBUG SEAL");
+    (0..BALLAST / 1_000).for_each(|key| set(format!("other:{key:06}"), 1_000));
+    let mut changes = server.connect();
+    for round in 0..4 {
+        ok(&mut changes, "RANGE SPLIT other AT other:004000");
+        ok(&mut changes, "RANGE SPLIT cache AT cache:005000");
+        // Too large to be sealed: few entries, one of which has to be found for the next.
+        (0..60).for_each(|key| set(format!("cache:{:06}:{round}", key * 150), 300_000));
+        ok(&mut changes, "RANGE MERGE other other-2");
+        ok(&mut changes, "RANGE MERGE cache cache-2");
+    }
+}
+
 // ---- Dropping all -------------------------------------------------------------------------------------------------
 
 #[test]

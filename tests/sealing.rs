@@ -2,8 +2,10 @@
 
 mod common;
 
+use common::ranges::count;
 use common::{Conn, Server, folder_bytes, show};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 const KEYS: usize = 20_000;
@@ -165,4 +167,63 @@ fn a_crash_drops_what_was_sealed_and_nothing_of_it_is_left() {
     fill(&mut conn);
     conn.integer("DEBUG SEAL");
     check(&mut conn);
+}
+
+#[test]
+fn eviction_holds_the_limit_at_full_speed_whatever_the_value_sizes() {
+    const LIMIT: i64 = 64 << 20;
+    const BATCH: usize = 64;
+    for longest in [100, 2_000, 100_000] {
+        let server = Server::terrace(&[
+            "--maxmemory",
+            "64mb",
+            "--range",
+            "default",
+            "*",
+            "memory",
+            "maxmemory-policy",
+            "allkeys-lru",
+            "--seal-after",
+            "1",
+        ]);
+        let stop = AtomicBool::new(false);
+        let sizes = std::thread::scope(|scope| {
+            for client in 0..2u64 {
+                let (server, stop) = (&server, &stop);
+                scope.spawn(move || {
+                    let (mut conn, mut rng) = (server.connect(), fastrand::Rng::with_seed(client));
+                    while !stop.load(Relaxed) {
+                        let sets: Vec<Vec<Vec<u8>>> = (0..BATCH)
+                            .map(|_| {
+                                let key = format!("key:{}", rng.u32(..1 << 24)).into_bytes();
+                                vec![b"SET".to_vec(), key, vec![b'v'; rng.usize(1..longest)]]
+                            })
+                            .collect();
+                        let replies = conn.pipeline(&sets).expect("replies");
+                        assert!(replies.iter().all(|reply| reply == b"+OK\r\n"));
+                    }
+                });
+            }
+            let mut conn = server.connect();
+            let began = Instant::now();
+            let mut sizes = Vec::new();
+            // From the moment on at which it is full.
+            while sizes.len() < 100 && began.elapsed() < Duration::from_secs(60) {
+                std::thread::sleep(Duration::from_millis(20));
+                let size = count(&mut conn, "default", "bytes") + count(&mut conn, "default", "sealed-bytes");
+                if !sizes.is_empty() || size > LIMIT * 85 / 100 {
+                    sizes.push(size);
+                }
+            }
+            stop.store(true, Relaxed);
+            sizes
+        });
+        let most = sizes.iter().max().copied().unwrap_or(0);
+        assert!(
+            sizes.len() == 100 && most <= LIMIT * 105 / 100,
+            "values up to {longest}: {} readings, at most {most}",
+            sizes.len()
+        );
+        assert!(count(&mut server.connect(), "default", "evicted") > 0);
+    }
 }

@@ -169,9 +169,11 @@ pub fn fill(server: &Server, fill: Fill, keys: u64) -> Result<(), Failure> {
             wire::ask(server.port, &["SCRIPT", "LOAD", script]).map_err(Failure::io("loading a script"))?;
         }
     }
+    let size = || wire::ask(server.port, &["DBSIZE"]).map_err(Failure::io("asking for DBSIZE"));
+    let before: u64 = size()?.and_then(|size| size.parse().ok()).unwrap_or(0);
     fill_over_socket(server, fill, keys).map_err(Failure::io(format!("filling {}", server.label)))?;
-    match wire::ask(server.port, &["DBSIZE"]) {
-        Ok(Some(size)) if size == keys.to_string() => Ok(()),
+    match size() {
+        Ok(Some(size)) if size == (before + keys).to_string() => Ok(()),
         other => Err(Failure::Unusable(format!(
             "{}: DBSIZE after filling {keys} keys: {other:?}",
             server.label

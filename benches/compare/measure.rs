@@ -23,6 +23,10 @@ const PACED_SHARE: f64 = 0.6;
 /// a throughput, so many short turns and their median serve it better than few long ones.
 const PACED_TIME: Duration = Duration::from_secs(2);
 const PACED_TURNS_PER_ROUND: usize = 3;
+/// Requests of the short turns that a round of throughput is cut into, and how many there are at most: the machine's speed
+/// changes within seconds, so both servers take turns as quickly as the clock of a process allows.
+const SLICE: u64 = 200_000;
+const SLICES_MOST: u64 = 5;
 /// While a backup is made its p99 is taken anew for every such time.
 const BACKUP_WINDOW: Duration = Duration::from_secs(1);
 /// A paced turn that reached less than this share of its rate is a figure of the load, not of the server.
@@ -179,13 +183,20 @@ impl<'a> Bench<'a> {
             return Err(Failure::Unusable("not a throughput row".to_owned()));
         };
         let requests = self.options.requests.unwrap_or(self.options.scaled(requests));
+        // What is to be seen in the aftermath takes a whole turn.
+        let slices = if aftermath {
+            1
+        } else {
+            (requests / SLICE).clamp(1, SLICES_MOST)
+        };
+        let requests = requests / slices;
         let pair = self.start_pair(row, (upkeep == Upkeep::None).then_some(fill))?;
         let written_before = pair.each().map(Server::written_bytes);
         let mut per_cpu = Turns::new("requests / CPU s");
         let mut rate = Turns::new("requests / s");
         let mut p99 = Turns::new("p99 ms, full speed");
         let mut busy = Turns::new("server CPU s");
-        for round in 1..=self.options.rounds {
+        for round in 1..=self.options.rounds * slices as usize {
             for server in pair.each() {
                 renew(server, fill, upkeep, requests)?;
                 server.settle(Quiet::Short, SETTLE_TIME_MAX)?;

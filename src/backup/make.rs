@@ -14,6 +14,7 @@ use crate::config::RangeSpec;
 use crate::journal::record::RecordHeader;
 use crate::journal::{self, Segment, SegmentReader, crash_point};
 use crate::keyspace::backup::Frozen;
+use crate::server::FUNCTIONS_FILE;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -86,7 +87,8 @@ impl Making<'_> {
         let total: u64 = store.iter().chain(sealed).map(|file| file.length).sum();
         let live_most = fs::metadata(&live.path).map_or(0, |found| found.len());
         self.progress.bytes_total.store(total + live_most, Relaxed);
-        for wanted in store.iter().chain(sealed) {
+        let beside = functions_file(&frozen.journal);
+        for wanted in store.iter().chain(sealed).chain(&beside) {
             crash_point("backup-before-file");
             self.take(wanted)?;
         }
@@ -248,6 +250,17 @@ fn store_files(checkpoint: &Path) -> Result<Vec<Wanted>, BackupError> {
     }
     files.sort_by(|a, b| a.path.cmp(&b.path));
     Ok(files)
+}
+
+/// The libraries of functions, if the data folder has any: as they are now.
+fn functions_file(journal: &Path) -> Option<Wanted> {
+    let from = journal.parent()?.join(FUNCTIONS_FILE);
+    let found = fs::metadata(&from).ok()?;
+    Some(Wanted {
+        path: FUNCTIONS_FILE.into(),
+        length: found.len(),
+        from,
+    })
 }
 
 fn segment_path(segment: &Segment) -> String {

@@ -6,6 +6,7 @@
 //!                 000001/  manifest.json    what is in the generation, with checksums; written last
 //!                          store/…          a checkpoint of the store
 //!                          journal/…        segments, the last one up to the backup's offset
+//!                          functions.dump   the libraries of functions, as they were when it was made
 //!                 000002/  …                files that are there already are hard links to them
 //!                 000003.unfinished/        being made, or left by a crash: no backup, and removed by the next one
 //! ```

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! DATA/restore-unfinished/  store and journal are made in here
-//! DATA/journal, DATA/store  moved into place, in this order
+//! DATA/journal, DATA/store, DATA/functions.dump  moved into place, in this order
 //! DATA/restore-unfinished/  removed: from now on a server may start
 //! ```
 //!
@@ -15,7 +15,7 @@ use super::moment::Until;
 use super::pieces::{self, Progress};
 use super::replay::{Assembler, Place};
 use super::{BackupError, make, on};
-use crate::server::lock_folder;
+use crate::server::{FUNCTIONS_FILE, lock_folder};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -73,10 +73,13 @@ impl Restore {
                 return Err(error);
             }
         };
-        for part in ["journal", "store"] {
-            let to = self.data.join(part);
-            make::sync_folder(&unfinished.join(part))?;
-            fs::rename(unfinished.join(part), &to).map_err(on(&to))?;
+        for part in ["journal", "store", FUNCTIONS_FILE] {
+            let (from, to) = (unfinished.join(part), self.data.join(part));
+            if part == FUNCTIONS_FILE && !from.exists() {
+                continue;
+            }
+            make::sync_folder(&from)?;
+            fs::rename(&from, &to).map_err(on(&to))?;
             make::sync_folder(&self.data)?;
         }
         fs::remove_dir_all(&unfinished).map_err(on(&unfinished))?;
@@ -117,8 +120,14 @@ impl Restore {
         let unfinished = self.data.join(UNFINISHED);
         if unfinished.exists() {
             // All that is there was made by a restore that did not end: it began in an empty folder.
-            for left in ["journal", "store", UNFINISHED].map(|name| self.data.join(name)) {
-                match fs::remove_dir_all(&left) {
+            for name in ["journal", "store", FUNCTIONS_FILE, UNFINISHED] {
+                let left = self.data.join(name);
+                let removed = if name == FUNCTIONS_FILE {
+                    fs::remove_file(&left)
+                } else {
+                    fs::remove_dir_all(&left)
+                };
+                match removed {
                     Err(error) if error.kind() != io::ErrorKind::NotFound => {
                         return Err(BackupError::Io(left, error));
                     }
@@ -157,7 +166,7 @@ impl Restore {
     ) -> Result<(Moment, u64), BackupError> {
         for file in &manifest.files {
             let from = file.below(&generation.path);
-            if file.path.starts_with("store/") {
+            if file.path.starts_with("store/") || file.path == FUNCTIONS_FILE {
                 file.check(&from, &pieces::copy(&from, &file.below(unfinished), progress)?)?;
             } else {
                 // Its records are checked one by one as they are read; that all are there shows in its length.

@@ -176,7 +176,7 @@ pub fn line_of(client: &Client, now_ms: i64, command: &str) -> String {
         client.query_bytes.load(Relaxed),
         client.output_bytes.load(Relaxed),
     );
-    let queued = client.queued.load(Relaxed);
+    let (queued, held) = (client.queued.load(Relaxed), &client.held);
     let mut line = format!(
         "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={} db={}",
         client.id,
@@ -190,17 +190,21 @@ pub fn line_of(client: &Client, now_ms: i64, command: &str) -> String {
         client.db.load(Relaxed)
     );
     let inbox = client.inbox_bytes();
-    // Writing to a String cannot fail.
+    let (input, replies) = (held.input.load(Relaxed), held.reply.load(Relaxed));
+    // Arguments are not copied, so they take nothing beside the query buffer. Writing to a String cannot fail.
     let _ = writeln!(
         line,
-        " sub={} psub={} ssub={} multi={queued} qbuf={query} qbuf-free=0 argv-mem=0 multi-mem=0 rbs={output} rbp={output} obl=0 \
-         oll={} omem={inbox} tot-mem={} events={} cmd={command} user={} redir={} resp={} lib-name={} lib-ver={}",
+        " sub={} psub={} ssub={} multi={queued} qbuf={query} qbuf-free={} argv-mem=0 multi-mem={} rbs={replies} \
+         rbp={replies} obl={output} oll={} omem={inbox} tot-mem={} events={} cmd={command} user={} redir={} resp={} \
+         lib-name={} lib-ver={}",
         client.subscribed[0].load(Relaxed),
         client.subscribed[1].load(Relaxed),
         client.subscribed[2].load(Relaxed),
+        input.saturating_sub(query),
+        held.queued.load(Relaxed),
         client.inbox_len(),
-        query + output + inbox + size_of::<Client>(),
-        if output > 0 { "rw" } else { "r" },
+        client.memory(),
+        if output + inbox > 0 { "rw" } else { "r" },
         String::from_utf8_lossy(&user),
         redirected_to(client),
         client.protocol.load(Relaxed),

@@ -141,7 +141,12 @@ fn reset_stats(server: &Server) {
         &totals.rejected_connections,
         &totals.net_in,
         &totals.net_out,
+        &totals.reads,
+        &totals.writes,
+        &totals.expire_us,
         &totals.commands,
+        &totals.output_limit_closed,
+        &totals.evicted_clients,
     ]
     .into_iter()
     .for_each(zero);

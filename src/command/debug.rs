@@ -50,6 +50,14 @@ fn debug(args: &Args<'_>, context: &mut Context<'_>) -> Outcome {
         (b"STRINGMATCH-LEN", 4) => stringmatch_len(args, context),
         (b"SEAL", 2) => seal(context),
         (b"SEAL", 3) => seal_everything(args, context),
+        (b"ERROR", 3) => {
+            let line = args[2].iter().map(|byte| match byte {
+                b'\r' | b'\n' => b' ',
+                byte => *byte,
+            });
+            context.reply.error_bytes(&line.collect::<Vec<u8>>());
+            Ok(())
+        }
         (b"HELP", 2) => help(context),
         _ => Err(Error::new(format!(
             "ERR unknown subcommand or wrong number of arguments for '{}'. Try DEBUG HELP.",

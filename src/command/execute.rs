@@ -20,6 +20,7 @@ use crate::keyspace::{Call, Effects};
 use crate::net::session::Session;
 use crate::resp::{Batch, Reply};
 use crate::script::running::Running;
+use crate::script::source::Script;
 use crate::server::{Server, unix_ms};
 use smallvec::SmallVec;
 use std::sync::Arc;
@@ -60,6 +61,8 @@ pub struct Executor {
     finder: Finder,
     /// What the scripts of this connection run in; none before the first.
     pub(super) script: Option<Box<ScriptHost>>,
+    /// The script called last by its hash, and the catalogue's generation then.
+    pub(super) last_script: Option<(u64, Arc<Script>)>,
 }
 
 /// What a subscriber that speaks the older protocol may send.
@@ -94,6 +97,7 @@ impl Executor {
             hashes: Vec::new(),
             finder: Finder::default(),
             script: None,
+            last_script: None,
         }
     }
 

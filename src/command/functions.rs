@@ -19,14 +19,13 @@ use crate::resp::Reply;
 use crate::script::functions;
 use crate::script::library::{FunctionInfo, Library, Shelf, Source};
 use crate::script::source::flag as script_flag;
-use crate::server::{REDIS_VERSION, Server};
+use crate::server::{FUNCTIONS_FILE, REDIS_VERSION, Server};
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::Path;
 use std::sync::atomic::Ordering::Relaxed;
 
 /// The libraries of a data folder, and the first line of that file.
-const FILE: &str = "functions.dump";
 const FORM: &[u8] = b"terrace functions 1\n";
 
 const CHANGE: u32 = WRITE | NOSCRIPT;
@@ -162,7 +161,10 @@ fn payload(shelf: &Shelf) -> Vec<u8> {
 }
 
 fn write_file(dir: &Path, shelf: &Shelf) -> io::Result<()> {
-    let (path, aside) = (dir.join(FILE), dir.join(format!("{FILE}.new")));
+    let (path, aside) = (
+        dir.join(FUNCTIONS_FILE),
+        dir.join(format!("{FUNCTIONS_FILE}.new")),
+    );
     let mut file = File::create(&aside)?;
     file.write_all(&[FORM, &payload(shelf)].concat())?;
     // A crash before this leaves the old file; one after it, the new one, whole.
@@ -173,7 +175,7 @@ fn write_file(dir: &Path, shelf: &Shelf) -> io::Result<()> {
 
 /// The libraries that a data folder keeps; called before the server serves.
 pub fn read_file(server: &Server) -> Result<(), String> {
-    let path = server.config.load().dir.join(FILE);
+    let path = server.config.load().dir.join(FUNCTIONS_FILE);
     let bytes = match std::fs::read(&path) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -188,6 +190,15 @@ pub fn read_file(server: &Server) -> Result<(), String> {
     server
         .libraries
         .change(|shelf| add_all(shelf, learned, false), |_| Ok(()))
+}
+
+/// Takes in the libraries of a file of keys, in place of those of the same names.
+pub fn take_in(server: &Server, texts: &[Vec<u8>]) -> Result<(), String> {
+    if texts.is_empty() {
+        return Ok(());
+    }
+    let learned = learn_all(texts)?;
+    change(server, |shelf| add_all(shelf, learned, true)).map_err(|error| error.to_string())
 }
 
 fn learn(text: &[u8]) -> Result<Library, String> {

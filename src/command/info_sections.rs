@@ -5,6 +5,7 @@ use super::spec::Stats;
 use super::table::{self, Command};
 use crate::config::format_percentile;
 use crate::keyspace::range::{DBS, RangeCounters};
+use crate::keyspace::reclaim;
 use crate::keyspace::records::Kind;
 use crate::net::clients::Client;
 use crate::observe::{memory, process};
@@ -185,20 +186,12 @@ pub fn memory(server: &Server, text: &mut Text) {
         "mem_total_replication_buffers",
         "mem_clients_slaves",
     ]);
-    let buffers: usize = server
-        .clients
-        .all()
-        .iter()
-        .map(|client| client.query_bytes.load(Relaxed) + client.output_bytes.load(Relaxed))
-        .sum();
-    text.field("mem_clients_normal", buffers);
+    text.field("mem_clients_normal", server.clients.memory());
     text.zeros(&["mem_cluster_links", "mem_aof_buffer"]);
     text.field("mem_allocator", "jemalloc");
-    text.zeros(&[
-        "active_defrag_running",
-        "lazyfree_pending_objects",
-        "lazyfreed_objects",
-    ]);
+    text.zeros(&["active_defrag_running"]);
+    text.field("lazyfree_pending_objects", reclaim::PENDING.load(Relaxed));
+    text.field("lazyfreed_objects", reclaim::FREED.load(Relaxed));
 }
 
 fn fragmentation(figures: &MemoryFigures, text: &mut Text) {
@@ -277,6 +270,12 @@ pub fn persistence(server: &Server, text: &mut Text) {
             "aof_delayed_fsync",
         ]);
     }
+    if let Some(journal) = server.keyspace.journal() {
+        let times = journal.sync_times();
+        let seconds = times.nanos.load(Relaxed) as f64 / 1e9;
+        text.field("journal_syncs", times.count.load(Relaxed));
+        text.field("journal_sync_seconds", format_args!("{seconds:.6}"));
+    }
     backups(server, text);
 }
 
@@ -342,13 +341,12 @@ pub fn stats(server: &Server, text: &mut Text) {
     text.zeros(&["sync_full", "sync_partial_ok", "sync_partial_err"]);
     text.field("expired_keys", sum(|counters| counters.expired.load(Relaxed)));
     text.field("expired_stale_perc", "0.00");
-    text.zeros(&["expired_time_cap_reached_count", "expire_cycle_cpu_milliseconds"]);
+    text.zeros(&["expired_time_cap_reached_count"]);
+    let expire_us = totals.expire_us.load(Relaxed);
+    text.field("expire_cycle_cpu_milliseconds", expire_us / 1_000);
     text.field("evicted_keys", sum(|counters| counters.evicted.load(Relaxed)));
-    text.zeros(&[
-        "evicted_clients",
-        "total_eviction_exceeded_time",
-        "current_eviction_exceeded_time",
-    ]);
+    text.field("evicted_clients", totals.evicted_clients.load(Relaxed));
+    text.zeros(&["total_eviction_exceeded_time", "current_eviction_exceeded_time"]);
     text.field("keyspace_hits", sum(|counters| counters.hits.load(Relaxed)));
     text.field("keyspace_misses", sum(|counters| counters.misses.load(Relaxed)));
     pubsub(server, text);
@@ -370,18 +368,14 @@ pub fn stats(server: &Server, text: &mut Text) {
     text.field("tracking_total_prefixes", server.pubsub.trackers.prefixes());
     text.zeros(&["unexpected_error_replies"]);
     text.field("total_error_replies", server.errors.total());
+    text.zeros(&["dump_payload_sanitizations"]);
+    text.field("total_reads_processed", totals.reads.load(Relaxed));
+    text.field("total_writes_processed", totals.writes.load(Relaxed));
     text.zeros(&[
-        "dump_payload_sanitizations",
-        "total_reads_processed",
-        "total_writes_processed",
         "io_threaded_reads_processed",
         "io_threaded_writes_processed",
         "reply_buffer_shrinks",
         "reply_buffer_expands",
-        "acl_access_denied_auth",
-        "acl_access_denied_cmd",
-        "acl_access_denied_key",
-        "acl_access_denied_channel",
     ]);
 }
 

@@ -140,6 +140,10 @@ fn advice(event: &str) -> &'static str {
         "fast-command" => {
             "These commands do little work of their own: look for a slow disk, for appendfsync always, or for a machine with too few cores or swapped memory."
         }
+        "journal-sync" => {
+            "The disk took long to make the journal durable. Writes to ranges with appendfsync always wait for it; those with everysec do when it takes more than a second."
+        }
+        "expire-cycle" => "Many keys expired at the same time: give them times that differ a little.",
         _ => "",
     }
 }

@@ -111,13 +111,11 @@ fn stats(_: &Args<'_>, context: &mut Context<'_>) -> Outcome {
     int(reply, "peak.allocated", figures.peak);
     int(reply, "total.allocated", figures.used);
     int(reply, "startup.allocated", figures.startup);
-    for name in [
-        "replication.backlog",
-        "clients.slaves",
-        "clients.normal",
-        "cluster.links",
-        "aof.buffer",
-    ] {
+    for name in ["replication.backlog", "clients.slaves"] {
+        int(reply, name, 0);
+    }
+    int(reply, "clients.normal", server.clients.memory() as u64);
+    for name in ["cluster.links", "aof.buffer"] {
         int(reply, name, 0);
     }
     int(reply, "lua.caches", server.scripts.bytes());

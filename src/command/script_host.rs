@@ -260,9 +260,9 @@ impl ScriptHost {
                 running.note_write();
             }
         }
-        let server = self.executor.server.clone();
-        if server.monitors.any() && !command.has(flag::SKIP_MONITOR | flag::ADMIN) {
-            server.monitors.feed_of_script(args, &self.session);
+        let monitors = &self.executor.server.monitors;
+        if monitors.any() && !command.has(flag::SKIP_MONITOR | flag::ADMIN) {
+            monitors.feed_of_script(args, &self.session);
         }
         let outcome = self.executor.run(command, args, &mut self.session, reply);
         self.executor
@@ -313,14 +313,17 @@ impl ScriptHost {
     /// Makes sure that the shards of all that a command may touch are held, and that it can be undone. False when the
     /// script has to begin anew with the right to reach.
     fn secure(&mut self, command: &'static Command, args: &Args<'_>) -> bool {
-        let server = self.executor.server.clone();
-        let keyspace = &server.keyspace;
         match touches(command, args) {
             Touch::Nothing => true,
             Touch::Keys => {
                 let db = self.session.db;
-                let keys = command.key_positions(args);
-                let held = keys.iter().all(|at| self.hold(db, &args[*at]));
+                let held = match command.only_key(args) {
+                    Some(key) => self.hold(db, key),
+                    None => {
+                        let keys = command.key_positions(args);
+                        keys.iter().all(|at| self.hold(db, &args[*at]))
+                    }
+                };
                 held && (!command.has(flag::WRITE) || self.note_writes(command, args))
             }
             // What was said cannot be taken back.
@@ -330,12 +333,12 @@ impl ScriptHost {
             }
             Touch::Channel => {
                 if let Channel::Key(topic) = Channel::of(&args[1]) {
-                    keyspace.extend_to_topic(&topic);
+                    self.executor.server.keyspace.extend_to_topic(&topic);
                 }
                 true
             }
             Touch::Any => {
-                keyspace.extend_to_all();
+                self.executor.server.keyspace.extend_to_all();
                 true
             }
         }

@@ -186,7 +186,7 @@ fn evalsha(
         return Err(unknown());
     }
     let keys = split(args)?;
-    let script = executor.server.scripts.find(&args[1]).ok_or_else(unknown)?;
+    let script = executor.known_script(&args[1]).ok_or_else(unknown)?;
     run_script(executor, args, &script, keys, (session, reply), read_only)
 }
 
@@ -248,6 +248,20 @@ pub(super) fn permit(flags: Option<u8>, read_only: bool, full: bool) -> Result<P
 }
 
 impl Executor {
+    /// A script by its hash; mostly the one that this connection called last.
+    fn known_script(&mut self, sha: &[u8]) -> Option<Arc<Script>> {
+        let generation = self.server.scripts.generation();
+        if let Some((known_at, script)) = &self.last_script
+            && *known_at == generation
+            && script.sha.as_bytes() == sha
+        {
+            return Some(script.clone());
+        }
+        let script = self.server.scripts.find(sha)?;
+        self.last_script = Some((generation, script.clone()));
+        Some(script)
+    }
+
     /// Runs a script or function under the locks of its keys, again if it has to be, and appends its reply. True when it
     /// needed the right to reach for good.
     pub(super) fn run_in_host(

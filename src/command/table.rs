@@ -48,6 +48,7 @@ static FAMILIES: &[&[Spec]] = &[
     super::latency::COMMANDS,
     super::lists::COMMANDS,
     super::memory::COMMANDS,
+    super::module::COMMANDS,
     super::monitor::COMMANDS,
     super::slowlog::COMMANDS,
     super::sort::COMMANDS,
@@ -60,6 +61,8 @@ static FAMILIES: &[&[Spec]] = &[
     super::streams::range::COMMANDS,
     super::streams::read::COMMANDS,
     super::strings::COMMANDS,
+    super::elsewhere::COMMANDS,
+    super::sync::COMMANDS,
 ];
 
 /// Longer names than any command has.

@@ -153,6 +153,11 @@ impl Transaction {
         self.queued.is_empty()
     }
 
+    /// A close estimate of the bytes in use.
+    pub fn bytes(&self) -> usize {
+        self.bytes + self.queued.len() * (size_of::<Queued>() + 2 * size_of::<Vec<u8>>())
+    }
+
     /// The keys of all commands, with the logical databases that they will run in; and whether some command may reach
     /// for others.
     fn keys(&self, mut db: u8) -> (Vec<(u8, &[u8])>, bool) {

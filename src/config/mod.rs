@@ -28,7 +28,7 @@ pub use directives::{Change, Directive, Effect};
 pub use file::ConfigError;
 pub use range_spec::{Bounds, ByCommand, DEFAULT_RANGE, RangeOptions, RangeSpec};
 pub use values::{
-    Compression, EvictionPolicy, FsyncPolicy, KeyspaceEvents, LogLevel, OutputBufferLimit,
+    BytesOrShare, Compression, EvictionPolicy, FsyncPolicy, KeyspaceEvents, LogLevel, OutputBufferLimit,
     OutputBufferLimits, Permission, Supervised, Tier, TlsClients, format_memory, format_percentile,
     memory_size,
 };
@@ -82,6 +82,7 @@ pub struct Config {
     pub proto_max_bulk_len: u64,
     pub client_query_buffer_limit: u64,
     pub client_output_buffer_limit: OutputBufferLimits,
+    pub maxmemory_clients: BytesOrShare,
 
     // The process.
     pub databases: u32,
@@ -143,6 +144,8 @@ pub struct Config {
     pub save: Vec<(u64, u64)>,
 
     // Looking at the server.
+    /// 0: none.
+    pub metrics_port: u16,
     /// Microseconds; 0 logs every command, a negative number none.
     pub slowlog_log_slower_than_us: i64,
     pub slowlog_max_len: usize,
@@ -205,6 +208,7 @@ impl Default for Config {
             proto_max_bulk_len: 512 * MB,
             client_query_buffer_limit: 1024 * MB,
             client_output_buffer_limit: OutputBufferLimits::default(),
+            maxmemory_clients: BytesOrShare::Bytes(0),
             databases: 16,
             daemonize: false,
             supervised: Supervised::No,
@@ -247,6 +251,7 @@ impl Default for Config {
             paged_threshold_size: 8 * MB,
             shards: 4096,
             save: vec![(3600, 1), (300, 100), (60, 10_000)],
+            metrics_port: 0,
             slowlog_log_slower_than_us: 10_000,
             busy_reply_threshold_ms: 5_000,
             slowlog_max_len: 128,
@@ -302,7 +307,18 @@ impl fmt::Display for SetError {
 
 impl std::error::Error for SetError {}
 
+/// The least that `maxmemory-clients` limits to: one request would already be more than less.
+const CLIENTS_MEMORY_LEAST: u64 = 128 << 10;
+
 impl Config {
+    /// Bytes that all clients may take together; 0 is no limit.
+    pub fn clients_memory(&self) -> u64 {
+        match self.maxmemory_clients.bytes_of(self.maxmemory) {
+            0 => 0,
+            bytes => bytes.max(CLIENTS_MEMORY_LEAST),
+        }
+    }
+
     /// `CONFIG SET`: the configuration with every pair of name and value applied, or the first mistake and no
     /// change at all. Protected directives need `enable-protected-configs yes`.
     pub fn set_many<N: AsRef<[u8]>, V: AsRef<[u8]>>(&self, pairs: &[(N, V)]) -> Result<Config, SetError> {

@@ -242,17 +242,44 @@ pub(super) fn memory(text: &[u8], min: u64, max: u64) -> Result<u64, Wrong> {
     Ok(bytes)
 }
 
-/// A number of bytes, or a share of `maxmemory` such as `5%`, in its canonical spelling.
-pub(super) fn memory_or_percent(text: &[u8]) -> Result<String, Wrong> {
-    let wrong = || Wrong::from("argument must be a memory or percent value");
-    let Some(share) = text.strip_suffix(b"%") else {
-        return memory_size(text).map(|bytes| bytes.to_string()).ok_or_else(wrong);
-    };
-    match strict_int(share).ok_or_else(wrong)? {
-        ..0 => Err(wrong()),
-        0 => Ok("0".into()),
-        percent @ 1..=100 => Ok(format!("{percent}%")),
-        _ => Err("percentage argument must be less or equal to 100".into()),
+/// A number of bytes, or a share of another such number.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum BytesOrShare {
+    Bytes(u64),
+    /// From 1 to 100.
+    Percent(u64),
+}
+
+impl BytesOrShare {
+    pub(super) fn read(text: &[u8]) -> Result<BytesOrShare, Wrong> {
+        let wrong = || Wrong::from("argument must be a memory or percent value");
+        let Some(share) = text.strip_suffix(b"%") else {
+            return memory_size(text).map(BytesOrShare::Bytes).ok_or_else(wrong);
+        };
+        match strict_int(share).ok_or_else(wrong)? {
+            ..0 => Err(wrong()),
+            0 => Ok(BytesOrShare::Bytes(0)),
+            percent @ 1..=100 => Ok(BytesOrShare::Percent(percent as u64)),
+            _ => Err("percentage argument must be less or equal to 100".into()),
+        }
+    }
+
+    /// In bytes, where the share is of `whole`.
+    pub fn bytes_of(self, whole: u64) -> u64 {
+        match self {
+            BytesOrShare::Bytes(bytes) => bytes,
+            BytesOrShare::Percent(percent) => whole / 100 * percent,
+        }
+    }
+}
+
+/// As it is read.
+impl fmt::Display for BytesOrShare {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            BytesOrShare::Bytes(bytes) => write!(f, "{bytes}"),
+            BytesOrShare::Percent(percent) => write!(f, "{percent}%"),
+        }
     }
 }
 
@@ -498,16 +525,18 @@ mod tests {
 
     #[test]
     fn percentages_are_bounded() {
-        assert_eq!(memory_or_percent(b"50%"), Ok("50%".into()));
-        assert_eq!(memory_or_percent(b"0%"), Ok("0".into()));
-        assert_eq!(memory_or_percent(b"1gb"), Ok("1073741824".into()));
+        let shown = |text| BytesOrShare::read(text).map(|read| read.to_string());
+        assert_eq!(shown(b"50%"), Ok("50%".into()));
+        assert_eq!(shown(b"0%"), Ok("0".into()));
+        assert_eq!(shown(b"1gb"), Ok("1073741824".into()));
+        assert_eq!(BytesOrShare::Percent(5).bytes_of(1000), 50);
         assert_eq!(
-            memory_or_percent(b"101%").unwrap_err(),
+            shown(b"101%").unwrap_err(),
             "percentage argument must be less or equal to 100"
         );
         for text in ["-5%", "%", "x"] {
             assert_eq!(
-                memory_or_percent(text.as_bytes()).unwrap_err(),
+                shown(text.as_bytes()).unwrap_err(),
                 "argument must be a memory or percent value"
             );
         }

@@ -94,8 +94,27 @@ struct Shared {
     /// Held from the beginning of a sync until its outcome is noted: a system reports an error once only, and whoever
     /// syncs next is told that all is well.
     syncing: Mutex<()>,
+    sync_times: SyncTimes,
     wake_writer: (Mutex<()>, Condvar),
     wake_syncer: (Mutex<()>, Condvar),
+}
+
+/// How long syncs have taken.
+#[derive(Default)]
+pub struct SyncTimes {
+    pub count: AtomicU64,
+    pub nanos: AtomicU64,
+    /// The longest since somebody looked, who sets it back.
+    pub longest_nanos: AtomicU64,
+}
+
+impl SyncTimes {
+    fn note(&self, took: Duration) {
+        let nanos = took.as_nanos() as u64;
+        self.count.fetch_add(1, Ordering::Relaxed);
+        self.nanos.fetch_add(nanos, Ordering::Relaxed);
+        self.longest_nanos.fetch_max(nanos, Ordering::Relaxed);
+    }
 }
 
 /// A place where the tests of recovery end the process: `FAILPOINTS="name=2*off->return"` in its environment.
@@ -148,6 +167,7 @@ impl Journal {
             holds: Arc::default(),
             retention: Mutex::default(),
             syncing: Mutex::new(()),
+            sync_times: SyncTimes::default(),
             wake_writer: Default::default(),
             wake_syncer: Default::default(),
             options,
@@ -183,6 +203,10 @@ impl Journal {
 
     pub fn written(&self) -> u64 {
         self.shared.written.load(Ordering::Acquire)
+    }
+
+    pub fn sync_times(&self) -> &SyncTimes {
+        &self.shared.sync_times
     }
 
     pub fn synced(&self) -> u64 {
@@ -245,6 +269,18 @@ impl Journal {
     /// The folder of the segments.
     pub fn dir(&self) -> &Path {
         &self.shared.dir
+    }
+
+    /// So many bytes of records that no sync covers may be in memory before one begins.
+    pub fn bound_unsynced(&self, bytes: u64) {
+        self.shared
+            .tail
+            .bound(usize::try_from(bytes).unwrap_or(usize::MAX));
+    }
+
+    /// Bytes of records in memory that no sync covers.
+    pub fn unsynced_bytes(&self) -> u64 {
+        self.shared.tail.bytes() as u64
     }
 
     pub fn set_retention(&self, retention: Retention) {
@@ -365,7 +401,10 @@ impl Shared {
         // In this order: what is below `written` and not in this file is in one before it, which is synced.
         let written = self.written.load(Ordering::Acquire);
         let file = self.current.lock().clone();
-        match segment::sync(&file) {
+        let began = Instant::now();
+        let synced = segment::sync(&file);
+        self.sync_times.note(began.elapsed());
+        match synced {
             Ok(()) => self.settled(written),
             Err(error) => self.doubt(&error),
         }

@@ -28,7 +28,8 @@
 //! * A store's flush needs nothing of this: it waits for the journal to be synced up to its rows, and its own files are
 //!   written anew after a failed sync.
 //!
-//! The tail is bounded: at `SYNC_BYTES` a sync begins whatever the policy, at `MOST_BYTES` the writer waits for it.
+//! The tail is bounded: at `SYNC_BYTES`, or less where memory is limited, a sync begins whatever the policy; at four times
+//! as much the writer waits for it.
 
 use parking_lot::Mutex;
 use std::collections::VecDeque;
@@ -36,12 +37,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 const SYNC_BYTES: usize = 64 << 20;
-const MOST_BYTES: usize = 256 << 20;
+/// The writer waits for a sync at so many times as much.
+const MOST_FACTOR: usize = 4;
 
-#[derive(Default)]
 pub struct Tail {
     batches: Mutex<VecDeque<Batch>>,
     bytes: AtomicUsize,
+    sync_bytes: AtomicUsize,
     /// `at_ms` of the first batch; 0 for none.
     since_ms: AtomicU64,
 }
@@ -55,7 +57,27 @@ struct Batch {
     records: Arc<[u8]>,
 }
 
+impl Default for Tail {
+    fn default() -> Tail {
+        Tail {
+            batches: Mutex::default(),
+            bytes: AtomicUsize::new(0),
+            sync_bytes: AtomicUsize::new(SYNC_BYTES),
+            since_ms: AtomicU64::new(0),
+        }
+    }
+}
+
 impl Tail {
+    /// A sync begins at so many bytes, or earlier.
+    pub fn bound(&self, bytes: usize) {
+        self.sync_bytes.store(bytes.min(SYNC_BYTES), Ordering::Relaxed);
+    }
+
+    pub fn bytes(&self) -> usize {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
     /// Adds records that end at offset `end`. Called before they count as written.
     pub fn push(&self, end: u64, at_ms: u64, records: &[u8]) {
         let mut batches = self.batches.lock();
@@ -94,10 +116,10 @@ impl Tail {
     }
 
     pub fn wants_sync(&self) -> bool {
-        self.bytes.load(Ordering::Relaxed) > SYNC_BYTES
+        self.bytes() > self.sync_bytes.load(Ordering::Relaxed)
     }
 
     pub fn is_full(&self) -> bool {
-        self.bytes.load(Ordering::Relaxed) > MOST_BYTES
+        self.bytes() > self.sync_bytes.load(Ordering::Relaxed) * MOST_FACTOR
     }
 }

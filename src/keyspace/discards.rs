@@ -138,7 +138,7 @@ impl Keyspace {
                 sealed: self.sealed_rows(),
                 garbage: Mutex::default(),
             });
-            self.mix_generations();
+            self.mix_generations(&[name]);
             let databases: Vec<u8> = (0..DBS as u8).collect();
             // Not of its keys alone: a transaction that is broken without need is tried again.
             self.break_all_transactions(&guards, &databases);

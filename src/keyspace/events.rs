@@ -349,6 +349,7 @@ impl Keyspace {
         let (db, physical) = noted.db;
         let find = |kind| self.subscribers_of(state, noted.hash, (kind, physical, &noted.key));
         let (changes, values) = (find(Kind::Changes), find(Kind::Values));
+        let is_known_watched = changes.is_some() || values.is_some();
         listener.happened(&Happened {
             db,
             key: &noted.key,
@@ -361,7 +362,8 @@ impl Keyspace {
             values,
             news: &noted.news,
         });
-        if !state.records.is_watched(noted.hash, physical, &noted.key)
+        if !is_known_watched
+            && !state.records.is_watched(noted.hash, physical, &noted.key)
             && let Some(entry) = state.find_mut(noted.hash, physical, &noted.key)
         {
             entry.set(entry::WATCHED, false);

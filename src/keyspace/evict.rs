@@ -6,12 +6,13 @@
 //! A durable key is never deleted by eviction: only its resident copy goes, and only when the store has an equal row. Of
 //! a paged collection go clean elements.
 
-use super::Keyspace;
 use super::clock::{self, Tick};
 use super::entry::Entry;
 use super::events::{Event, News};
+use super::generations::is_evictable;
 use super::range::Range;
 use super::shard::ShardState;
+use super::{Keyspace, held};
 use crate::config::EvictionPolicy;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -71,7 +72,7 @@ impl Keyspace {
     fn make_room_in(&self, ranges: &[Arc<Range>], now_ms: i64) -> Room {
         let tick = self.tick(now_ms);
         for range in ranges.iter().filter(|range| is_over(range)) {
-            let room = self.evict_while(|| is_over(range), Some(range), tick);
+            let room = self.evict_while(|| is_over(range), || is_little_over(range), (Some(range), tick));
             if room != Room::Enough {
                 return room;
             }
@@ -80,31 +81,48 @@ impl Keyspace {
             let most = self.limits.maxmemory.load(Relaxed);
             most > 0 && self.memory_bytes() > most
         };
-        self.evict_while(over, None, tick)
+        self.evict_while(over, || self.is_little_over(), (None, tick))
     }
 
-    pub(super) fn evict_while(&self, over: impl Fn() -> bool, only: Option<&Range>, tick: Tick) -> Room {
+    /// Evicts while `over` holds, and goes on with it when `enough` says that the thread that seals may do the rest.
+    pub(super) fn evict_while(
+        &self,
+        over: impl Fn() -> bool,
+        enough: impl Fn() -> bool,
+        (only, tick): (Option<&Range>, Tick),
+    ) -> Room {
+        let name = only.map(|range| range.spec.name.as_str());
         for _ in 0..VICTIMS_MOST {
             if !over() {
                 return Room::Enough;
             }
+            let evictable = self.sealing.is_evictable();
             // What is sealed goes first. The thread that seals sees to that; a write goes on while it keeps up.
-            if self.sealing.is_evictable() {
+            if evictable {
                 self.sealing.wake();
-                if only.is_none() && self.is_little_over() {
+                if enough() {
                     return Room::Enough;
                 }
             }
-            if self.evict_one(only, tick) || self.evict_sealed(only.map(|range| range.spec.name.as_str())) {
+            // What a flush makes droppable is of no use to a memory range that is over its own limit. Asked before the
+            // search: a flush that ends after it has made droppable what the search has passed.
+            let flush_helps = only.is_none_or(Range::is_durable)
+                && (self.flush.dirty_bytes() > 0 || self.flush.is_running());
+            // Where most is sealed a search for resident entries would take long.
+            let sealed_first = evictable && only.is_some_and(is_mostly_sealed);
+            if sealed_first && self.evict_sealed(&over, name)
+                || self.evict_one(only, tick)
+                || !sealed_first && self.evict_sealed(&over, name)
+            {
                 continue;
             }
-            // What a flush makes droppable is of no use to a memory range that is over its own limit.
-            let flush_helps = only.is_none_or(Range::is_durable);
-            if flush_helps && (self.flush.dirty_bytes() > 0 || self.flush.is_running()) {
+            if flush_helps {
                 self.flush.request();
                 return Room::WaitForFlush;
             }
-            return Room::Full;
+            if !self.evict_first_found(only, tick) && !self.evict_sealed_at_last(&over, name) {
+                return Room::Full;
+            }
         }
         Room::Enough
     }
@@ -121,32 +139,85 @@ impl Keyspace {
         };
         for at in 0..tries.min(self.shards.len()) {
             // A shard that is in use has no victim: who makes room within a group may hold others.
-            let Some(mut state) = self.shards[(start + at) & (self.shards.len() - 1)].try_lock() else {
-                continue;
-            };
-            // Read while the shard is locked: what is counted is counted in the ranges of this moment.
-            let map = self.ranges.load();
-            let worst = state
-                .sample(fastrand::usize(..), samples * REACH)
-                .filter_map(|entry| {
-                    let range = map.find(entry.key());
-                    let wanted = only.is_none_or(|only| only.spec.name == range.spec.name);
-                    let score = if wanted {
-                        self.score(entry, range, tick)
-                    } else {
-                        None
-                    };
-                    score.map(|score| (score, entry.db(), entry.key()))
-                })
-                .take(samples)
-                .max_by_key(|(score, ..)| *score)
-                .map(|(_, db, key)| (db, key.to_vec()));
-            if let Some((db, key)) = worst {
-                self.evict(&mut state, db, &key, map.find(&key));
+            let shard = &self.shards[(start + at) & (self.shards.len() - 1)];
+            if shard.try_lock().is_some_and(|mut state| {
+                self.evict_worst(&mut state, (samples, samples * REACH), (only, tick))
+            }) {
                 return true;
             }
         }
         false
+    }
+
+    /// Evicts the worst of up to `samples` entries that may go, among up to `reach` that stand together. False when
+    /// there are none.
+    fn evict_worst(
+        &self,
+        state: &mut ShardState,
+        (samples, reach): (usize, usize),
+        (only, tick): (Option<&Range>, Tick),
+    ) -> bool {
+        // Read while the shard is locked: what is counted is counted in the ranges of this moment.
+        let map = self.ranges.load();
+        let worst = state
+            .sample(fastrand::usize(..), reach)
+            .filter_map(|entry| {
+                let range = map.find(entry.key());
+                let wanted = only.is_none_or(|only| only.spec.name == range.spec.name);
+                let score = if wanted {
+                    self.score(entry, range, tick)
+                } else {
+                    None
+                };
+                score.map(|score| (score, entry.db(), entry.key()))
+            })
+            .take(samples)
+            .max_by_key(|(score, ..)| *score)
+            .map(|(_, db, key)| (db, key.to_vec()));
+        let Some((db, key)) = worst else { return false };
+        self.evict(state, db, &key, map.find(&key));
+        true
+    }
+
+    /// Evicts from the first shard that has anything to give, from the one that had the last time: so every entry is
+    /// looked at, and waited for, before a write is refused. False when no shard has anything.
+    fn evict_first_found(&self, only: Option<&Range>, tick: Tick) -> bool {
+        if !self.may_have_victims(only) {
+            return false;
+        }
+        let start = self.evict_next.load(Relaxed);
+        for at in (0..self.shards.len()).map(|at| (start + at) & (self.shards.len() - 1)) {
+            // Within a group nobody waits for another shard.
+            let state = match held::is_active() {
+                true => self.shards[at].try_lock(),
+                false => Some(self.shards[at].lock()),
+            };
+            let everything = (usize::MAX, usize::MAX);
+            if state.is_some_and(|mut state| self.evict_worst(&mut state, everything, (only, tick))) {
+                self.evict_next.store(at, Relaxed);
+                return true;
+            }
+        }
+        false
+    }
+
+    /// True when some range has resident entries that could be evicted, as far as counts tell: so that a server that is
+    /// full of what may not go refuses writes at once.
+    fn may_have_victims(&self, only: Option<&Range>) -> bool {
+        self.ranges.load().iter().any(|range| {
+            let counters = &range.counters;
+            let may_go = match range.is_durable() {
+                true => !range.stays_resident(),
+                false if is_evictable(range, false) => true,
+                false => {
+                    let expires = counters.expires.iter().any(|keys| keys.load(Relaxed) > 0);
+                    expires && is_evictable(range, true)
+                }
+            };
+            only.is_none_or(|only| only.spec.name == range.spec.name)
+                && may_go
+                && counters.total_keys() > counters.cold_keys()
+        })
     }
 
     /// How much an entry deserves to go; none when it may not.
@@ -222,7 +293,21 @@ impl Keyspace {
 }
 
 fn is_over(range: &Range) -> bool {
+    is_over_by(range, 0)
+}
+
+/// Not more than a sixty-fourth part over the range's own limit.
+fn is_little_over(range: &Range) -> bool {
+    !is_over_by(range, range.policy.maxmemory / 64)
+}
+
+fn is_over_by(range: &Range, more: u64) -> bool {
     let counters = &range.counters;
     let bytes = counters.bytes.load(Relaxed) + counters.sealed_bytes.load(Relaxed);
-    range.policy.maxmemory > 0 && bytes > range.policy.maxmemory as i64
+    range.policy.maxmemory > 0 && bytes > range.policy.maxmemory.saturating_add(more) as i64
+}
+
+fn is_mostly_sealed(range: &Range) -> bool {
+    let counters = &range.counters;
+    counters.sealed_bytes.load(Relaxed) > counters.bytes.load(Relaxed)
 }

@@ -41,8 +41,8 @@ use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU16, AtomicU64};
 use std::time::Duration;
 
-/// Bytes of rows collected before they are written: what a flush needs of memory beyond the entries.
-const PORTION: usize = 64 << 20;
+/// Bytes of rows collected before they are written, at most: what a flush needs of memory beyond the entries.
+const PORTION: u64 = 64 << 20;
 const POLL: Duration = Duration::from_millis(50);
 const RETRY: Duration = Duration::from_millis(500);
 /// Bit of `phase` that is set while a flush runs; the lowest bit is its parity.
@@ -57,6 +57,9 @@ pub struct FlushState {
     dirty_bytes: AtomicI64,
     journal_flush_size: AtomicU64,
     flush_dirty_size: AtomicU64,
+    /// Bytes of a portion, and those of the one that is collected or written.
+    portion_most: AtomicU64,
+    portion_bytes: AtomicU64,
     /// Journal offset at which the last flush began.
     mark: AtomicU64,
     /// Physical databases whose rows have to be wiped, as bits. Set while every shard is locked.
@@ -103,6 +106,14 @@ impl FlushState {
     pub(super) fn set_sizes(&self, journal: u64, dirty: u64) {
         self.journal_flush_size.store(journal, Relaxed);
         self.flush_dirty_size.store(dirty, Relaxed);
+    }
+
+    pub(super) fn bound_portion(&self, bytes: u64) {
+        self.portion_most.store(bytes.min(PORTION), Relaxed);
+    }
+
+    pub(super) fn portion_bytes(&self) -> u64 {
+        self.portion_bytes.load(Relaxed)
     }
 
     /// Counts an entry that became dirty.
@@ -371,7 +382,9 @@ impl Keyspace {
                     return false;
                 }
             }
-            if portion.batch.bytes() >= PORTION {
+            let bytes = portion.batch.memory_bytes() as u64;
+            state.portion_bytes.store(bytes, Relaxed);
+            if bytes >= state.portion_most.load(Relaxed) {
                 let rows = std::mem::take(&mut portion);
                 if !self.write_portion(rows, &mut stored, None) {
                     return false;
@@ -381,6 +394,7 @@ impl Keyspace {
         if !self.write_portion(portion, &mut stored, Some((mark, databases))) {
             return false;
         }
+        state.portion_bytes.store(0, Relaxed);
         state.phase.store(parity, SeqCst);
         state.mark.store(mark, Relaxed);
         state.flushes.fetch_add(1, Relaxed);

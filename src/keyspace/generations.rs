@@ -8,11 +8,12 @@
 //! little more goes than has to.
 
 use super::entry::Entry;
+use super::load::may_wait;
 use super::range::{DBS, Range};
 use super::seal::{Sealer, count_row};
 use super::sealed::{self, Slot, fragment};
 use super::shard::{ShardGuard, ShardState};
-use super::{Keyspace, StoreError, clock};
+use super::{Keyspace, StoreError, clock, held};
 use crate::config::EvictionPolicy;
 use crate::store::plain::{Class, Generation, PlainBatch};
 use std::sync::Arc;
@@ -37,6 +38,8 @@ pub struct Pass {
     pressed_seconds: u32,
     /// Entries that it has sealed.
     sealed: u64,
+    /// What is open is to be merged.
+    merges_open: bool,
     /// The generation that is being moved, and the next shard.
     cleaning: Option<(Arc<Generation>, usize)>,
 }
@@ -48,6 +51,7 @@ impl Default for Pass {
             began: None,
             pressed_seconds: u32::MAX,
             sealed: 0,
+            merges_open: false,
             cleaning: None,
         }
     }
@@ -62,7 +66,7 @@ struct Moved {
     bytes: (u32, u32),
 }
 
-fn is_evictable(range: &Range, expires: bool) -> bool {
+pub(super) fn is_evictable(range: &Range, expires: bool) -> bool {
     match range.policy.eviction {
         EvictionPolicy::NoEviction => false,
         policy => expires || !policy.is_volatile(),
@@ -117,6 +121,13 @@ impl Keyspace {
             self.plain.measure(open);
         }
         self.note_evictable();
+        let mut full = std::mem::take(&mut sealer.full);
+        if std::mem::take(&mut pass.merges_open) {
+            full.extend(sealer.open.iter().cloned());
+        }
+        // Who needs memory must not wait for this.
+        drop(sealer);
+        self.merge(full)?;
         Ok(cleaning || sealing)
     }
 
@@ -168,7 +179,7 @@ impl Keyspace {
         pass.shard = 0;
         if std::mem::take(&mut pass.sealed) == 0 {
             // Nothing comes in for now: a good time to merge what did.
-            sealer.open.iter().try_for_each(|open| open.settle())?;
+            pass.merges_open = true;
         }
         Ok(any_pressed)
     }
@@ -188,20 +199,15 @@ impl Keyspace {
 
     /// Drops the coldest generations until what is in use is a little below the limits.
     fn relieve(&self, sealer: &mut Sealer) -> Result<(), StoreError> {
-        loop {
+        let over = || {
             let most = self.limits.maxmemory.load(Relaxed);
-            let over = most > 0 && self.memory_bytes() > part(most, 97, 100);
-            let map = self.ranges.load();
-            let range = map.iter().find(|range| is_near(range, 97, 100));
-            let dropped = match (over, range) {
-                (true, _) => self.drop_coldest(sealer, None)?,
-                (false, Some(range)) => self.drop_coldest(sealer, Some(&range.spec.name))?,
-                (false, None) => false,
-            };
-            if !dropped {
-                return Ok(());
-            }
+            most > 0 && self.memory_bytes() > part(most, 97, 100)
+        };
+        while over() && self.drop_coldest(sealer, None)? {}
+        for range in self.ranges.load_full().iter() {
+            while is_near(range, 97, 100) && self.drop_coldest(sealer, Some(&range.spec.name))? {}
         }
+        Ok(())
     }
 
     /// Evicts the coldest generation, of one range or of all. False when none may go.
@@ -243,18 +249,35 @@ impl Keyspace {
         self.sealing.set_evictable(any);
     }
 
-    /// For a write that is over a limit: drops a generation at once. False when none may go.
-    pub(super) fn evict_sealed(&self, only: Option<&str>) -> bool {
+    /// For a write that is over a limit: drops a generation at once, unless it has become needless meanwhile. False when
+    /// none may go, or when the sealer is busy for longer.
+    pub(super) fn evict_sealed(&self, over: impl Fn() -> bool, only: Option<&str>) -> bool {
         if !self.any_sealed() {
             return false;
         }
         let Some(mut sealer) = self.sealing.hold_soon() else {
             return false;
         };
-        let dropped = self.drop_coldest(&mut sealer, only);
-        dropped.unwrap_or_else(|error| {
-            log::error!("eviction: {error}");
-            false
+        !over() || noted(self.drop_coldest(&mut sealer, only))
+    }
+
+    /// As `evict_sealed`, for a write that would be refused otherwise: waits for the sealer, and finds out whose rows are
+    /// in the generations of which that is not known.
+    pub(super) fn evict_sealed_at_last(&self, over: impl Fn() -> bool, only: Option<&str>) -> bool {
+        if !self.any_sealed() || held::is_active() {
+            return false;
+        }
+        let mut sealer = may_wait(|| self.sealing.hold());
+        if !over() || noted(self.drop_coldest(&mut sealer, only)) {
+            return true;
+        }
+        let mixed = self.plain.generations();
+        let mut mixed = mixed
+            .into_iter()
+            .filter(|generation| generation.mixed.load(Relaxed));
+        mixed.any(|generation| {
+            let moved = may_wait(|| self.move_all_rows(&mut sealer, &generation));
+            noted(moved.and_then(|()| self.drop_coldest(&mut sealer, only)))
         })
     }
 
@@ -324,12 +347,14 @@ impl Keyspace {
         let mut sealer = self.sealing.hold();
         for generation in self.plain.generations() {
             if generation.mixed.load(Relaxed) {
-                for shard in 0..self.shards.len() {
-                    self.move_rows(&mut sealer, &generation, shard)?;
-                }
+                self.move_all_rows(&mut sealer, &generation)?;
             }
         }
         Ok(())
+    }
+
+    fn move_all_rows(&self, sealer: &mut Sealer, generation: &Arc<Generation>) -> Result<(), StoreError> {
+        (0..self.shards.len()).try_for_each(|shard| self.move_rows(sealer, generation, shard))
     }
 
     fn drop_empty(&self, sealer: &mut Sealer) -> Result<(), StoreError> {
@@ -490,6 +515,14 @@ impl Keyspace {
     }
 }
 
+/// Whether a generation was dropped, where an error means that none was.
+fn noted(dropped: Result<bool, StoreError>) -> bool {
+    dropped.unwrap_or_else(|error| {
+        log::error!("eviction: {error}");
+        false
+    })
+}
+
 /// Drops the slots of a generation from a shard; all its keys that count are of this range.
 pub(super) fn drop_slots(state: &mut ShardState, generation: &Generation, range: Option<&Range>) {
     let Some(sealed) = &mut state.sealed else { return };
@@ -499,9 +532,6 @@ pub(super) fn drop_slots(state: &mut ShardState, generation: &Generation, range:
         gone[slot.db as usize] += i64::from(is_it && slot.live);
         !is_it
     });
-    if sealed.directory.is_empty() {
-        state.sealed = None;
-    }
     let total: i64 = gone.iter().sum();
     let Some(range) = range.filter(|_| total > 0) else {
         return;

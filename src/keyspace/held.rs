@@ -29,12 +29,13 @@ use super::shard::{SHORT_WAIT, Shard};
 use super::{Effects, Keyspace, StoreError};
 use crate::journal::{Journal, unix_ms};
 use parking_lot::MutexGuard;
+use smallvec::SmallVec;
 use std::cell::{Cell, RefCell};
 
 #[derive(Default)]
 struct Held {
     /// In the order of their addresses, and whether each is lent.
-    shards: Vec<(*const Shard, bool)>,
+    shards: SmallVec<[(*const Shard, bool); 4]>,
     absent: KnownAbsent,
     /// Numbers of the shards that were taken later; the group lets go of them.
     extra: Vec<usize>,

@@ -25,6 +25,8 @@ pub enum ImportError {
     Store(StoreError),
     /// The keys do not fit the memory that there may be.
     Full,
+    /// The functions could not be taken in, after the keys were.
+    Libraries(String),
 }
 
 impl fmt::Display for ImportError {
@@ -33,6 +35,7 @@ impl fmt::Display for ImportError {
             ImportError::Io(error) => write!(f, "{error}"),
             ImportError::File(error) => write!(f, "{error}"),
             ImportError::Store(error) => write!(f, "{error}"),
+            ImportError::Libraries(error) => write!(f, "the keys are there, the functions are not: {error}"),
             ImportError::Full => write!(f, "the memory limit is reached"),
         }
     }
@@ -41,13 +44,13 @@ impl fmt::Display for ImportError {
 impl std::error::Error for ImportError {}
 
 /// What a file brought.
-#[derive(Debug, Default, Clone, Copy)]
+#[derive(Debug, Default, Clone)]
 pub struct Imported {
     pub keys: u64,
     /// Keys whose time had passed.
     pub expired: u64,
-    /// Libraries of functions, which are left out.
-    pub libraries: u64,
+    /// The texts of libraries of functions, for the caller to take in.
+    pub libraries: Vec<Vec<u8>>,
 }
 
 /// How far an import is: what it does, bytes read, bytes in all, keys seen.
@@ -75,7 +78,7 @@ impl Keyspace {
                         self.keep_limits(now_ms)?;
                     }
                 }
-                Part::Library(_) => imported.libraries += 1,
+                Part::Library(source) => imported.libraries.push(source),
                 Part::EmptyKey | Part::Fact(..) => {}
             }
         }

@@ -12,6 +12,7 @@
 //! changed, or when it is read again not long after.
 
 use super::effects::Effects;
+use super::entry::Entry;
 use super::range::{Range, RangeMap};
 use super::seal::Guest;
 use super::shard::{ShardGuard, ShardState};
@@ -61,11 +62,44 @@ pub(super) type Guests = Vec<Guest>;
 /// Keys found to be absent from the store, with the epoch of their shard before the look.
 pub(super) type KnownAbsent = HashSet<(u64, u32)>;
 
+/// What a shard says of a key that may be sealed.
+struct Look {
+    epoch: u32,
+    /// Generations that may have its row.
+    candidates: SmallVec<[u16; 2]>,
+    /// It was read not long ago.
+    again: bool,
+}
+
+impl Look {
+    /// None when nothing is sealed in the shard.
+    fn begin(state: &mut ShardState, hash: u64, db: u8) -> Option<Look> {
+        let epoch = state.epoch;
+        let sealed = state.sealed.as_mut()?;
+        Some(Look {
+            epoch,
+            candidates: sealed.candidates(hash, db).collect(),
+            again: sealed.note_read(hash),
+        })
+    }
+}
+
 /// What was seen in the stores without a lock, with the epoch of the key's shard before the look.
 #[derive(Default)]
 pub(super) struct Known {
     pub absent: KnownAbsent,
     guests: Guests,
+    loaded: Vec<Loaded>,
+}
+
+/// A row of the block store that was read for a key.
+struct Loaded {
+    hash: u64,
+    epoch: u32,
+    offset: u64,
+    entry: Entry,
+    /// Of the paged collection that the row is of.
+    version: Option<u64>,
 }
 
 impl Known {
@@ -91,7 +125,7 @@ impl Keyspace {
             let db = self.physical(call.db);
             let hash = self.hasher.hash(db, key);
             let shard = self.shard_of(hash);
-            let guard = self.shards[shard].lock();
+            let mut guard = self.shards[shard].lock();
             let map = self.ranges.load();
             let range = map.find(key);
             let warm = self.none_cold(range, call.replay.is_some())
@@ -102,8 +136,40 @@ impl Keyspace {
                 let guards = SmallVec::from_buf([(shard, guard)]);
                 return Ok(Tx::new(self, map, guards, call, (db, hash), effects));
             }
+            let look = match range.is_durable() {
+                true => None,
+                false => Look::begin(&mut guard, hash, db),
+            };
+            drop(guard);
+            if let Some(look) = look
+                && let Some((guard, guest)) = self.lock_with_guest((db, hash, key), look, call.now_ms)?
+                && self.physical(call.db) == db
+            {
+                // Read while the shard is locked: the map does not change meanwhile.
+                let (map, guards) = (self.ranges.load(), SmallVec::from_buf([(shard, guard)]));
+                let mut tx = Tx::new(self, map, guards, call, (db, hash), effects);
+                tx.guests.push(guest);
+                return Ok(tx);
+            }
         }
         self.begin_two(call, None, effects)
+    }
+
+    /// Reads a sealed key and locks its shard; none when it is no guest after all: it has become resident, or the shard
+    /// has changed meanwhile.
+    fn lock_with_guest(
+        &self,
+        place: Place<'_>,
+        look: Look,
+        now_ms: i64,
+    ) -> Result<Option<(ShardGuard<'_>, Guest)>, StoreError> {
+        let mut known = Known::default();
+        self.finish_look(place, look, (now_ms, true), &mut known)?;
+        let Some(guest) = known.guests.pop() else {
+            return Ok(None);
+        };
+        let guard = self.shards[self.shard_of(place.1)].lock();
+        Ok((guard.epoch == guest.epoch).then_some((guard, guest)))
     }
 
     /// True when no key of the range has to be looked for in a store.
@@ -153,11 +219,11 @@ impl Keyspace {
         loop {
             let (mut locked, known) =
                 self.lock_resident(named, Reach::Keys, call.replay.is_some(), call.now_ms)?;
-            self.take_in(&mut locked, std::mem::take(&mut read));
+            self.take_elements_in(&mut locked, std::mem::take(&mut read));
             let mut needs = self.needs(&mut locked, named, call);
             if !needs.is_empty() && Keyspace::is_last_round(round) {
                 let read = self.read_needs(needs)?;
-                self.take_in(&mut locked, read);
+                self.take_elements_in(&mut locked, read);
                 needs = self.needs(&mut locked, named, call);
             }
             if needs.is_empty() {
@@ -181,7 +247,7 @@ impl Keyspace {
         replay: bool,
         now_ms: i64,
     ) -> Result<(Locked<'k>, Known), StoreError> {
-        let mut known = Known::default();
+        let (mut known, mut made_room) = (Known::default(), false);
         loop {
             // Read under no lock: if SWAPDB comes in between, the places are computed again below.
             let places: SmallVec<[Place<'_>; 2]> = named
@@ -191,7 +257,7 @@ impl Keyspace {
                     (db, self.hasher.hash(db, key), *key)
                 })
                 .collect();
-            let guards = if reach == Reach::Every {
+            let mut guards = if reach == Reach::Every {
                 self.lock_all().into_iter().enumerate().collect()
             } else {
                 self.lock_places(&places)
@@ -203,6 +269,7 @@ impl Keyspace {
             if !unmoved {
                 continue;
             }
+            self.take_in(&mut guards, &mut known);
             let map = self.ranges.load();
             let may_be_cold = |place: &&Place<'_>| self.may_be_cold(&guards, &map, place, &known, replay);
             let cold: SmallVec<[Place<'_>; 1]> = places.iter().filter(may_be_cold).copied().collect();
@@ -215,9 +282,9 @@ impl Keyspace {
                 return Ok((Locked { guards, map, first }, known));
             }
             drop(guards);
-            if self.is_over_limit() {
+            if !std::mem::replace(&mut made_room, true) && self.is_over_limit() {
                 // What is loaded takes the place of what was used longer ago. If nothing can go now, the next write
-                // sees to it.
+                // sees to it. Only once: where nothing fits, what goes for one key is another one of the command.
                 self.make_room(now_ms);
             }
             // All of them before the locks are taken again: a command of many cold keys loads each once.
@@ -311,17 +378,28 @@ impl Keyspace {
         (now_ms, as_guest): (i64, bool),
         known: &mut Known,
     ) -> Result<(), StoreError> {
+        let (db, hash, _) = place;
+        let look = Look::begin(&mut self.shards[self.shard_of(hash)].lock(), hash, db);
+        look.map_or(Ok(()), |look| {
+            self.finish_look(place, look, (now_ms, as_guest), known)
+        })
+    }
+
+    /// The part of `look_sealed` that reads: without the lock.
+    fn finish_look(
+        &self,
+        place: Place<'_>,
+        look: Look,
+        (now_ms, as_guest): (i64, bool),
+        known: &mut Known,
+    ) -> Result<(), StoreError> {
         let (db, hash, key) = place;
         let shard = &self.shards[self.shard_of(hash)];
-        let (epoch, candidates, again) = {
-            let mut state = shard.lock();
-            let epoch = state.epoch;
-            let Some(sealed) = &mut state.sealed else {
-                return Ok(());
-            };
-            let candidates: SmallVec<[u16; 2]> = sealed.candidates(hash, db).collect();
-            (epoch, candidates, sealed.note_read(hash))
-        };
+        let Look {
+            epoch,
+            candidates,
+            again,
+        } = look;
         let Some(guest) = self.read_sealed(place, (epoch, &candidates), now_ms)? else {
             known.absent.insert((hash, epoch));
             return Ok(());
@@ -339,7 +417,7 @@ impl Keyspace {
         Ok(())
     }
 
-    /// Looks a key up in the store and makes it resident, or notes that it is absent.
+    /// Looks a key up in the store, to be made resident (`take_in`), or notes that it is absent.
     fn load(&self, (db, hash, key): Place<'_>, now_ms: i64, known: &mut Known) -> Result<(), StoreError> {
         let shard = &self.shards[self.shard_of(hash)];
         let epoch = shard.lock().epoch;
@@ -354,41 +432,62 @@ impl Keyspace {
             self.entry_of((db, key), &row, now_ms)
                 .map(|entry| (row.offset, entry))
         };
-        let mut loaded = row.map(entry).transpose().map_err(bad_row)?;
-        // About to leave for memory: there it is kept whole.
-        let pages = loaded.as_ref().and_then(|(_, entry)| entry.pages());
-        let pages = pages
-            .map(Paged::summary)
-            .filter(|_| self.ranges.load().find(key).stays_resident());
-        if let (Some(pages), Some((_, entry))) = (pages, &mut loaded) {
-            let object = self.whole_object(db, key, pages)?;
-            entry.assign_object(object, entry.expiry());
-        }
-        let mut state = shard.lock();
-        if state.epoch != epoch || state.find(hash, db, key).is_some() {
-            // Came, or came and went, in between: what was read may be old. The caller looks again.
-            return Ok(());
-        }
-        match loaded.filter(|(offset, _)| self.row_stands(db, key, *offset)) {
-            Some((offset, entry)) => {
-                self.recovery.note_row(db, key, offset);
-                if pages.is_some() || entry.pages().is_some() {
-                    // It may be written anew without an effect of its own: its row must not become older.
-                    state.last_offset = state.last_offset.max(offset);
+        let loaded = row.map(entry).transpose().map_err(bad_row)?;
+        match loaded {
+            Some((offset, mut entry)) => {
+                let summary = entry.pages().map(Paged::summary);
+                // About to leave for memory: there it is kept whole.
+                let leaves = summary.filter(|_| self.ranges.load().find(key).stays_resident());
+                if let Some(summary) = leaves {
+                    let object = self.whole_object(db, key, summary)?;
+                    entry.assign_object(object, entry.expiry());
                 }
-                let size = entry.size();
-                self.insert_loaded(&mut state, hash, entry);
-                if let Some(pages) = pages {
-                    state.stale_expiries.note_pages(db, key, pages.version);
-                    state.mark_dirty_at(hash, db, key);
-                    self.flush.note_dirty(size);
-                }
+                known.loaded.push(Loaded {
+                    hash,
+                    epoch,
+                    offset,
+                    entry,
+                    version: summary.map(|summary| summary.version),
+                });
             }
             None => {
                 known.absent.insert((hash, epoch));
             }
         }
         Ok(())
+    }
+
+    /// Makes what was read resident, all of it under the locks that the command holds: else what is evicted to bring in the
+    /// last of its keys might be the first, for ever.
+    fn take_in(&self, guards: &mut Guards<'_>, known: &mut Known) {
+        for Loaded {
+            hash,
+            epoch,
+            offset,
+            mut entry,
+            version,
+        } in std::mem::take(&mut known.loaded)
+        {
+            let shard = self.shard_of(hash);
+            let Ok(at) = guards.binary_search_by_key(&shard, |(shard, _)| *shard) else {
+                continue;
+            };
+            let state = &mut *guards[at].1;
+            let (db, key) = (entry.db(), entry.key());
+            if state.epoch != epoch || state.find(hash, db, key).is_some() {
+                // Came, or came and went, in between: what was read may be old. The caller looks again.
+                continue;
+            }
+            if self.row_stands(db, key, offset) {
+                self.recovery.note_row(db, key, offset);
+                if let Some(version) = version {
+                    self.settle_paged(state, (hash, &mut entry), (offset, version));
+                }
+                self.insert_loaded(state, hash, entry);
+            } else {
+                known.absent.insert((hash, epoch));
+            }
+        }
     }
 }
 

@@ -13,6 +13,7 @@
 //! | `load`, `prefetch` | opening a `Tx`: locking shards, bringing cold keys in; starting cache misses early |
 //! | `paging` | collections that need not fit memory: bringing elements in, writing those that changed |
 //! | `expire`, `evict`, `quota` | removing what is due; making room; limits of a range |
+//! | `beside` | memory that is not of keys |
 //! | `records`, `subscribers` | who has subscribed to which key; a set of client numbers |
 //! | `events` | what a change is called, and who is told |
 //! | `scan`, `whole` | iteration; commands on whole databases |
@@ -27,6 +28,7 @@
 //! paged collection; and a command that others have kept from such elements again and again.
 
 pub mod backup;
+pub mod beside;
 pub mod clock;
 pub mod discards;
 mod doomed;
@@ -138,6 +140,8 @@ pub struct Keyspace {
     /// Bytes of resident entries over all ranges, and of the tables (refreshed by the expire cycle).
     entry_bytes: AtomicI64,
     table_bytes: AtomicI64,
+    /// Bytes of what is not of keys (see `beside`).
+    beside: AtomicU64,
     store: Arc<BlockStore>,
     plain: PlainStore,
     pub sealing: seal::SealState,
@@ -149,6 +153,8 @@ pub struct Keyspace {
     cold_sweep: expire::ColdSweep,
     /// The shard that the expire cycle visits next.
     expire_next: AtomicUsize,
+    /// The shard that had something to evict when every one was looked at.
+    evict_next: AtomicUsize,
     recovery: recover::RecoveryState,
     positions: scan::Positions,
     listener: OnceLock<Arc<dyn events::Listener>>,
@@ -196,6 +202,7 @@ impl Keyspace {
             limits: Limits::default(),
             entry_bytes: AtomicI64::new(0),
             table_bytes: AtomicI64::new(0),
+            beside: AtomicU64::new(0),
             store: Arc::new(store),
             plain,
             sealing: seal::SealState::default(),
@@ -205,6 +212,7 @@ impl Keyspace {
             any_paged: AtomicBool::new(false),
             cold_sweep: expire::ColdSweep::default(),
             expire_next: AtomicUsize::new(0),
+            evict_next: AtomicUsize::new(0),
             recovery: recover::RecoveryState::default(),
             positions: scan::Positions::default(),
             listener: OnceLock::new(),
@@ -245,6 +253,7 @@ impl Keyspace {
             .paged_threshold_size
             .store(settings.paged_threshold_size, Relaxed);
         self.note_policies(&self.ranges.load());
+        self.bound_beside();
     }
 
     fn note_policies(&self, map: &RangeMap) {
@@ -317,10 +326,10 @@ impl Keyspace {
         }
     }
 
-    /// Bytes that entries, tables and the plain store use: what `maxmemory` is held against.
+    /// Bytes that entries, tables, the plain store and what is beside them use: what `maxmemory` is held against.
     pub fn memory_bytes(&self) -> u64 {
         let resident = self.entry_bytes.load(Relaxed) + self.table_bytes.load(Relaxed);
-        resident.max(0) as u64 + self.plain.memory_bytes()
+        resident.max(0) as u64 + self.plain.memory_bytes() + self.beside.load(Relaxed)
     }
 
     /// Deletes an entry, live or expired. In a durable range whose store may hold a row of the key, a tombstone stays

@@ -20,6 +20,7 @@
 
 use super::discards::UNTIL_THE_END;
 use super::entry::{self, Entry};
+use super::evict::Room;
 use super::owed::Owed;
 use super::paging::Elements;
 use super::range::{DBS, Range, RangeMap};
@@ -41,6 +42,8 @@ use std::time::{Duration, Instant};
 const PAUSE: Duration = Duration::from_micros(50);
 /// Cold keys loaded between two looks at the limits.
 const PORTION: usize = 64;
+/// Flushes that are waited for to make room once.
+const ROUNDS_MAX: usize = 16;
 const RETRY: Duration = Duration::from_millis(200);
 
 /// A move under way.
@@ -292,15 +295,25 @@ impl Keyspace {
                     drop(self.hold(&[(self.logical(db), &key.key)], false, current.now_ms())?);
                 }
             }
-            let whole = self.limits.maxmemory.load(Relaxed);
-            if whole > 0 && self.memory_bytes() > whole {
-                return Err(Ended::NoRoom);
-            }
+            self.make_room_to_move(current)?;
             if self.moves.stopping.load(Relaxed) {
                 return Err(Ended::Stopping);
             }
         }
         Ok(())
+    }
+
+    /// Has other keys leave memory for those that were loaded.
+    fn make_room_to_move(&self, current: &Move) -> Result<(), Ended> {
+        for _ in 0..ROUNDS_MAX {
+            // No range's own limit is asked about.
+            match self.make_room_for(std::iter::empty(), current.now_ms()) {
+                Room::Enough => return Ok(()),
+                Room::Full => break,
+                Room::WaitForFlush => self.flush_until_done()?,
+            }
+        }
+        Err(Ended::NoRoom)
     }
 
     /// The moment from which on the range is durable for commands; false when some key of it is sealed after all.
@@ -327,7 +340,6 @@ impl Keyspace {
             at,
         });
         Keyspace::owe(&mut guards, &mark);
-        self.mix_generations();
         drop(guards);
         crash_point("move-after-switch");
         true
@@ -418,12 +430,11 @@ impl Keyspace {
                     if self.moves.stopping.load(Relaxed) {
                         return Err(Ended::Stopping);
                     }
-                    let most = self.limits.maxmemory.load(Relaxed);
                     let own = range.policy.maxmemory;
-                    let own_full = own > 0 && range.counters.bytes.load(Relaxed).max(0) as u64 > own;
-                    if own_full || most > 0 && self.memory_bytes() > most {
+                    if own > 0 && range.counters.bytes.load(Relaxed).max(0) as u64 > own {
                         return Err(Ended::NoRoom);
                     }
+                    self.make_room_to_move(current)?;
                     std::thread::sleep(PAUSE);
                 }
             }
@@ -493,7 +504,6 @@ impl Keyspace {
             });
             self.install(self.with_move(name, Tier::Memory, None));
             self.positions.begin_anew();
-            self.mix_generations();
             let detach = Arc::new(Detach {
                 map,
                 range,

@@ -19,7 +19,7 @@
 //! Not paged are: small encodings, whatever their size; collections of memory ranges, of ranges on their way to memory,
 //! and of ranges with a `max-value-size`, which has to know the size of the whole; hashes with fields that expire.
 
-use super::entry::Entry;
+use super::entry::{DIRTY, Entry};
 use super::load::{Locked, may_wait};
 use super::range::{Range, RangeMap};
 use super::shard::ShardState;
@@ -261,7 +261,7 @@ impl Keyspace {
         needs
     }
 
-    /// Reads what is needed, without a lock, for `take_in`. After some rounds others change the collections faster than
+    /// Reads what is needed, without a lock, for `take_elements_in`. After some rounds others change the collections faster than
     /// they can be read: then none, and `read_locked` has to do it.
     pub(super) fn read_needs(&self, needs: SmallVec<[Need; 1]>) -> Result<Vec<(Need, Found)>, StoreError> {
         let read = |need: Need| {
@@ -346,7 +346,7 @@ impl Keyspace {
     }
 
     /// Brings in what was read, into collections that are still what they were.
-    pub(super) fn take_in(&self, locked: &mut Locked<'_>, read: Vec<(Need, Found)>) {
+    pub(super) fn take_elements_in(&self, locked: &mut Locked<'_>, read: Vec<(Need, Found)>) {
         for (need, found) in read {
             let shard = self.shard_of(need.hash);
             let guard = locked.guards.binary_search_by_key(&shard, |(shard, _)| *shard);
@@ -368,6 +368,24 @@ impl Keyspace {
             let after = entry.size();
             let range = locked.map.find(&need.key);
             self.count_bytes(range, before, after);
+        }
+    }
+
+    /// Before an entry is made resident whose row is that of a paged collection, with this offset and version.
+    pub(super) fn settle_paged(
+        &self,
+        state: &mut ShardState,
+        (hash, entry): (u64, &mut Entry),
+        (offset, version): (u64, u64),
+    ) {
+        // It may be written anew without an effect of its own: its row must not become older.
+        state.last_offset = state.last_offset.max(offset);
+        if entry.pages().is_none() {
+            // It was made whole: the rows of its elements go.
+            state.stale_expiries.note_pages(entry.db(), entry.key(), version);
+            entry.store_set(DIRTY, true);
+            state.dirty.push(hash);
+            self.flush.note_dirty(entry.size());
         }
     }
 

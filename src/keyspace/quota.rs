@@ -138,7 +138,7 @@ impl Keyspace {
         }
         let over = || range.is_full_for(*added);
         while over() {
-            if self.evict_while(over, Some(range), self.tick(now_ms)) == Room::Full {
+            if self.evict_while(over, || false, (Some(range), self.tick(now_ms))) == Room::Full {
                 return false;
             }
         }

@@ -284,7 +284,7 @@ impl Keyspace {
         })?;
         moves.check_tiers()?;
         moves.apply(&mut stored);
-        self.mix_generations();
+        self.mix_generations(&moves.sources());
         self.install(map);
         Ok(())
     }
@@ -378,6 +378,11 @@ impl Moves {
         };
         let keys: i64 = self.0.values().filter(stuck).map(|sums| sums.keys).sum();
         Err(RangeError::HoldsKeys(first.from.spec.name.clone(), keys as u64))
+    }
+
+    /// The names of the ranges that keys leave.
+    fn sources(&self) -> Vec<&str> {
+        self.0.values().map(|sums| sums.from.spec.name.as_str()).collect()
     }
 
     fn apply(&self, stored: &mut Stored) {

@@ -4,6 +4,8 @@
 //! more than a few elements is handed over instead; what is small is dropped on the spot, which is cheaper. So it is with
 //! the block of a long string: giving half a gigabyte back to the system takes a tenth of a second.
 
+use super::entry::Entry;
+use super::table::Table;
 use crate::object::Object;
 use std::alloc::{Layout, dealloc};
 use std::sync::OnceLock;
@@ -25,6 +27,8 @@ static QUEUE: OnceLock<Sender<Waste>> = OnceLock::new();
 enum Waste {
     Object(Object),
     Block(Block),
+    Table(Table),
+    Entries(Vec<Entry>),
 }
 
 /// Memory that nothing refers to any more.
@@ -59,6 +63,20 @@ pub unsafe fn reclaim_block(block: *mut u8, layout: Layout) {
     }
 }
 
+/// Frees what a shard held, in the background.
+pub(super) fn reclaim_table(table: Table) {
+    if !table.is_empty() {
+        hand_over(Waste::Table(table));
+    }
+}
+
+/// Frees entries in the background.
+pub(super) fn reclaim_entries(entries: Vec<Entry>) {
+    if !entries.is_empty() {
+        hand_over(Waste::Entries(entries));
+    }
+}
+
 fn hand_over(waste: Waste) {
     PENDING.fetch_add(1, Relaxed);
     if let Err(refused) = QUEUE.get_or_init(start).send(waste) {
@@ -75,6 +93,8 @@ fn start() -> Sender<Waste> {
             match waste {
                 Waste::Object(object) => drop(object),
                 Waste::Block(block) => drop(block),
+                Waste::Table(table) => drop(table),
+                Waste::Entries(entries) => drop(entries),
             }
             PENDING.fetch_sub(1, Relaxed);
             FREED.fetch_add(1, Relaxed);

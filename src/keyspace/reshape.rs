@@ -108,7 +108,7 @@ impl Keyspace {
                 .filter_map(|name| map.by_name(name).cloned())
                 .collect();
             self.distrust(&ranges, &mut stored);
-            self.mix_generations();
+            self.mix_generations(&counted.iter().map(String::as_str).collect::<Vec<_>>());
             self.install(map);
         }
         self.recount(counted)?;
@@ -139,7 +139,7 @@ impl Keyspace {
                 return Err(RangeError::NotEmpty(from.spec.name.clone(), keys as u64));
             }
             Keyspace::hand_over(from, to, &mut stored);
-            self.mix_generations();
+            self.mix_generations(&[&from.spec.name]);
             self.install(map);
         }
         crash_point("reshape-before-mark");

@@ -65,6 +65,8 @@ pub struct SealState {
 pub(super) struct Sealer {
     /// Generations that take rows.
     pub(super) open: Vec<Arc<Generation>>,
+    /// Full ones, whose rows are to be merged.
+    pub(super) full: Vec<Arc<Generation>>,
 }
 
 impl SealState {
@@ -497,7 +499,8 @@ impl Keyspace {
                 }
             }
         }
-        for generation in std::mem::take(&mut sealer.open) {
+        let full = std::mem::take(&mut sealer.full);
+        for generation in full.into_iter().chain(std::mem::take(&mut sealer.open)) {
             generation.closed.store(true, Relaxed);
             generation.settle()?;
             self.plain.measure(&generation);
@@ -585,16 +588,33 @@ impl Keyspace {
             }
             let done = sealer.open.swap_remove(at);
             done.closed.store(true, Relaxed);
-            // Merging needs a second copy for a moment.
-            match self.is_short() {
-                true => done.flush()?,
-                false => done.settle()?,
-            }
-            self.plain.measure(&done);
+            sealer.full.push(done);
         }
+        self.begin_directories();
         let generation = self.plain.create(class)?;
         sealer.open.extend(generation.clone());
         Ok(generation)
+    }
+
+    /// Gives every shard its directory at once. Made one by one while entries leave, each would take the place of one in
+    /// the allocator's pages, and keep a whole page of them: that was eight bytes a key.
+    fn begin_directories(&self) {
+        for shard in &self.shards {
+            shard.lock().sealed.get_or_insert_default();
+        }
+    }
+
+    /// Brings the rows of generations into tables. Nobody has to wait for that: they take no more rows.
+    pub(super) fn merge(&self, generations: Vec<Arc<Generation>>) -> Result<(), StoreError> {
+        for generation in generations {
+            // Merging needs a second copy for a moment.
+            match self.is_short() {
+                true => generation.flush()?,
+                false => generation.settle()?,
+            }
+            self.plain.measure(&generation);
+        }
+        Ok(())
     }
 
     /// Bytes of rows after which a generation is full.
@@ -757,11 +777,14 @@ impl Keyspace {
         Ok(())
     }
 
-    /// The ranges change: what was sealed so far may be of others than it is named after. Sealing is held off.
-    pub(super) fn mix_generations(&self) {
+    /// Keys of these ranges become those of others: what was sealed so far may be of others than it is named after.
+    /// Sealing is held off. What is mixed cannot be evicted until it is moved, so this is said of no range without need.
+    pub(super) fn mix_generations(&self, ranges: &[&str]) {
         for generation in self.plain.generations() {
-            generation.mixed.store(true, Relaxed);
-            generation.closed.store(true, Relaxed);
+            if ranges.contains(&generation.class.range.as_str()) {
+                generation.mixed.store(true, Relaxed);
+                generation.closed.store(true, Relaxed);
+            }
         }
     }
 }

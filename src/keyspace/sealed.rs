@@ -65,12 +65,47 @@ impl Slot {
 #[derive(Clone, Copy, Default)]
 struct Line([u32; SLOTS]);
 
-impl Line {
-    fn is_full(&self) -> bool {
-        self.0.iter().all(|word| *word != 0)
+/// Walks the slots of a fragment.
+struct Places<'a> {
+    lines: &'a [Line],
+    fragment: u32,
+    line: usize,
+    at: usize,
+    /// Lines not looked at yet.
+    left: usize,
+}
+
+impl Iterator for Places<'_> {
+    /// A line and a place in it.
+    type Item = (usize, usize);
+
+    #[inline]
+    fn next(&mut self) -> Option<(usize, usize)> {
+        while self.left > 0 {
+            let words = &self.lines[self.line].0;
+            while self.at < SLOTS {
+                let (at, word) = (self.at, words[self.at]);
+                if word == 0 {
+                    self.left = 0;
+                    return None;
+                }
+                self.at += 1;
+                if word >> 14 == self.fragment {
+                    return Some((self.line, at));
+                }
+            }
+            (self.at, self.left) = (0, self.left - 1);
+            self.line = if self.line + 1 < self.lines.len() {
+                self.line + 1
+            } else {
+                0
+            };
+        }
+        None
     }
 }
 
+/// The slots of a line stand at its front: one goes only when all are placed anew.
 #[derive(Default)]
 pub struct Directory {
     lines: Vec<Line>,
@@ -83,19 +118,16 @@ impl Directory {
         (fragment as usize * self.lines.len()) >> FRAGMENT_BITS
     }
 
-    /// Where the slots of a fragment may stand: from its home to the first line with room.
+    /// Where the slots of a fragment stand: between its home and the first line with room.
     #[inline]
-    fn places(&self, fragment: u32) -> impl Iterator<Item = (usize, usize)> {
-        let (count, home) = (self.lines.len(), self.home(fragment));
-        let mut ended = false;
-        (0..count)
-            .map(move |step| (home + step) % count)
-            .take_while(move |line| !std::mem::replace(&mut ended, !self.lines[*line].is_full()))
-            .flat_map(|line| (0..SLOTS).map(move |at| (line, at)))
-            .filter(move |(line, at)| {
-                let word = self.lines[*line].0[*at];
-                word != 0 && word >> 14 == fragment
-            })
+    fn places(&self, fragment: u32) -> Places<'_> {
+        Places {
+            lines: &self.lines,
+            fragment,
+            line: self.home(fragment),
+            at: 0,
+            left: self.lines.len(),
+        }
     }
 
     /// Where the slots of a hash are; for prefetching.
@@ -204,10 +236,6 @@ impl Directory {
                 *word = slot.pack();
             }
         }
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.len == 0
     }
 
     pub fn bytes(&self) -> usize {

@@ -33,7 +33,7 @@ use crate::store::rows::{self, Row};
 use parking_lot::Mutex;
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
-use std::io;
+use std::io::{self, Write};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -83,6 +83,40 @@ impl SnapshotState {
             true => Err(StoreError::new("the server is shutting down")),
             false => Ok(()),
         }
+    }
+}
+
+/// What a file says beside the keys, and in which form it is.
+#[derive(Clone, Copy)]
+pub struct Frame<'a> {
+    pub form: Form,
+    pub server_version: &'a str,
+    /// The sources of the libraries of functions.
+    pub libraries: &'a [Vec<u8>],
+}
+
+impl Frame<'_> {
+    /// A file with everything but keys.
+    fn begin<W: Write>(&self, to: W) -> io::Result<FileWriter<W>> {
+        let mut file = FileWriter::new(to, self.form);
+        let seconds = (crate::journal::unix_ms() / 1000).to_string();
+        for (name, value) in [
+            ("redis-ver", self.server_version),
+            ("redis-bits", "64"),
+            ("ctime", &seconds),
+            ("aof-base", "0"),
+        ] {
+            file.fact(name, value.as_bytes())?;
+        }
+        self.libraries
+            .iter()
+            .try_for_each(|source| file.library(source))?;
+        Ok(file)
+    }
+
+    /// A whole file without keys.
+    pub fn write_alone<W: Write>(&self, to: W) -> io::Result<W> {
+        self.begin(to)?.finish()
     }
 }
 
@@ -197,16 +231,10 @@ impl Snapshot {
 impl Keyspace {
     /// Writes a snapshot to the file of this name in a folder, in place of what was there. None when one is under way
     /// already.
-    pub fn save(
-        &self,
-        dir: &Path,
-        name: &str,
-        form: Form,
-        server_version: &str,
-    ) -> Option<Result<Saved, StoreError>> {
+    pub fn save(&self, dir: &Path, name: &str, frame: Frame<'_>) -> Option<Result<Saved, StoreError>> {
         let _one = self.snapshots.one.try_lock()?;
         let began = Instant::now();
-        let made = self.write_snapshot(dir, name, form, server_version);
+        let made = self.write_snapshot(dir, name, frame);
         let state = &self.snapshots;
         state.last_failed.store(made.is_err(), Relaxed);
         match &made {
@@ -227,17 +255,18 @@ impl Keyspace {
         Some(made)
     }
 
-    fn write_snapshot(
-        &self,
-        dir: &Path,
-        name: &str,
-        form: Form,
-        server_version: &str,
-    ) -> Result<Saved, StoreError> {
+    /// Writes a snapshot into a file of the caller's.
+    pub fn save_into(&self, file: File, frame: Frame<'_>) -> Result<Saved, StoreError> {
+        let one = self.snapshots.one.try_lock();
+        let _one = one.ok_or_else(|| StoreError::new("Background save already in progress"))?;
+        self.fill_snapshot(file, frame)
+    }
+
+    fn write_snapshot(&self, dir: &Path, name: &str, frame: Frame<'_>) -> Result<Saved, StoreError> {
         let temporary = dir.join(format!("temp-{}.rdb", std::process::id()));
         let made = File::create(&temporary)
             .map_err(StoreError::new)
-            .and_then(|file| self.fill_snapshot(file, form, server_version));
+            .and_then(|file| self.fill_snapshot(file, frame));
         let placed = made.and_then(|saved| {
             std::fs::rename(&temporary, dir.join(name)).map_err(StoreError::new)?;
             // So that the name is on the disk, too.
@@ -253,17 +282,8 @@ impl Keyspace {
         placed.map_err(|error| StoreError::new(format_args!("{}: {error}", dir.join(name).display())))
     }
 
-    fn fill_snapshot(&self, file: File, form: Form, server_version: &str) -> Result<Saved, StoreError> {
-        let mut file = FileWriter::new(file, form);
-        let seconds = (crate::journal::unix_ms() / 1000).to_string();
-        for (name, value) in [
-            ("redis-ver", server_version),
-            ("redis-bits", "64"),
-            ("ctime", &seconds),
-            ("aof-base", "0"),
-        ] {
-            file.fact(name, value.as_bytes()).map_err(StoreError::new)?;
-        }
+    fn fill_snapshot(&self, file: File, frame: Frame<'_>) -> Result<Saved, StoreError> {
+        let file = frame.begin(file).map_err(StoreError::new)?;
         let (snapshot, wiped_at, discards, frozen) = {
             // While a flush runs, what is stored and what is not cannot be told from the entries alone.
             let _no_flush = self.flush.stored();
@@ -399,6 +419,14 @@ impl SnapshotOutput {
         self.keys += 1;
         Ok(())
     }
+}
+
+/// A file to write and read in a folder, which is gone when it is closed.
+pub fn nameless_file(dir: &Path) -> io::Result<File> {
+    let path = dir.join(format!("temp-{}-{:x}.rdb", std::process::id(), fastrand::u64(..)));
+    let file = File::create_new(&path)?;
+    std::fs::remove_file(&path)?;
+    Ok(file)
 }
 
 /// Removes what snapshots of servers that crashed have left in a data folder.

@@ -4,6 +4,7 @@ use super::entry::Entry;
 use super::events::{Event, News, mark_more};
 use super::flush::FlushState;
 use super::range::{DBS, Range};
+use super::reclaim::{reclaim_entries, reclaim_table};
 use super::shard::ShardGuard;
 use super::{Effects, Keyspace, StoreError};
 use std::sync::Arc;
@@ -28,9 +29,7 @@ impl Keyspace {
             Event::FlushAll
         };
         self.tell_values_of(&guards, &physical, (event, News::None), end);
-        let (count, garbage) = self.clear(guards, &physical, end);
-        std::thread::spawn(move || drop(garbage));
-        (count, end)
+        (self.clear(guards, &physical, end), end)
     }
 
     /// The part of a flush that replay repeats: `offset` is where the effect ends.
@@ -63,22 +62,28 @@ impl Keyspace {
         end
     }
 
-    fn clear(&self, mut guards: Vec<ShardGuard<'_>>, physical: &[u8], end: u64) -> (i64, Vec<Entry>) {
+    /// Takes everything out of physical databases; how many keys that was. What was there is freed in the background.
+    fn clear(&self, mut guards: Vec<ShardGuard<'_>>, physical: &[u8], end: u64) -> i64 {
         let map = self.ranges.load();
         self.db_flushes.fetch_add(1, Relaxed);
         self.break_all_transactions(&guards, physical);
         self.forget_all_caches(&mut guards);
         self.clear_sealed(&mut guards, physical);
-        let (mut garbage, mut gone) = (Vec::new(), Gone::default());
+        let all = physical.len() == DBS;
+        let mut gone = Gone::default();
         for state in &mut guards {
-            // Everybody waits for this: each entry is looked at once.
-            garbage.append(&mut state.extract(|entry| {
-                let wanted = physical.contains(&entry.db());
-                if wanted {
-                    gone.note(map.find(entry.key()), entry);
-                }
-                wanted
-            }));
+            // Everybody waits for this: no entry is looked at if all of them go, and else each is once.
+            if all {
+                reclaim_table(std::mem::take(&mut state.table));
+            } else {
+                reclaim_entries(state.extract(|entry| {
+                    let wanted = physical.contains(&entry.db());
+                    if wanted {
+                        gone.note(map.find(entry.key()), entry);
+                    }
+                    wanted
+                }));
+            }
             state.epoch = state.epoch.wrapping_add(1);
             state.last_offset = state.last_offset.max(end);
             if state.is_empty() {
@@ -96,9 +101,14 @@ impl Keyspace {
             physical
                 .iter()
                 .for_each(|db| range.counters.expires[*db as usize].store(0, Relaxed));
-            let (resident, bytes) = gone.of(range);
+            let (bytes, cold) = if all {
+                let counters = &range.counters;
+                (counters.bytes.load(Relaxed) as usize, counters.cold.load(Relaxed))
+            } else {
+                let (resident, bytes) = gone.of(range);
+                (bytes, keys - resident)
+            };
             self.count_bytes(range, bytes, 0);
-            let cold = keys - resident;
             range.counters.cold.fetch_sub(cold, Relaxed);
             count += keys;
         }
@@ -106,8 +116,7 @@ impl Keyspace {
             self.wiped_at[*db as usize].store(end, Relaxed);
             FlushState::note_wipe(&self.flush, *db);
         }
-        drop(guards);
-        (count, garbage)
+        count
     }
 
     /// Exchanges two logical databases. Returns the journal offset behind the effect.

@@ -3,6 +3,7 @@
 //! A connection is reached only through its `Client`: by a flag that it looks at, an inbox of bytes that it writes
 //! out, and a waker. So nobody ever waits for a slow client.
 
+use super::connection::Connection;
 use crate::acl::users::DEFAULT;
 use crate::config::{Config, OutputBufferLimit};
 use crate::resp::Reply;
@@ -11,6 +12,7 @@ use atomic_waker::AtomicWaker;
 use bytes::Bytes;
 use dashmap::DashMap;
 use parking_lot::Mutex;
+use std::cmp::Reverse;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
@@ -66,6 +68,24 @@ impl OutputLimit {
     }
 }
 
+/// Bytes that are held for a client, by what they are for, as of its last request. Its inbox is counted by itself.
+#[derive(Default)]
+pub struct Held {
+    /// For what it sends, used or not; and the same for replies.
+    pub input: AtomicUsize,
+    pub reply: AtomicUsize,
+    /// Commands between MULTI and EXEC.
+    pub queued: AtomicUsize,
+    pub subscriptions: AtomicUsize,
+}
+
+impl Held {
+    fn total(&self) -> usize {
+        let parts = [&self.input, &self.reply, &self.queued, &self.subscriptions];
+        parts.into_iter().map(|part| part.load(Relaxed)).sum()
+    }
+}
+
 /// What a client has said of itself.
 #[derive(Default, Clone)]
 pub struct Names {
@@ -95,6 +115,7 @@ pub struct Client {
     /// Bytes received and not yet run; replies not yet written.
     pub query_bytes: AtomicUsize,
     pub output_bytes: AtomicUsize,
+    pub held: Held,
     pub commands: AtomicU64,
     pub net_in: AtomicU64,
     pub net_out: AtomicU64,
@@ -264,6 +285,11 @@ impl Client {
     pub fn inbox_len(&self) -> usize {
         self.inbox.lock().len()
     }
+
+    /// All bytes that it costs.
+    pub fn memory(&self) -> usize {
+        size_of::<Client>() + size_of::<Connection>() + self.held.total() + self.inbox_bytes()
+    }
 }
 
 /// A new connection's own facts.
@@ -309,6 +335,7 @@ impl Clients {
             stranger_since_ms: AtomicI64::new(0),
             query_bytes: AtomicUsize::new(0),
             output_bytes: AtomicUsize::new(0),
+            held: Held::default(),
             commands: AtomicU64::new(0),
             net_in: AtomicU64::new(0),
             net_out: AtomicU64::new(0),
@@ -369,6 +396,32 @@ impl Clients {
                 client.kill();
             }
         }
+    }
+
+    /// Bytes that all clients cost together.
+    pub fn memory(&self) -> usize {
+        let staying = self.by_id.iter().filter(|client| !client.is_killed());
+        staying.map(|client| client.memory()).sum()
+    }
+
+    /// Ends the connections of the clients that cost most, until what all cost together is within a limit, and returns
+    /// them. Those that asked to be kept count, and stay.
+    pub fn evict(&self, limit: u64) -> Vec<Arc<Client>> {
+        let mut left = self.memory() as u64;
+        if left <= limit {
+            return Vec::new();
+        }
+        let mut candidates = self.all();
+        candidates.retain(|client| !client.has(client_flag::NO_EVICT));
+        candidates.sort_by_cached_key(|client| Reverse(client.memory()));
+        let leaves = |client: &Arc<Client>| {
+            let too_much = left > limit;
+            left = left.saturating_sub(client.memory() as u64);
+            too_much
+        };
+        let evicted: Vec<_> = candidates.into_iter().take_while(leaves).collect();
+        evicted.iter().for_each(|client| client.kill());
+        evicted
     }
 
     /// Ends the connections that have been silent for `timeout` seconds; 0 ends none.

@@ -4,6 +4,7 @@
 //! only after they are written; and at most `client-query-buffer-limit` of requests.
 
 mod catch_up;
+mod snapshot;
 
 use super::clients::{Client, client_flag};
 use super::session::Session;
@@ -43,8 +44,11 @@ const BATCH: usize = 128;
 const HELD_UP: Duration = Duration::from_millis(2);
 /// How long the end of a TLS connection may take.
 const GOODBYE: Duration = Duration::from_secs(1);
+/// A client whose memory has grown by more is an occasion to look at that of all.
+const GROWTH: usize = 64 << 10;
 /// A buffer that has grown beyond this is given back when it is empty.
 const KEEP_BYTES: usize = 64 << 10;
+const KEEP_REPLY_BYTES: usize = 2 * WRITE_BYTES;
 
 pub struct Connection {
     server: Arc<Server>,
@@ -57,6 +61,8 @@ pub struct Connection {
     input: BytesMut,
     /// Bytes read at once so far.
     read_bytes: usize,
+    /// What the client cost when that of all was last looked at, or less.
+    memory: usize,
     reply: Reply,
     /// What was taken out of the inbox and is being written.
     incoming: VecDeque<Bytes>,
@@ -99,6 +105,7 @@ impl Connection {
             limits,
             input: BytesMut::new(),
             read_bytes: READ_BYTES_FIRST,
+            memory: 0,
             reply: Reply::new(Protocol::Resp2),
             incoming: VecDeque::new(),
             signalled: false,
@@ -106,6 +113,12 @@ impl Connection {
             client,
             server: server.clone(),
         }
+    }
+
+    /// A connection that has sent so much already.
+    pub fn with_input(mut self, input: BytesMut) -> Connection {
+        self.input = input;
+        self
     }
 
     /// Serves until either side ends.
@@ -141,6 +154,9 @@ impl Connection {
     }
 
     async fn serve(&mut self) -> Result<(), End> {
+        if !self.input.is_empty() {
+            self.run_input().await?;
+        }
         loop {
             match self.next_event().await {
                 Event::Signal => self.on_signal().await?,
@@ -151,9 +167,9 @@ impl Connection {
                     }
                     self.client.net_in.fetch_add(read as u64, Relaxed);
                     self.server.totals.net_in.fetch_add(read as u64, Relaxed);
-                    self.client.query_bytes.store(self.input.len(), Relaxed);
+                    self.server.totals.reads.fetch_add(1, Relaxed);
+                    self.note_memory()?;
                     self.run_input().await?;
-                    self.client.query_bytes.store(self.input.len(), Relaxed);
                     let last = self.session.last_command.map_or(0, |command| command.number);
                     self.client.last_command.store(last, Relaxed);
                 }
@@ -161,6 +177,29 @@ impl Connection {
             if self.session.closing {
                 return Ok(());
             }
+        }
+    }
+
+    /// Shows what the client costs. What it costs more is held against `maxmemory-clients` at once if it is much, else
+    /// by the cron.
+    fn note_memory(&mut self) -> Result<(), End> {
+        let (client, held) = (&self.client, &self.client.held);
+        client.query_bytes.store(self.input.len(), Relaxed);
+        held.input.store(self.input.capacity(), Relaxed);
+        held.reply.store(self.reply.capacity(), Relaxed);
+        let (queued, subscriptions) = self.session.kept_bytes();
+        held.queued.store(queued, Relaxed);
+        held.subscriptions.store(subscriptions, Relaxed);
+        let memory = client.memory();
+        if memory <= self.memory + GROWTH {
+            self.memory = self.memory.min(memory);
+            return Ok(());
+        }
+        self.memory = memory;
+        self.server.evict_clients();
+        match client.is_killed() {
+            true => Err(End::Closed),
+            false => Ok(()),
         }
     }
 
@@ -346,6 +385,12 @@ impl Connection {
                 self.executor.begin_batch();
                 continue;
             }
+            if let Some(file) = self.session.snapshot.take() {
+                drop(words);
+                self.send_snapshot(file).await?;
+                self.executor.begin_batch();
+                continue;
+            }
             if let Some(hold_ms) = self.session.hold.take() {
                 drop(words);
                 self.hold_reply(start, hold_ms).await?;
@@ -433,9 +478,11 @@ impl Connection {
                     let read = read?;
                     self.client.net_in.fetch_add(read as u64, Relaxed);
                     self.server.totals.net_in.fetch_add(read as u64, Relaxed);
+                    self.server.totals.reads.fetch_add(1, Relaxed);
                     if read == 0 {
                         return Err(End::Closed);
                     }
+                    self.note_memory()?;
                     if limit > 0 && self.input.len() > limit {
                         return Err(End::QueryBufferLimit);
                     }
@@ -496,13 +543,17 @@ impl Connection {
             self.client.move_inbox_to(&mut self.reply);
         }
         self.pass_gate().await?;
+        self.note_memory()?;
         if self.reply.is_empty() {
             return Ok(());
         }
-        let mut reply = std::mem::replace(&mut self.reply, Reply::new(Protocol::Resp2));
+        let protocol = self.reply.protocol();
+        let mut reply = std::mem::replace(&mut self.reply, Reply::new(protocol));
         let written = self.write(reply.as_slice()).await;
-        reply.clear();
-        self.reply = reply;
+        if reply.capacity() <= KEEP_REPLY_BYTES {
+            reply.clear();
+            self.reply = reply;
+        }
         written
     }
 
@@ -550,6 +601,7 @@ impl Connection {
         self.client.output_bytes.store(0, Relaxed);
         self.client.net_out.fetch_add(bytes.len() as u64, Relaxed);
         self.server.totals.net_out.fetch_add(bytes.len() as u64, Relaxed);
+        self.server.totals.writes.fetch_add(1, Relaxed);
         Ok(())
     }
 }

@@ -2,10 +2,13 @@
 
 use super::clients::{Client, Peer};
 use super::connection::{Connection, refuse};
+use super::metrics;
 use super::socket::Socket;
 use super::tls;
+use super::waiting::{self, Ready};
 use crate::config::Config;
 use crate::server::{Server, unix_ms};
+use bytes::BytesMut;
 use socket2::{Domain, Protocol, SockRef, TcpKeepalive, Type};
 use std::fs;
 use std::io;
@@ -16,12 +19,15 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::sync::Semaphore;
 
 /// The sockets that a server listens on.
 pub struct Listeners {
     tcp: Vec<TcpListener>,
     tls: Vec<TcpListener>,
     unix: Option<UnixListener>,
+    /// For scrapers of metrics.
+    metrics: Vec<TcpListener>,
 }
 
 impl Listeners {
@@ -29,6 +35,7 @@ impl Listeners {
     pub fn bind(config: &Config) -> io::Result<Listeners> {
         let tcp = bind_port(config, config.port)?;
         let tls = bind_port(config, config.tls_port)?;
+        let metrics = bind_port(config, config.metrics_port)?;
         let unix = if config.unixsocket.is_empty() {
             None
         } else {
@@ -39,35 +46,90 @@ impl Listeners {
                 "no address to listen on: port and tls-port are 0 and no unixsocket is set",
             ));
         }
-        Ok(Listeners { tcp, tls, unix })
+        Ok(Listeners {
+            tcp,
+            tls,
+            unix,
+            metrics,
+        })
     }
 
-    /// Accepts connections on every socket, each in a task of its own.
-    pub fn serve(self, server: &Arc<Server>) {
-        let plain = self.tcp.into_iter().map(|listener| (listener, false));
-        let secure = self.tls.into_iter().map(|listener| (listener, true));
-        for (listener, secure) in plain.chain(secure) {
-            let server = server.clone();
-            tokio::spawn(async move {
-                loop {
-                    match listener.accept().await {
-                        Ok((stream, peer)) => accept_tcp(&server, stream, peer, secure),
-                        Err(error) => accept_failed(&error).await,
-                    }
-                }
-            });
+    /// Accepts connections on every socket, each in a task of its own. Until the server is there they wait, those with TLS
+    /// before their handshake.
+    pub fn serve(self, most_waiting: usize, ready: &Ready) {
+        let room = Arc::new(Semaphore::new(most_waiting));
+        let plain = self.tcp.into_iter().map(Listener::Tcp);
+        let secure = self.tls.into_iter().map(Listener::Tls);
+        let local = self.unix.into_iter().map(Listener::Unix);
+        for listener in plain.chain(secure).chain(local) {
+            tokio::spawn(listener.serve(room.clone(), ready.clone()));
         }
-        if let Some(listener) = self.unix {
-            let server = server.clone();
-            tokio::spawn(async move {
-                loop {
-                    match listener.accept().await {
-                        Ok((stream, _)) => accept_unix(&server, stream),
-                        Err(error) => accept_failed(&error).await,
-                    }
-                }
-            });
+        for listener in self.metrics {
+            tokio::spawn(metrics::serve(listener, ready.clone()));
         }
+    }
+}
+
+enum Listener {
+    Tcp(TcpListener),
+    Tls(TcpListener),
+    Unix(UnixListener),
+}
+
+impl Listener {
+    /// The next connection, and who it is with if that can be told.
+    async fn accept(&self) -> io::Result<(Socket, Option<SocketAddr>)> {
+        match self {
+            Listener::Tcp(listener) | Listener::Tls(listener) => {
+                let (stream, peer) = listener.accept().await?;
+                Ok((Socket::Tcp(stream), Some(peer)))
+            }
+            Listener::Unix(listener) => Ok((Socket::Unix(listener.accept().await?.0), None)),
+        }
+    }
+
+    async fn serve(self, room: Arc<Semaphore>, mut ready: Ready) {
+        let secure = matches!(self, Listener::Tls(_));
+        let mut known = if secure {
+            waiting::server(&mut ready).await
+        } else {
+            None
+        };
+        loop {
+            let accepted = tokio::select! {
+                accepted = self.accept() => accepted,
+                server = waiting::server(&mut ready), if known.is_none() => match server {
+                    Some(_) => {
+                        known = server;
+                        continue;
+                    }
+                    None => return,
+                },
+            };
+            match (accepted, &known) {
+                (Ok((socket, peer)), Some(server)) => let_in(server, socket, peer, secure, BytesMut::new()),
+                (Ok((mut socket, peer)), None) => {
+                    let (room, mut ready) = (room.clone(), ready.clone());
+                    tokio::spawn(async move {
+                        let Ok(_place) = room.try_acquire() else { return };
+                        if let Some((server, input)) = waiting::wait(&mut socket, &mut ready).await {
+                            let_in(&server, socket, peer, false, input);
+                        }
+                    });
+                }
+                (Err(error), _) => accept_failed(&error).await,
+            }
+        }
+    }
+}
+
+/// Serves a connection that has sent so much already.
+fn let_in(server: &Arc<Server>, socket: Socket, peer: Option<SocketAddr>, secure: bool, input: BytesMut) {
+    match (socket, peer) {
+        (Socket::Tcp(stream), Some(peer)) => accept_tcp(server, stream, peer, secure, input),
+        (Socket::Unix(stream), _) => accept_unix(server, stream, input),
+        // A handshake comes later than this.
+        (Socket::Tcp(_) | Socket::Tls(_), _) => {}
     }
 }
 
@@ -158,12 +220,19 @@ async fn serve_tls(server: Arc<Server>, client: Arc<Client>, stream: TcpStream) 
 }
 
 /// Out of file descriptors, mostly: wait for some to be closed.
-async fn accept_failed(error: &io::Error) {
+pub(super) async fn accept_failed(error: &io::Error) {
     log::warn!("accepting a connection failed: {error}");
     tokio::time::sleep(Duration::from_millis(100)).await;
 }
 
-fn accept_tcp(server: &Arc<Server>, stream: TcpStream, peer: SocketAddr, secure: bool) {
+/// Protected mode: without a password, only this machine is served.
+pub(super) fn is_shut_off(server: &Server, peer: SocketAddr) -> bool {
+    server.config.load().protected_mode
+        && server.acl.users.default_user().needs_no_password()
+        && !peer.ip().to_canonical().is_loopback()
+}
+
+fn accept_tcp(server: &Arc<Server>, stream: TcpStream, peer: SocketAddr, secure: bool, input: BytesMut) {
     let config = server.config.load();
     // What cannot be set on a socket whose peer is gone does not matter.
     let _ = stream.set_nodelay(true);
@@ -172,9 +241,7 @@ fn accept_tcp(server: &Arc<Server>, stream: TcpStream, peer: SocketAddr, secure:
         let _ = SockRef::from(&stream)
             .set_tcp_keepalive(&TcpKeepalive::new().with_time(every).with_interval(every / 3));
     }
-    let protected = config.protected_mode
-        && server.acl.users.default_user().needs_no_password()
-        && !peer.ip().to_canonical().is_loopback();
+    let protected = is_shut_off(server, peer);
     let laddr = stream
         .local_addr()
         .map_or_else(|_| String::new(), |addr| addr.to_string());
@@ -197,12 +264,12 @@ fn accept_tcp(server: &Arc<Server>, stream: TcpStream, peer: SocketAddr, secure:
     }
     let incoming = match secure {
         true => Incoming::Tls(stream),
-        false => Incoming::Plain(Socket::Tcp(stream)),
+        false => Incoming::Plain(Socket::Tcp(stream), input),
     };
     start(server, incoming, peer);
 }
 
-fn accept_unix(server: &Arc<Server>, stream: UnixStream) {
+fn accept_unix(server: &Arc<Server>, stream: UnixStream, input: BytesMut) {
     let path = server.config.load().unixsocket.clone();
     let peer = Peer {
         addr: format!("{path}:0"),
@@ -210,12 +277,13 @@ fn accept_unix(server: &Arc<Server>, stream: UnixStream) {
         fd: stream.as_raw_fd(),
         unix_socket: true,
     };
-    start(server, Incoming::Plain(Socket::Unix(stream)), peer);
+    start(server, Incoming::Plain(Socket::Unix(stream), input), peer);
 }
 
-/// A connection before its first byte.
+/// A connection before its first request.
 enum Incoming {
-    Plain(Socket),
+    /// With what it has sent of one.
+    Plain(Socket, BytesMut),
     /// Without its handshake.
     Tls(TcpStream),
 }
@@ -227,14 +295,16 @@ fn start(server: &Arc<Server>, incoming: Incoming, peer: Peer) {
         Some(client) => {
             let server = server.clone();
             match incoming {
-                Incoming::Plain(socket) => tokio::spawn(Connection::new(server, client, socket).run()),
+                Incoming::Plain(socket, input) => {
+                    tokio::spawn(Connection::new(server, client, socket).with_input(input).run())
+                }
                 Incoming::Tls(stream) => tokio::spawn(serve_tls(server, client, stream)),
             };
         }
         None => {
             server.totals.rejected_connections.fetch_add(1, Relaxed);
             // Before the handshake there are no words to refuse with.
-            if let Incoming::Plain(socket) = incoming {
+            if let Incoming::Plain(socket, _) = incoming {
                 tokio::spawn(refuse(socket, "-ERR max number of clients reached\r\n"));
             }
         }

@@ -3,6 +3,8 @@
 pub mod clients;
 pub mod connection;
 pub mod listener;
+pub mod metrics;
 pub mod session;
 pub mod socket;
 pub mod tls;
+mod waiting;

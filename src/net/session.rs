@@ -14,6 +14,7 @@ use crate::pubsub::tracking::Tracking;
 use crate::pubsub::watching::Watching;
 use crate::resp::Reply;
 use crate::server::unix_ms;
+use std::fs::File;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -26,6 +27,15 @@ pub enum ReplyMode {
     /// Off for the command that asked, and for the next.
     SkipNext,
     Skip,
+}
+
+/// What SYNC is to send: `REPLCONF`.
+#[derive(Clone, Copy, Default)]
+pub struct SnapshotWish {
+    /// No changes behind it.
+    pub alone: bool,
+    /// Functions only.
+    pub without_keys: bool,
 }
 
 pub struct Session {
@@ -55,6 +65,9 @@ pub struct Session {
     pub subscriptions: Option<Box<Subscriptions>>,
     /// What the client has missed is to be told before anything else is done for it.
     pub catch_up: Option<Box<CatchUp>>,
+    pub snapshot_wish: SnapshotWish,
+    /// To be sent before anything else is done for the client.
+    pub snapshot: Option<File>,
     /// None while it does not track keys.
     pub tracking: Option<Box<Tracking>>,
     /// What the command just run has replied are pushes, which `CLIENT REPLY` does not keep back.
@@ -83,6 +96,8 @@ impl Session {
             no_touch: false,
             subscriptions: None,
             catch_up: None,
+            snapshot_wish: SnapshotWish::default(),
+            snapshot: None,
             tracking: None,
             replied_pushes: false,
             last_command: None,
@@ -180,6 +195,12 @@ impl Session {
         for (shown, count) in self.client.subscribed.iter().zip(counts) {
             shown.store(count as u32, Relaxed);
         }
+    }
+
+    /// A close estimate of the bytes that are kept for it: commands between MULTI and EXEC, and subscriptions.
+    pub fn kept_bytes(&self) -> (usize, usize) {
+        let queued = self.transaction.as_ref().map_or(0, |queue| queue.bytes());
+        (queued, self.subscriptions.as_ref().map_or(0, |own| own.bytes()))
     }
 
     /// The client is sent more than replies.

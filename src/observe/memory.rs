@@ -34,6 +34,23 @@ pub fn purge() -> bool {
     code == 0
 }
 
+/// Has the allocator give unused pages back within so many milliseconds; by itself it takes ten seconds, and what a flush
+/// has used counts as the server's for so long. To be called before there are threads, whose arenas follow the first.
+pub fn give_back_within(milliseconds: isize) {
+    for name in [c"arenas.dirty_decay_ms", c"arena.0.dirty_decay_ms"] {
+        let mut value = milliseconds;
+        // SAFETY: the name ends in a zero; the control reads a number of this type and size from where it is told to,
+        // which lives until the call returns, and returns none.
+        let code = unsafe {
+            let value = std::ptr::from_mut(&mut value).cast();
+            tikv_jemalloc_sys::mallctl(name.as_ptr(), null_mut(), null_mut(), value, size_of::<isize>())
+        };
+        if code != 0 {
+            log::warn!("the allocator does not know {name:?}");
+        }
+    }
+}
+
 /// Resident bytes of the process, from the system.
 pub fn resident() -> u64 {
     let status = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();

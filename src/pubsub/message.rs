@@ -4,6 +4,9 @@ use crate::resp::{Protocol, Reply};
 use bytes::Bytes;
 use std::cell::OnceCell;
 
+/// Room for a length and line ends.
+const FRAME_BYTES: usize = 12;
+
 pub struct Message<'a> {
     words: &'a [&'a [u8]],
     resp2: OnceCell<Bytes>,
@@ -26,7 +29,8 @@ impl<'a> Message<'a> {
             Protocol::Resp3 => &self.resp3,
         };
         cell.get_or_init(|| {
-            let mut reply = Reply::new(protocol);
+            let bytes: usize = self.words.iter().map(|word| word.len()).sum();
+            let mut reply = Reply::with_capacity(protocol, bytes + FRAME_BYTES * (1 + self.words.len()));
             reply.push(self.words.len());
             self.words.iter().for_each(|word| reply.bulk(word));
             Bytes::from(reply.take())

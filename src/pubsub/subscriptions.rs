@@ -8,6 +8,51 @@ use crate::keyspace::records::Kind;
 use crate::keyspace::subscribers::bitmap_bytes;
 use roaring::RoaringBitmap;
 use std::collections::HashSet;
+use std::collections::hash_set::{self, Iter};
+
+/// A set of names that knows how long they are together.
+#[derive(Clone, Default)]
+pub(super) struct Names {
+    set: HashSet<Box<[u8]>>,
+    bytes: usize,
+}
+
+impl Names {
+    pub fn insert(&mut self, name: Box<[u8]>) {
+        let len = name.len();
+        if self.set.insert(name) {
+            self.bytes += len;
+        }
+    }
+
+    pub fn remove(&mut self, name: &[u8]) {
+        if self.set.remove(name) {
+            self.bytes -= name.len();
+        }
+    }
+
+    pub fn len(&self) -> usize {
+        self.set.len()
+    }
+
+    pub fn iter(&self) -> Iter<'_, Box<[u8]>> {
+        self.set.iter()
+    }
+
+    /// A close estimate of the bytes in use.
+    fn bytes(&self) -> usize {
+        self.bytes + 2 * self.len() * size_of::<Box<[u8]>>()
+    }
+}
+
+impl IntoIterator for Names {
+    type Item = Box<[u8]>;
+    type IntoIter = hash_set::IntoIter<Box<[u8]>>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.set.into_iter()
+    }
+}
 
 pub struct Subscriptions {
     /// The client's number in the bitsets.
@@ -16,8 +61,8 @@ pub struct Subscriptions {
     pub(super) channels: RoaringBitmap,
     pub(super) shard_channels: RoaringBitmap,
     /// Channels that are not of messages, by their whole names.
-    pub(super) names: HashSet<Box<[u8]>>,
-    pub(super) patterns: HashSet<Box<[u8]>>,
+    pub(super) names: Names,
+    pub(super) patterns: Names,
 }
 
 impl Subscriptions {
@@ -26,8 +71,8 @@ impl Subscriptions {
             number,
             channels: RoaringBitmap::new(),
             shard_channels: RoaringBitmap::new(),
-            names: HashSet::new(),
-            patterns: HashSet::new(),
+            names: Names::default(),
+            patterns: Names::default(),
         }
     }
 
@@ -62,8 +107,7 @@ impl Subscriptions {
 
     /// A close estimate of the bytes in use.
     pub fn bytes(&self) -> usize {
-        let names = self.names.iter().chain(&self.patterns);
-        let names: usize = names.map(|name| name.len() + 2 * size_of::<Box<[u8]>>()).sum();
-        size_of::<Subscriptions>() + bitmap_bytes(&self.channels) + bitmap_bytes(&self.shard_channels) + names
+        let bitmaps = bitmap_bytes(&self.channels) + bitmap_bytes(&self.shard_channels);
+        size_of::<Subscriptions>() + bitmaps + self.names.bytes() + self.patterns.bytes()
     }
 }

@@ -41,6 +41,14 @@ impl Reply {
         }
     }
 
+    /// With room for so many bytes.
+    pub fn with_capacity(protocol: Protocol, bytes: usize) -> Self {
+        Reply {
+            buf: Vec::with_capacity(bytes),
+            protocol,
+        }
+    }
+
     pub fn protocol(&self) -> Protocol {
         self.protocol
     }

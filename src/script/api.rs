@@ -1,12 +1,15 @@
 //! The table `redis`: commands, replies, logging.
 
 use super::raise::{Call, Raise, Results, define, define_for_texts, none, one, to_integer};
-use super::{convert, run};
+use super::stack::{Item, Stack};
+use super::{convert, raw, run};
 use crate::resp::{Protocol, Reply};
+use mlua::ffi::lua_State;
 use mlua::{Lua, Table, Value};
 use sha1::{Digest, Sha1};
 use smallvec::SmallVec;
 use std::cell::RefCell;
+use std::ffi::c_int;
 
 /// Flags of `set_repl`; effects are what is journaled here, whatever they say.
 const REPL: [(&str, i64); 5] = [
@@ -18,8 +21,9 @@ const REPL: [(&str, i64); 5] = [
 ];
 const LEVELS: [&str; 4] = ["LOG_DEBUG", "LOG_VERBOSE", "LOG_NOTICE", "LOG_WARNING"];
 
-const NO_ARGUMENT: &str = "Please specify at least one argument for this redis lib call";
-const NOT_TEXT: &str = "Lua redis lib command arguments must be strings or integers";
+const NO_ARGUMENT: &str = "ERR Please specify at least one argument for this redis lib call";
+const NOT_TEXT: &str = "ERR Lua redis lib command arguments must be strings or integers";
+const OUTSIDE: &str = "ERR redis.call/pcall can only be called inside a script invocation";
 
 thread_local! {
     /// Kept from one command to the next.
@@ -29,14 +33,8 @@ thread_local! {
 /// The table, with the version that scripts are told.
 pub fn table(lua: &Lua, version: &str) -> mlua::Result<Table> {
     let table = lua.create_table()?;
-    table.raw_set(
-        "call",
-        define_for_texts(lua, |lua, call| command(lua, call, true))?,
-    )?;
-    table.raw_set(
-        "pcall",
-        define_for_texts(lua, |lua, call| command(lua, call, false))?,
-    )?;
+    table.raw_set("call", raw::function(lua, call)?)?;
+    table.raw_set("pcall", raw::function(lua, pcall)?)?;
     table.raw_set("acl_check_cmd", define_for_texts(lua, acl_check_cmd)?)?;
     table.raw_set("error_reply", define(lua, error_reply)?)?;
     table.raw_set("status_reply", define(lua, status_reply)?)?;
@@ -62,7 +60,6 @@ pub fn table(lua: &Lua, version: &str) -> mlua::Result<Table> {
 
 /// Fails with an error of ours, in the form of a command's.
 fn refuse(lua: &Lua, text: &str) -> Raise {
-    let text = format!("ERR {text}");
     match convert::error(lua, text.as_bytes()) {
         Ok(error) => Raise::Value(error),
         Err(error) => Raise::Lua(error),
@@ -78,38 +75,57 @@ fn texts(call: &Call) -> Option<SmallVec<[mlua::BorrowedBytes; 8]>> {
     call.args.iter().map(text).collect()
 }
 
-fn command(lua: &Lua, call: &Call, raises: bool) -> Results {
-    let outcome = if call.is_empty() {
-        convert::error(lua, format!("ERR {NO_ARGUMENT}").as_bytes())
-    } else {
-        match texts(call) {
-            Some(texts) => run_command(lua, &texts),
-            None => convert::error(lua, format!("ERR {NOT_TEXT}").as_bytes()),
-        }
-    };
-    let value = outcome?;
-    if run::is_ended() {
-        return Err(Raise::text("the script was ended"));
-    }
-    let is_error = |table: &Table| matches!(table.raw_get("err"), Ok(Value::String(_)));
-    match &value {
-        Value::Table(table) if raises && is_error(table) => Err(Raise::Value(value)),
-        _ => one(lua, value),
-    }
+// SAFETY: both are called by Lua as C functions. Where `command` leaves by a jump, it has nothing with a destructor.
+unsafe extern "C-unwind" fn call(state: *mut lua_State) -> c_int {
+    command(&unsafe { Stack::of(state) }, true)
 }
 
-fn run_command(lua: &Lua, texts: &[mlua::BorrowedBytes]) -> mlua::Result<Value> {
-    let words: SmallVec<[&[u8]; 8]> = texts.iter().map(|text| &text[..]).collect();
+unsafe extern "C-unwind" fn pcall(state: *mut lua_State) -> c_int {
+    command(&unsafe { Stack::of(state) }, false)
+}
+
+/// Runs the command whose words are on the stack, and puts its reply there; with `raises` an error is raised.
+fn command(stack: &Stack, raises: bool) -> c_int {
+    let count = stack.len();
+    stack.write_numbers(count);
+    let failed = match run_command(stack, count) {
+        Ok(reply) => {
+            // SAFETY: the reply is this thread's, and no command runs before the value is made of it.
+            let reply = unsafe { &*reply };
+            convert::push_reply(stack, reply);
+            reply.starts_with(b"-")
+        }
+        Err(why) => {
+            convert::push_error(stack, why.as_bytes());
+            true
+        }
+    };
+    if run::is_ended() {
+        stack.raise_text(b"the script was ended");
+    }
+    if failed && raises {
+        stack.raise();
+    }
+    1
+}
+
+/// Runs the command of the texts on the stack. The reply is there until the next command. Nothing here is Lua's: it may
+/// have destructors.
+fn run_command(stack: &Stack, count: c_int) -> Result<*const [u8], &'static str> {
+    let text = |at| match stack.item(at) {
+        Item::Text(text) => Some(text),
+        _ => None,
+    };
+    let words: Option<SmallVec<[&[u8]; 8]>> = (1..=count).map(text).collect();
+    let words = words.ok_or(NOT_TEXT)?;
+    if words.is_empty() {
+        return Err(NO_ARGUMENT);
+    }
     REPLY.with_borrow_mut(|reply| {
         reply.clear();
         reply.set_protocol(run::protocol());
-        match run::host(|host| host.call(&words, reply)) {
-            Some(()) => convert::value_of(lua, reply.as_slice()),
-            None => convert::error(
-                lua,
-                b"ERR redis.call/pcall can only be called inside a script invocation",
-            ),
-        }
+        run::host(|host| host.call(&words, reply)).ok_or(OUTSIDE)?;
+        Ok(std::ptr::from_ref(reply.as_slice()))
     })
 }
 
@@ -121,10 +137,10 @@ fn acl_check_cmd(lua: &Lua, call: &Call) -> Results {
     let words: SmallVec<[&[u8]; 8]> = texts.iter().map(|text| &text[..]).collect();
     match run::host(|host| host.may_call(&words)) {
         Some(Some(allowed)) => one(lua, allowed),
-        Some(None) => Err(refuse(lua, "Invalid command passed to redis.acl_check_cmd()")),
+        Some(None) => Err(refuse(lua, "ERR Invalid command passed to redis.acl_check_cmd()")),
         None => Err(refuse(
             lua,
-            "redis.acl_check_cmd can only be called inside a script invocation",
+            "ERR redis.acl_check_cmd can only be called inside a script invocation",
         )),
     }
 }
@@ -171,7 +187,7 @@ pub fn sha1_hex(bytes: &[u8]) -> String {
 
 fn sha1hex(lua: &Lua, call: &Call) -> Results {
     if call.len() != 1 {
-        return Err(refuse(lua, "wrong number of arguments"));
+        return Err(refuse(lua, "ERR wrong number of arguments"));
     }
     // What is no text counts as none.
     let hash = match call.bytes(lua, 1) {
@@ -183,19 +199,19 @@ fn sha1hex(lua: &Lua, call: &Call) -> Results {
 
 fn log(lua: &Lua, call: &Call) -> Results {
     if call.len() < 2 {
-        return Err(refuse(lua, "redis.log() requires two arguments or more."));
+        return Err(refuse(lua, "ERR redis.log() requires two arguments or more."));
     }
     let level = match call.get(1) {
         Some(Value::Integer(level)) => *level,
         Some(Value::Number(level)) => to_integer(*level),
-        _ => return Err(refuse(lua, "First argument must be a number (log level).")),
+        _ => return Err(refuse(lua, "ERR First argument must be a number (log level).")),
     };
     let level = match level {
         0 => log::Level::Trace,
         1 => log::Level::Debug,
         2 => log::Level::Info,
         3 => log::Level::Warn,
-        _ => return Err(refuse(lua, "Invalid debug level.")),
+        _ => return Err(refuse(lua, "ERR Invalid debug level.")),
     };
     let mut words = Vec::new();
     for at in 2..=call.len() {
@@ -210,25 +226,25 @@ fn log(lua: &Lua, call: &Call) -> Results {
 
 fn setresp(lua: &Lua, call: &Call) -> Results {
     if call.len() != 1 {
-        return Err(refuse(lua, "redis.setresp() requires one argument."));
+        return Err(refuse(lua, "ERR redis.setresp() requires one argument."));
     }
     match call.get(1).and_then(super::raise::as_number) {
         Some(2.0) => run::set_protocol(Protocol::Resp2),
         Some(3.0) => run::set_protocol(Protocol::Resp3),
-        _ => return Err(refuse(lua, "RESP version must be 2 or 3.")),
+        _ => return Err(refuse(lua, "ERR RESP version must be 2 or 3.")),
     }
     none()
 }
 
 fn set_repl(lua: &Lua, call: &Call) -> Results {
     if call.len() != 1 {
-        return Err(refuse(lua, "redis.set_repl() requires two arguments."));
+        return Err(refuse(lua, "ERR redis.set_repl() requires two arguments."));
     }
     let flags = call.get(1).and_then(super::raise::as_number);
     if flags.is_some_and(|flags| !(0..=3).contains(&to_integer(flags))) {
         return Err(refuse(
             lua,
-            "Invalid replication flags. Use REPL_AOF, REPL_REPLICA, REPL_ALL or REPL_NONE.",
+            "ERR Invalid replication flags. Use REPL_AOF, REPL_REPLICA, REPL_ALL or REPL_NONE.",
         ));
     }
     none()

@@ -8,9 +8,12 @@
 //! | nothing | false; nil where the script has asked for RESP3 |
 //! | map, set, double, big number, verbatim text, true and false | a table with `map`, `set`, `double`, `big_number`, `verbatim_string`; booleans |
 
+use super::engine::first_line;
 use super::raise::to_integer;
+use super::raw;
+use super::stack::{Item, Stack};
 use crate::resp::{Protocol, Reply};
-use mlua::{Lua, Table, Value};
+use mlua::{Lua, Value};
 
 /// Tables within tables of what a script returns.
 const NESTING_MOST: usize = 1500;
@@ -37,87 +40,114 @@ impl<'a> Reader<'a> {
         &self.bytes[from..to]
     }
 
-    fn value(&mut self, lua: &Lua) -> mlua::Result<Value> {
+    /// Puts the next value on the stack.
+    fn push(&mut self, stack: &Stack) {
         let line = self.line();
         let Some((kind, text)) = line.split_first() else {
-            return Ok(Value::Nil);
+            return stack.push_nil();
         };
         let len = || crate::resp::number::parse_i64(text).unwrap_or(0);
         match kind {
-            b':' => Ok(Value::Integer(len())),
-            b'$' | b'*' if len() < 0 => Ok(Value::Boolean(false)),
-            b'$' => Ok(Value::String(lua.create_string(self.string(len()))?)),
-            b'+' => tagged(lua, "ok", lua.create_string(text)?),
-            b'-' => error(lua, text),
-            b'*' | b'>' => {
-                let table = lua.create_table_with_capacity(len() as usize, 0)?;
-                for index in 1..=len() {
-                    let value = self.value(lua)?;
-                    table.raw_set(index, value)?;
-                }
-                Ok(Value::Table(table))
+            b':' => stack.push_number(len() as f64),
+            b'$' | b'*' if len() < 0 => stack.push_boolean(false),
+            b'$' => stack.push_text(self.string(len())),
+            b'+' => {
+                stack.push_text(text);
+                stack.wrap(c"ok");
             }
+            b'-' => push_error(stack, text),
+            b'*' | b'>' => self.push_array(stack, len()),
             b'%' => {
-                let map = lua.create_table()?;
-                for _ in 0..len() {
-                    let key = self.value(lua)?;
-                    let value = self.value(lua)?;
-                    map.raw_set(key, value)?;
-                }
-                tagged(lua, "map", map)
+                self.push_pairs(stack, len(), true);
+                stack.wrap(c"map");
             }
             b'~' => {
-                let set = lua.create_table()?;
-                for _ in 0..len() {
-                    set.raw_set(self.value(lua)?, true)?;
-                }
-                tagged(lua, "set", set)
+                self.push_pairs(stack, len(), false);
+                stack.wrap(c"set");
             }
-            b'_' => Ok(Value::Nil),
-            b'#' => Ok(Value::Boolean(text == b"t")),
-            b',' => tagged(lua, "double", super::number::parse(text).unwrap_or(f64::NAN)),
-            b'(' => tagged(lua, "big_number", lua.create_string(text)?),
-            b'=' => {
-                let text = self.string(len());
-                let verbatim = lua.create_table()?;
-                let format = text.get(..3).unwrap_or_default();
-                verbatim.raw_set("format", lua.create_string(format)?)?;
-                let rest = text.get(4..).unwrap_or_default();
-                verbatim.raw_set("string", lua.create_string(rest)?)?;
-                tagged(lua, "verbatim_string", verbatim)
+            b'#' => stack.push_boolean(text == b"t"),
+            b',' => {
+                stack.push_number(super::number::parse(text).unwrap_or(f64::NAN));
+                stack.wrap(c"double");
             }
-            _ => Ok(Value::Nil),
+            b'(' => {
+                stack.push_text(text);
+                stack.wrap(c"big_number");
+            }
+            b'=' => self.push_verbatim(stack, len()),
+            _ => stack.push_nil(),
         }
+    }
+
+    fn push_array(&mut self, stack: &Stack, len: i64) {
+        if !stack.has_room() {
+            return stack.push_nil();
+        }
+        stack.push_table(len as usize, 0);
+        for index in 1..=len as i32 {
+            self.push(stack);
+            stack.set_element(-2, index);
+        }
+    }
+
+    /// A map, or a set as keys of `true`.
+    fn push_pairs(&mut self, stack: &Stack, len: i64, is_map: bool) {
+        if !stack.has_room() {
+            return stack.push_nil();
+        }
+        stack.push_table(0, len as usize);
+        for _ in 0..len {
+            self.push(stack);
+            if is_map {
+                self.push(stack);
+            } else {
+                stack.push_boolean(true);
+            }
+            stack.set_pair(-3);
+        }
+    }
+
+    fn push_verbatim(&mut self, stack: &Stack, len: i64) {
+        let text = self.string(len);
+        stack.push_table(0, 2);
+        stack.push_text(b"format");
+        stack.push_text(text.get(..3).unwrap_or_default());
+        stack.set_pair(-3);
+        stack.push_text(b"string");
+        stack.push_text(text.get(4..).unwrap_or_default());
+        stack.set_pair(-3);
+        stack.wrap(c"verbatim_string");
     }
 }
 
-fn tagged(lua: &Lua, name: &str, value: impl mlua::IntoLua) -> mlua::Result<Value> {
-    let table = lua.create_table_with_capacity(0, 1)?;
-    table.raw_set(name, value)?;
-    Ok(Value::Table(table))
+/// Puts a command's reply on the stack as a value.
+pub fn push_reply(stack: &Stack, reply: &[u8]) {
+    Reader { bytes: reply, at: 0 }.push(stack);
 }
 
-/// A reply of a command as a value.
-pub fn value_of(lua: &Lua, reply: &[u8]) -> mlua::Result<Value> {
-    Reader { bytes: reply, at: 0 }.value(lua)
-}
-
-/// An error as a value: a table whose `err` begins with a code. `text` may have the code behind a dash, or is the text
-/// alone; then the code is `ERR`.
-pub fn error(lua: &Lua, text: &[u8]) -> mlua::Result<Value> {
-    let text = match memchr::memchr(b' ', text) {
-        Some(_) => text.to_vec(),
-        None => [b"ERR ", text].concat(),
-    };
-    let table = lua.create_table_with_capacity(0, 2)?;
-    table.raw_set("err", lua.create_string(trimmed(&text))?)?;
-    table.raw_set("ignore_error_stats_update", true)?;
-    Ok(Value::Table(table))
-}
-
-fn trimmed(text: &[u8]) -> &[u8] {
+/// Puts an error on the stack: a table whose `err` begins with a code. `text` has the code in front of a blank, or is the
+/// text alone; then the code is `ERR`.
+pub fn push_error(stack: &Stack, text: &[u8]) {
     let end = text.iter().rposition(|byte| !matches!(byte, b'\r' | b'\n'));
-    &text[..end.map_or(0, |last| last + 1)]
+    let text = &text[..end.map_or(0, |last| last + 1)];
+    stack.push_table(0, 2);
+    stack.push_text(b"err");
+    if memchr::memchr(b' ', text).is_some() {
+        stack.push_text(text);
+    } else {
+        stack.push_text(b"ERR ");
+        stack.push_text(text);
+        stack.join(2);
+    }
+    stack.set_pair(-3);
+    stack.push_text(b"ignore_error_stats_update");
+    stack.push_boolean(true);
+    stack.set_pair(-3);
+}
+
+/// The same as a handle.
+pub fn error(lua: &Lua, text: &[u8]) -> mlua::Result<Value> {
+    raw::make(lua, |stack| push_error(stack, text))
 }
 
 /// How a script ended that failed.
@@ -131,119 +161,148 @@ pub struct Failure {
 }
 
 impl Failure {
-    pub fn of(value: &Value) -> Failure {
-        let Value::Table(table) = value else {
-            let text = match value {
-                Value::String(text) => text.as_bytes().to_vec(),
-                _ => b"unknown error".to_vec(),
-            };
+    /// Of something that went wrong in Lua itself.
+    pub fn of_lua(error: &mlua::Error) -> Failure {
+        Failure {
+            text: format!("ERR {}", first_line(error)).into_bytes(),
+            place: None,
+            counted: false,
+        }
+    }
+
+    /// Of the error on the top of the stack: what the handler of errors made, or a text.
+    pub fn read(stack: &Stack) -> Failure {
+        if let Item::Text(text) = stack.item(-1) {
             return Failure {
-                text: [b"ERR ", &text[..]].concat(),
+                text: [b"ERR ", text].concat(),
                 place: None,
                 counted: false,
             };
-        };
-        let bytes = |name: &str| match table.raw_get(name) {
-            Ok(Value::String(text)) => Some(text.as_bytes().to_vec()),
-            _ => None,
-        };
-        let line = match table.raw_get("line") {
-            Ok(Value::Integer(line)) => Some(line),
-            _ => None,
-        };
-        Failure {
-            text: bytes("err").unwrap_or_else(|| b"ERR unknown error".to_vec()),
-            place: bytes("source").zip(line),
-            counted: is_counted(table),
         }
+        if stack.item(-1) != Item::Table || !stack.has_room() {
+            return Failure {
+                text: b"ERR unknown error".to_vec(),
+                place: None,
+                counted: false,
+            };
+        }
+        // All of them before the first is copied: fetching may leave by a jump.
+        let base = stack.len();
+        for field in [c"err", c"source", c"line", c"ignore_error_stats_update"] {
+            stack.push_copy(base);
+            stack.push_field(field);
+        }
+        let field = |at: i32| stack.item(base + 2 * at);
+        let text = |item| match item {
+            Item::Text(text) => Some(text.to_vec()),
+            _ => None,
+        };
+        let line = match field(3) {
+            Item::Number(line) => Some(to_integer(line)),
+            _ => None,
+        };
+        let failure = Failure {
+            text: text(field(1)).unwrap_or_else(|| b"ERR unknown error".to_vec()),
+            place: text(field(2)).zip(line),
+            counted: field(4) == Item::Boolean(true),
+        };
+        stack.back_to(base);
+        failure
     }
 }
 
-fn is_counted(table: &Table) -> bool {
-    matches!(
-        table.raw_get("ignore_error_stats_update"),
-        Ok(Value::Boolean(true))
-    )
+/// Writes what a script returned, which is on the top of the stack. `script` is the protocol that the script has asked
+/// for: it says what booleans are.
+pub fn write_top(stack: &Stack, script: Protocol, reply: &mut Reply) {
+    write_at(stack, script, reply, 0);
 }
 
-/// Writes what a script returned. `script` is the protocol that the script has asked for: it says what booleans are.
-pub fn write(value: &Value, script: Protocol, reply: &mut Reply) {
-    write_at(value, script, reply, 0);
-}
-
-fn write_at(value: &Value, script: Protocol, reply: &mut Reply, nesting: usize) {
-    match value {
-        Value::String(text) => reply.bulk(&text.as_bytes()),
-        Value::Integer(number) => reply.int(*number),
-        Value::Number(number) => reply.int(to_integer(*number)),
-        Value::Boolean(value) if script == Protocol::Resp3 => reply.bool(*value),
-        Value::Boolean(true) => reply.int(1),
-        Value::Table(_) if nesting >= NESTING_MOST => reply.error("ERR reached lua stack limit"),
-        Value::Table(table) => write_table(table, script, reply, nesting + 1),
-        _ => reply.null(),
+fn write_at(stack: &Stack, script: Protocol, reply: &mut Reply, nesting: usize) {
+    match stack.item(-1) {
+        Item::Text(text) => reply.bulk(text),
+        Item::Number(number) => reply.int(to_integer(number)),
+        Item::Boolean(value) if script == Protocol::Resp3 => reply.bool(value),
+        Item::Boolean(true) => reply.int(1),
+        Item::Table if nesting >= NESTING_MOST || !stack.has_room() => {
+            reply.error("ERR reached lua stack limit");
+        }
+        Item::Table => write_table(stack, script, reply, nesting + 1),
+        Item::Boolean(false) | Item::Nil | Item::Other => reply.null(),
     }
 }
 
-fn write_table(table: &Table, script: Protocol, reply: &mut Reply, nesting: usize) {
-    let get = |name: &str| table.raw_get::<Value>(name).unwrap_or(Value::Nil);
-    if let Value::String(text) = get("err") {
-        return reply.error_bytes(&text.as_bytes());
-    }
-    if let Value::String(text) = get("ok") {
-        return reply.simple(&one_line(&text.as_bytes()));
-    }
-    match get("double") {
-        Value::Integer(number) => return reply.double(number as f64),
-        Value::Number(number) => return reply.double(number),
-        _ => {}
-    }
-    if let Value::Table(map) = get("map") {
-        return write_pairs(&map, reply, true, |value, reply| {
-            write_at(value, script, reply, nesting);
-        });
-    }
-    if let Value::Table(set) = get("set") {
-        return write_pairs(&set, reply, false, |value, reply| {
-            write_at(value, script, reply, nesting);
-        });
-    }
-    if let Value::String(digits) = get("big_number") {
-        return reply.big_number(&one_line(&digits.as_bytes()));
-    }
-    if let Value::Table(verbatim) = get("verbatim_string")
-        && let (Ok(Value::String(text)), Ok(Value::String(format))) =
-            (verbatim.raw_get("string"), verbatim.raw_get("format"))
+/// Writes the table on the top, and leaves it there alone.
+fn write_table(stack: &Stack, script: Protocol, reply: &mut Reply, nesting: usize) {
+    let base = stack.len();
+    if let Item::Text(text) = stack.push_field(c"err") {
+        reply.error_bytes(text);
+    } else if let Item::Text(text) = stack.back_to(base).push_field(c"ok") {
+        reply.simple(&one_line(text));
+    } else if let Item::Number(number) = stack.back_to(base).push_field(c"double") {
+        reply.double(number);
+    } else if stack.back_to(base).push_field(c"map") == Item::Table {
+        write_pairs(stack, script, reply, nesting, true);
+    } else if stack.back_to(base).push_field(c"set") == Item::Table {
+        write_pairs(stack, script, reply, nesting, false);
+    } else if let Item::Text(digits) = stack.back_to(base).push_field(c"big_number") {
+        reply.big_number(&one_line(digits));
+    } else if stack.back_to(base).push_field(c"verbatim_string") == Item::Table
+        && write_verbatim(stack, reply)
     {
-        let format = String::from_utf8_lossy(&format.as_bytes()).into_owned();
-        let format: String = format.chars().chain("   ".chars()).take(3).collect();
-        return reply.verbatim(&format, &text.as_bytes());
+    } else {
+        stack.back_to(base);
+        write_array(stack, script, reply, nesting);
     }
+    stack.back_to(base);
+}
+
+/// Writes the table on the top as verbatim text, if it is one.
+fn write_verbatim(stack: &Stack, reply: &mut Reply) -> bool {
+    let base = stack.len();
+    stack.push_field(c"string");
+    let Item::Text(text) = stack.item(-1) else {
+        return false;
+    };
+    stack.push_copy(base);
+    let Item::Text(format) = stack.push_field(c"format") else {
+        return false;
+    };
+    let format = String::from_utf8_lossy(format);
+    let format: String = format.chars().chain("   ".chars()).take(3).collect();
+    reply.verbatim(&format, text);
+    true
+}
+
+fn write_array(stack: &Stack, script: Protocol, reply: &mut Reply, nesting: usize) {
     let array = reply.defer_array();
     let mut len = 0;
-    loop {
-        let value = table.raw_get::<Value>(len + 1).unwrap_or(Value::Nil);
-        if value.is_nil() {
-            break;
-        }
-        write_at(&value, script, reply, nesting);
+    while stack.push_element(-1, len + 1) != Item::Nil {
+        write_at(stack, script, reply, nesting);
+        stack.pop(1);
         len += 1;
     }
-    reply.set_deferred(array, len);
+    stack.pop(1);
+    reply.set_deferred(array, len as usize);
 }
 
-fn write_pairs(table: &Table, reply: &mut Reply, is_map: bool, mut write: impl FnMut(&Value, &mut Reply)) {
+/// Writes the table on the top as a map, or its keys as a set.
+fn write_pairs(stack: &Stack, script: Protocol, reply: &mut Reply, nesting: usize, is_map: bool) {
     let deferred = if is_map {
         reply.defer_map()
     } else {
         reply.defer_set()
     };
     let mut len = 0;
-    for pair in table.pairs::<Value, Value>() {
-        let Ok((key, value)) = pair else { break };
-        write(&key, reply);
+    stack.push_nil();
+    while stack.next_pair() {
+        // The key as a copy on the top: what is below is for `next_pair`.
+        stack.push_copy(-2);
+        write_at(stack, script, reply, nesting);
+        stack.pop(1);
         if is_map {
-            write(&value, reply);
+            write_at(stack, script, reply, nesting);
         }
+        stack.pop(1);
         len += 1;
     }
     reply.set_deferred(deferred, len);

@@ -3,7 +3,8 @@
 //! Every thread that runs scripts has a state of its own, so scripts on different keys run at the same time. Nothing that a
 //! script does stays in a state but what it compiled, so it does not matter which thread runs it.
 
-use super::convert::{self, Failure};
+use super::convert::Failure;
+use super::raw::{Given, Kept};
 use super::sandbox::Sandbox;
 use super::source::Script;
 use super::{raw, run};
@@ -25,7 +26,8 @@ const COMPILED_MOST: usize = 4096;
 
 struct Engine {
     sandbox: Sandbox,
-    compiled: HashMap<String, Function>,
+    /// By the scripts' numbers.
+    compiled: HashMap<u64, Kept>,
     /// Of the catalogue, when the scripts were compiled.
     generation: u64,
     /// Its part of `MEMORY`.
@@ -60,16 +62,21 @@ impl Engine {
         }
     }
 
-    fn function(&mut self, script: &Script) -> mlua::Result<Function> {
-        if let Some(function) = self.compiled.get(&script.sha) {
-            return Ok(function.clone());
+    /// Compiles a script, unless it is.
+    fn ready(&mut self, script: &Script) -> mlua::Result<Kept> {
+        if let Some(function) = self.compiled.get(&script.id) {
+            return Ok(*function);
         }
+        let caller = &self.sandbox.caller;
         if self.compiled.len() >= COMPILED_MOST {
-            self.compiled.clear();
+            self.compiled
+                .drain()
+                .for_each(|(_, function)| caller.forget(function));
         }
         let function = compile(&self.sandbox, &script.body, "@user_script")?;
-        self.compiled.insert(script.sha.clone(), function.clone());
-        Ok(function)
+        let kept = caller.keep(&function)?;
+        self.compiled.insert(script.id, kept);
+        Ok(kept)
     }
 
     fn run(
@@ -79,13 +86,9 @@ impl Engine {
         args: &[&[u8]],
         reply: &mut Reply,
     ) -> Result<(), Failure> {
-        let began = self.function(script).and_then(|function| {
-            let globals = &self.sandbox.globals;
-            globals.raw_set("KEYS", self.sandbox.list(keys)?)?;
-            globals.raw_set("ARGV", self.sandbox.list(args)?)?;
-            raw::call(&self.sandbox.lua, &self.sandbox.handler, &function, None)
-        });
-        settle(began, reply)
+        let function = self.ready(script).map_err(|error| Failure::of_lua(&error))?;
+        let given = Given::Names(keys, args);
+        self.sandbox.run(function, &given, reply)
     }
 }
 
@@ -99,22 +102,6 @@ impl Drop for Engine {
 pub(super) fn compile(sandbox: &Sandbox, text: &[u8], name: &str) -> mlua::Result<Function> {
     let chunk = sandbox.lua.load(text).set_name(name).set_mode(ChunkMode::Text);
     chunk.into_function()
-}
-
-/// Writes what a call returned, or says how it failed.
-pub(super) fn settle(outcome: mlua::Result<(bool, mlua::Value)>, reply: &mut Reply) -> Result<(), Failure> {
-    match outcome {
-        Ok((true, value)) => {
-            convert::write(&value, run::protocol(), reply);
-            Ok(())
-        }
-        Ok((false, value)) => Err(Failure::of(&value)),
-        Err(error) => Err(Failure {
-            text: format!("ERR {}", first_line(&error)).into_bytes(),
-            place: None,
-            counted: false,
-        }),
-    }
 }
 
 /// What an error of Lua's says, without the way it came.
@@ -152,8 +139,8 @@ fn with_engine<R>(version: &str, generation: u64, with: impl FnOnce(&mut Engine)
 
 /// Compiles a script, to see that it can be: the error is Lua's.
 pub fn check(version: &str, generation: u64, script: &Script) -> Result<(), String> {
-    let compiled = with_engine(version, generation, |engine| engine.function(script));
-    match compiled.and_then(|function| function) {
+    let compiled = with_engine(version, generation, |engine| engine.ready(script));
+    match compiled.and_then(|ready| ready) {
         Ok(_) => Ok(()),
         Err(error) => Err(first_line(&error)),
     }
@@ -169,7 +156,7 @@ pub fn run(
     let ran = with_engine(version, generation, |engine| {
         engine.run(script, keys, args, reply)
     });
-    ran.unwrap_or_else(|error| settle(Err(error), reply))
+    ran.unwrap_or_else(|error| Err(Failure::of_lua(&error)))
 }
 
 /// Bytes that the states of all threads take, about.

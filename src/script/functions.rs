@@ -3,9 +3,10 @@
 //! While a library is being loaded it finds nothing but `redis`, and in it the means to register functions.
 
 use super::convert::Failure;
-use super::engine::{compile, first_line, settle};
+use super::engine::{compile, first_line};
 use super::library::{BAD_NAME, Found, FunctionInfo, Library, Source, is_name};
 use super::raise::{Call, Raise, Results, define, none};
+use super::raw::{Given, Kept};
 use super::sandbox::Sandbox;
 use super::source::flag;
 use super::{api, convert, raw, run};
@@ -30,7 +31,7 @@ struct Engine {
     /// What a library finds while it is loaded.
     at_load: Table,
     /// The functions of the libraries loaded, by library and by name.
-    loaded: HashMap<String, HashMap<String, Function>>,
+    loaded: HashMap<String, HashMap<String, Kept>>,
     generation: u64,
 }
 
@@ -85,9 +86,13 @@ impl Engine {
             .map_err(|error| format!("ERR Error compiling function: {}", first_line(&error)))?;
         REGISTERED.set(Some(Vec::new()));
         run::begin_without_host(Instant::now() + LOAD_MOST);
-        let ran = self
-            .show(&self.at_load)
-            .and_then(|()| raw::call(&self.sandbox.lua, &self.sandbox.handler, &function, None));
+        let caller = &self.sandbox.caller;
+        let ran = self.show(&self.at_load).and_then(|()| caller.keep(&function));
+        let ran = ran.map_err(|error| Failure::of_lua(&error)).and_then(|kept| {
+            let ran = caller.call(kept, &Given::Nothing, &mut |_| ());
+            caller.forget(kept);
+            ran
+        });
         let shown = self.show(&self.sandbox.globals);
         let ended = run::is_ended();
         run::begin_without_host(Instant::now());
@@ -98,24 +103,29 @@ impl Engine {
                 let _ = raw::set_hook(&self.sandbox.lua, super::engine::TICK);
                 "ERR FUNCTION LOAD timeout".to_owned()
             }
-            (Ok((true, _)), Ok(())) => return Ok(registered),
-            (Ok((false, value)), Ok(())) => String::from_utf8_lossy(&Failure::of(&value).text).into_owned(),
-            (Err(error), _) | (_, Err(error)) => format!("ERR {}", first_line(&error)),
+            (Ok(()), Ok(())) => return Ok(registered),
+            (Err(failure), _) => String::from_utf8_lossy(&failure.text).into_owned(),
+            (_, Err(error)) => format!("ERR {}", first_line(&error)),
         };
         Err(format!("ERR Error registering functions: {why}"))
     }
 
-    fn function(&mut self, found: &Found) -> Result<Function, String> {
+    fn function(&mut self, found: &Found) -> Result<Kept, String> {
         let library = &found.library.source.name;
         if !self.loaded.contains_key(library) {
             let registered = self.load(found.library.body())?;
-            let functions = registered.into_iter().map(|one| (one.info.name, one.callback));
-            self.loaded.insert(library.clone(), functions.collect());
+            let mut functions = HashMap::new();
+            for one in registered {
+                let kept = self.sandbox.caller.keep(&one.callback);
+                let kept = kept.map_err(|error| format!("ERR {}", first_line(&error)))?;
+                functions.insert(one.info.name, kept);
+            }
+            self.loaded.insert(library.clone(), functions);
         }
         let functions = self.loaded.get(library);
         let function = functions.and_then(|functions| functions.get(&found.info().name));
         // A library may register other functions the second time.
-        function.cloned().ok_or_else(|| "ERR Function not found".into())
+        function.copied().ok_or_else(|| "ERR Function not found".into())
     }
 
     fn call(
@@ -130,12 +140,7 @@ impl Engine {
             place: None,
             counted: false,
         })?;
-        let sandbox = &self.sandbox;
-        let ran = sandbox.list(keys).and_then(|keys| {
-            let args = sandbox.list(args)?;
-            raw::call(&sandbox.lua, &sandbox.handler, &function, Some((&keys, &args)))
-        });
-        settle(ran, reply)
+        self.sandbox.run(function, &Given::Arguments(keys, args), reply)
     }
 }
 
@@ -178,7 +183,7 @@ pub fn call(
     let ran = with_engine(version, found.generation, |engine| {
         engine.call(found, keys, args, reply)
     });
-    ran.unwrap_or_else(|error| settle(Err(error), reply))
+    ran.unwrap_or_else(|error| Err(Failure::of_lua(&error)))
 }
 
 /// Fails with an error in the form of a command's.

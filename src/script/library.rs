@@ -146,6 +146,12 @@ impl Shelf {
         self.functions.len()
     }
 
+    /// The libraries' texts.
+    pub fn texts(&self) -> Vec<Vec<u8>> {
+        let sources = self.libraries.values().map(|library| &library.source);
+        sources.map(|source| source.code.to_vec()).collect()
+    }
+
     /// Bytes of the libraries' texts.
     pub fn bytes(&self) -> usize {
         self.bytes

@@ -3,7 +3,7 @@
 //! | file | what it does |
 //! |---|---|
 //! | `source`, `catalog` | a script's text; those that the server knows |
-//! | `engine`, `sandbox`, `raw` | a thread's Lua, what scripts find in it, what only Lua's C interface can do |
+//! | `engine`, `sandbox`, `raw`, `stack` | a thread's Lua, what scripts find in it, what only Lua's C interface can do |
 //! | `library`, `functions` | libraries of functions; a thread's Lua for them |
 //! | `run`, `running` | the script of this thread; those that run for long |
 //! | `raise`, `convert`, `number` | functions for scripts; values and replies; numbers as C writes them |
@@ -27,3 +27,4 @@ pub mod run;
 pub mod running;
 mod sandbox;
 pub mod source;
+mod stack;

@@ -8,7 +8,9 @@
 //! All of these run on Lua's stack and may leave by a jump of Lua's (`lua_error`, or for want of memory). None of them
 //! has a value with a destructor at such a place; Rust code that has is called behind `mlua`'s own callbacks.
 
+use super::convert::Failure;
 use super::engine::MEMORY_MOST;
+use super::stack::Stack;
 use mlua::ffi::{self, lua_Debug, lua_State};
 use mlua::{Function, IntoLuaMulti, Lua, Table, Value, lua_CFunction};
 use std::ffi::{CStr, c_int};
@@ -17,8 +19,6 @@ use std::mem::MaybeUninit;
 const READ_ONLY: &CStr = c"Attempt to modify a readonly table";
 /// The first byte of compiled code.
 const COMPILED: u8 = 27;
-/// Room for a double in `%.17g`.
-const NUMBER_LEN: usize = 40;
 
 /// Makes a function that raises what the inner one says. `inner` answers `true` and its results, or `false`, a value and
 /// how it is raised: nil as it is, 0 with the caller's place in front, n + 1 as a complaint about argument n. With
@@ -49,9 +49,9 @@ pub fn loading_text(lua: &Lua, original: Function) -> mlua::Result<Function> {
     closure(lua, load_text, original, 1)
 }
 
-/// What turns an error into a table that says where it happened.
-pub fn error_handler(lua: &Lua) -> mlua::Result<Function> {
-    closure(lua, locate, (), 0)
+/// Makes a function of one that is written against the stack.
+pub fn function(lua: &Lua, function: lua_CFunction) -> mlua::Result<Function> {
+    closure(lua, function, (), 0)
 }
 
 fn closure(
@@ -74,33 +74,171 @@ pub fn set_globals(lua: &Lua, table: &Table) -> mlua::Result<()> {
     unsafe { lua.exec_raw(table, |state| ffi::lua_replace(state, ffi::LUA_GLOBALSINDEX)) }
 }
 
-/// Calls a function, within the limit of memory, with an error handler: true and its first result, or false and what the handler made of the error.
-pub fn call(
-    lua: &Lua,
-    handler: &Function,
-    function: &Function,
-    args: Option<(&Table, &Table)>,
-) -> mlua::Result<(bool, Value)> {
-    let run = |state: *mut lua_State| {
-        // SAFETY: handler, function and arguments are on the stack in this order; what is left of them is one value, and
-        // a boolean in the handler's place.
-        unsafe {
-            let args = ffi::lua_gettop(state) - 2;
-            let status = ffi::lua_pcall(state, args, 1, 1);
-            ffi::lua_pushboolean(state, c_int::from(status == ffi::LUA_OK));
-            ffi::lua_replace(state, 1);
+/// How a function gets its keys and its other arguments.
+pub enum Given<'a> {
+    Nothing,
+    /// As `KEYS` and `ARGV`.
+    Names(Texts<'a>, Texts<'a>),
+    /// As two tables.
+    Arguments(Texts<'a>, Texts<'a>),
+}
+
+type Texts<'a> = &'a [&'a [u8]];
+
+/// A function that a state keeps.
+#[derive(Clone, Copy)]
+pub struct Kept(c_int);
+
+/// Calls functions that a state keeps, without a handle for anything: what is called for every script costs no more than
+/// the script.
+pub struct Caller {
+    lua: Lua,
+    /// What is on its stack is the caller's while nothing runs.
+    state: *mut lua_State,
+    /// `run_task`, the handler of errors, and the table of global names.
+    task: Kept,
+    handler: Kept,
+    names: Kept,
+}
+
+/// What `run_task` is told.
+struct Task<'a> {
+    caller: &'a Caller,
+    function: Kept,
+    given: &'a Given<'a>,
+    show: &'a mut dyn FnMut(&Stack),
+    outcome: Result<(), Failure>,
+}
+
+impl Caller {
+    /// For functions whose `KEYS` and `ARGV` are in the table `names`.
+    pub fn new(lua: &Lua, names: &Table) -> mlua::Result<Caller> {
+        let mut main = std::ptr::null_mut();
+        // SAFETY: the stack stays as it is.
+        unsafe { lua.exec_raw::<()>((), |state| main = state)? };
+        Ok(Caller {
+            lua: lua.clone(),
+            state: main,
+            task: keep(lua, closure(lua, run_task, (), 0)?)?,
+            handler: keep(lua, closure(lua, locate, (), 0)?)?,
+            names: keep(lua, names)?,
+        })
+    }
+
+    pub fn keep(&self, function: &Function) -> mlua::Result<Kept> {
+        keep(&self.lua, function)
+    }
+
+    pub fn forget(&self, kept: Kept) {
+        // SAFETY: the number came from `keep`, and whoever forgets it has it no more.
+        unsafe { ffi::luaL_unref(self.state, ffi::LUA_REGISTRYINDEX, kept.0) }
+    }
+
+    /// Calls a function within the limit of memory, and shows its first result.
+    pub fn call(
+        &self,
+        function: Kept,
+        given: &Given<'_>,
+        show: &mut dyn FnMut(&Stack),
+    ) -> Result<(), Failure> {
+        let mut task = Task {
+            caller: self,
+            function,
+            given,
+            show,
+            outcome: Ok(()),
+        };
+        let _ = self.lua.set_memory_limit(MEMORY_MOST);
+        // SAFETY: nothing runs in this state, so its stack has the room that Lua grants; the task outlives the call, and
+        // whatever is raised ends there.
+        let ended = unsafe {
+            let stack = Stack::of(self.state);
+            ffi::lua_rawgeti_(self.state, ffi::LUA_REGISTRYINDEX, self.task.0);
+            ffi::lua_pushlightuserdata(self.state, (&raw mut task).cast());
+            if ffi::lua_pcall(self.state, 1, 0, 0) == ffi::LUA_OK {
+                task.outcome
+            } else {
+                let failure = Failure::read(&stack);
+                stack.pop(1);
+                Err(failure)
+            }
+        };
+        let _ = self.lua.set_memory_limit(0);
+        ended
+    }
+}
+
+fn keep(lua: &Lua, value: impl mlua::IntoLua) -> mlua::Result<Kept> {
+    let mut number = 0;
+    // SAFETY: the value is taken off the stack, where it is alone.
+    unsafe {
+        let value = value.into_lua(lua)?;
+        lua.exec_raw::<()>(value, |state| {
+            number = ffi::luaL_ref(state, ffi::LUA_REGISTRYINDEX);
+        })?;
+    }
+    Ok(Kept(number))
+}
+
+// SAFETY: called by `Caller::call` alone, with its task, which nobody else uses meanwhile. What it borrows of the task
+// needs nothing done when it leaves by a jump.
+unsafe extern "C-unwind" fn run_task(state: *mut lua_State) -> c_int {
+    unsafe {
+        let task = &mut *ffi::lua_touserdata(state, 1).cast::<Task<'_>>();
+        let stack = Stack::of(state);
+        stack.back_to(0);
+        for kept in [task.caller.handler, task.function, task.caller.names] {
+            ffi::lua_rawgeti_(state, ffi::LUA_REGISTRYINDEX, kept.0);
         }
-    };
-    lua.set_memory_limit(MEMORY_MOST)?;
-    // SAFETY: as above.
-    let outcome = unsafe {
-        match args {
-            Some((keys, args)) => lua.exec_raw((handler, function, keys, args), run),
-            None => lua.exec_raw((handler, function), run),
+        let args = give(&stack, task.given);
+        if ffi::lua_pcall(state, args, 1, 1) == ffi::LUA_OK {
+            (task.show)(&stack);
+        } else {
+            task.outcome = Err(Failure::read(&stack));
         }
-    };
-    lua.set_memory_limit(0)?;
-    outcome
+        0
+    }
+}
+
+/// Leaves handler, function and arguments of handler, function and names on the stack; how many arguments these are.
+fn give(stack: &Stack, given: &Given<'_>) -> c_int {
+    match given {
+        Given::Nothing => {
+            stack.back_to(2);
+            0
+        }
+        Given::Names(keys, args) => {
+            for (name, texts) in [(&b"KEYS"[..], keys), (b"ARGV", args)] {
+                stack.push_text(name);
+                stack.push_list(texts);
+                stack.set_pair(3);
+            }
+            stack.back_to(2);
+            0
+        }
+        Given::Arguments(keys, args) => {
+            stack.back_to(2);
+            stack.push_list(keys);
+            stack.push_list(args);
+            2
+        }
+    }
+}
+
+/// Makes one value on the stack.
+pub fn make(lua: &Lua, push: impl FnOnce(&Stack)) -> mlua::Result<Value> {
+    // SAFETY: this is the C function that runs, and what it pushes is what it returns.
+    unsafe { lua.exec_raw((), |state| push(&Stack::of(state))) }
+}
+
+/// Says how far the heap grows before the collector begins anew, in percent of what was in use when it last ended.
+pub fn set_pause(lua: &Lua, percent: c_int) -> mlua::Result<()> {
+    // SAFETY: the stack stays as it is.
+    unsafe {
+        lua.exec_raw((), |state| {
+            ffi::lua_gc(state, ffi::LUA_GCSETPAUSE, percent);
+        })
+    }
 }
 
 /// Calls `super::run::tick` after every so many instructions of the running coroutine and those that it makes.
@@ -154,18 +292,11 @@ unsafe extern "C-unwind" fn raise(state: *mut lua_State) -> c_int {
     }
 }
 
-// SAFETY: as `raise`; the text of a number is in a local array that it fits in, and a string of Lua before it is used.
+// SAFETY: as `raise`.
 unsafe extern "C-unwind" fn raise_texts(state: *mut lua_State) -> c_int {
     unsafe {
-        for arg in 1..=ffi::lua_gettop(state) {
-            if ffi::lua_type(state, arg) == ffi::LUA_TNUMBER {
-                let mut text = [0; NUMBER_LEN];
-                let number = ffi::lua_tonumber(state, arg);
-                let len = libc::snprintf(text.as_mut_ptr(), NUMBER_LEN, c"%.17g".as_ptr(), number);
-                ffi::lua_pushlstring(state, text.as_ptr(), len as usize);
-                ffi::lua_replace(state, arg);
-            }
-        }
+        let stack = Stack::of(state);
+        stack.write_numbers(stack.len());
         raise(state)
     }
 }

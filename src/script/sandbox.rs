@@ -7,15 +7,23 @@
 //!
 //! There is no file, process, clock, debugger, module loader or compiled code to be had.
 
+use super::convert::{self, Failure};
 use super::engine::MEMORY_MOST;
 use super::raise::{Call, Raise, Results, define, one, type_name};
+use super::raw::{Caller, Given, Kept};
+use super::run;
+use super::stack::Stack;
 use super::{api, bits, json, msgpack, pack, random, raw};
+use crate::resp::Reply;
 use mlua::{Function, Lua, LuaOptions, StdLib, Table, Value};
 
 /// Base functions that scripts do not get.
 const REMOVED: [&str; 9] = [
     "dofile", "loadfile", "print", "require", "module", "newproxy", "getfenv", "setfenv", "package",
 ];
+
+/// How large the heap grows, of what was in use when the collector last ended.
+const GARBAGE_PERCENT: std::ffi::c_int = 400;
 
 /// Functions written in Lua: they need nothing that is not there.
 const PRELUDE: &str = r#"
@@ -59,7 +67,7 @@ pub struct Sandbox {
     /// What scripts see as `_G`, and what is behind it.
     pub front: Table,
     pub globals: Table,
-    pub handler: Function,
+    pub caller: Caller,
     /// Every front, and what is behind it.
     fronts: Table,
     refused: Function,
@@ -69,7 +77,6 @@ impl Sandbox {
     pub fn new(version: &str) -> mlua::Result<Sandbox> {
         let libraries = StdLib::TABLE | StdLib::STRING | StdLib::MATH;
         let lua = Lua::new_with(libraries, LuaOptions::new())?;
-        let handler = raw::error_handler(&lua)?;
         let refused = define(&lua, |_, _| {
             Err(Raise::text("Attempt to modify a readonly table"))
         })?;
@@ -77,7 +84,7 @@ impl Sandbox {
             front: lua.create_table()?,
             globals: lua.globals(),
             fronts: lua.create_table()?,
-            handler,
+            caller: Caller::new(&lua, &lua.globals())?,
             refused,
             lua,
         };
@@ -86,6 +93,8 @@ impl Sandbox {
         sandbox.protect_all()?;
         raw::set_globals(&sandbox.lua, &sandbox.front)?;
         raw::set_hook(&sandbox.lua, super::engine::TICK)?;
+        // What scripts leave is little beside what is always there, and is not looked through for every bit of it.
+        raw::set_pause(&sandbox.lua, GARBAGE_PERCENT)?;
         Ok(sandbox)
     }
 
@@ -208,14 +217,10 @@ impl Sandbox {
         self.globals.raw_set("getmetatable", function)
     }
 
-    /// A list of strings.
-    pub fn list(&self, items: &[&[u8]]) -> mlua::Result<Table> {
-        let lua = &self.lua;
-        let table = lua.create_table_with_capacity(items.len(), 0)?;
-        for (at, item) in items.iter().enumerate() {
-            table.raw_set(at + 1, lua.create_string(item)?)?;
-        }
-        Ok(table)
+    /// Calls a function, and writes what it returned or says how it failed.
+    pub fn run(&self, function: Kept, given: &Given<'_>, reply: &mut Reply) -> Result<(), Failure> {
+        let mut write = |stack: &Stack| convert::write_top(stack, run::protocol(), reply);
+        self.caller.call(function, given, &mut write)
     }
 
     /// Adds a table that scripts cannot change; returns its front.

@@ -2,7 +2,8 @@
 
 use super::api::sha1_hex;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 
 /// What a script or function is allowed and does.
 pub mod flag {
@@ -28,8 +29,12 @@ pub mod flag {
     }
 }
 
+static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+
 /// A script, as it was loaded.
 pub struct Script {
+    /// No other script has it, as long as the process runs.
+    pub id: u64,
     /// In hexadecimal.
     pub sha: String,
     /// Without the first line, if that says something of the script; its line end is still there.
@@ -54,6 +59,7 @@ impl Script {
             (None, text)
         };
         Ok(Script {
+            id: NEXT_ID.fetch_add(1, Relaxed),
             sha: sha1_hex(text),
             body: body.into(),
             flags,

@@ -31,6 +31,9 @@ pub enum Cached {
 pub struct BlockStore {
     db: DB,
     options: Options,
+    cache: Cache,
+    /// Bytes of the cache, if it is not bounded further.
+    cache_size: usize,
     path: PathBuf,
     /// Bytes of the sorted files that came in since the start.
     ingested: AtomicU64,
@@ -58,7 +61,7 @@ pub type RowIter<'a> = Box<dyn Iterator<Item = Result<(Box<[u8]>, Box<[u8]>), St
 
 /// A cache whose parts are large enough for the index and the filter of a file, which are single blocks: of a file of small
 /// rows, megabytes. What does not fit a part is read again for each row.
-fn cache(size: usize) -> Cache {
+fn new_cache(size: usize) -> Cache {
     const PART: usize = 16 << 20;
     const PART_BITS_MOST: u32 = 6;
     let mut options = LruCacheOptions::default();
@@ -103,7 +106,8 @@ fn options(cache: &Cache) -> Options {
 impl BlockStore {
     /// Opens or creates the store in `path`, with `cache_size` bytes of block cache.
     pub fn open(path: &Path, cache_size: usize) -> Result<BlockStore, StoreError> {
-        let options = options(&cache(cache_size));
+        let cache = new_cache(cache_size);
+        let options = options(&cache);
         let db = DB::open(&options, path)
             .map_err(|error| StoreError::new(format_args!("{}: {}", path.display(), error.into_string())))?;
         // Sorted files that a crash left beside the store: their rows are still in the journal.
@@ -116,6 +120,8 @@ impl BlockStore {
         Ok(BlockStore {
             db,
             options,
+            cache,
+            cache_size,
             path: path.to_path_buf(),
             ingested: AtomicU64::new(0),
         })
@@ -123,13 +129,16 @@ impl BlockStore {
 
     /// Opens the store in `path` to look at: nothing in the folder changes but RocksDB's own log.
     pub fn open_to_read(path: &Path, cache_size: usize) -> Result<BlockStore, StoreError> {
-        let mut options = options(&cache(cache_size));
+        let cache = new_cache(cache_size);
+        let mut options = options(&cache);
         options.create_if_missing(false);
         let db = DB::open_for_read_only(&options, path, false)
             .map_err(|error| StoreError::new(format_args!("{}: {}", path.display(), error.into_string())))?;
         Ok(BlockStore {
             db,
             options,
+            cache,
+            cache_size,
             path: path.to_path_buf(),
             ingested: AtomicU64::new(0),
         })
@@ -260,6 +269,12 @@ impl BlockStore {
             .ok()
             .flatten()
             .unwrap_or(0)
+    }
+
+    /// Makes the block cache no larger than this, nor larger than it was opened with.
+    pub fn bound_cache(&self, most: u64) {
+        let most = usize::try_from(most).unwrap_or(usize::MAX);
+        self.cache.clone().set_capacity(self.cache_size.min(most));
     }
 
     /// Bytes of memory that RocksDB holds: block cache and table readers.

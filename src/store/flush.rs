@@ -204,6 +204,11 @@ impl Batch {
         self.arena.len()
     }
 
+    /// Bytes of memory that it takes.
+    pub fn memory_bytes(&self) -> usize {
+        self.arena.len() + self.rows.len() * size_of::<RowRef>()
+    }
+
     pub fn len(&self) -> usize {
         self.rows.len()
     }

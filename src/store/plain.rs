@@ -56,8 +56,11 @@ const FORMAT_SHIFT: u32 = 6;
 const FORMAT: u8 = 1;
 
 const MEMTABLE: usize = 8 << 20;
-/// Just below 32 MB, to which a heap file's buffer grows.
+/// With its index below 32 times `WRITE`, to which a heap file's buffer grows by doubling.
 const FILE: u64 = 30 << 20;
+/// Bytes that are written to a file at a time. A page less than a megabyte, or the buffer, which is one byte longer than
+/// a power of two of these, would have to have 40 MB of the allocator in place of 32.
+const WRITE: u64 = (1 << 20) - (4 << 10);
 /// What an empty generation costs: RocksDB's own structures, measured.
 const FIXED: u64 = 240 << 10;
 const STATE: &str = "state";
@@ -208,6 +211,8 @@ pub struct Generation {
     /// Grows from one generation to the next: the lower, the colder.
     pub order: u64,
     db: DB,
+    /// Made once: a lookup takes little longer than this does.
+    reads: ReadOptions,
     checked: bool,
     /// Its folder, when it is not on the heap.
     path: Option<PathBuf>,
@@ -257,7 +262,7 @@ impl Generation {
     ) -> Result<Option<R>, StoreError> {
         let mut row_key = smallvec::SmallVec::<[u8; 64]>::from_slice(&bucket.prefix());
         row_key.extend_from_slice(key);
-        match self.db.get_pinned(&row_key)? {
+        match self.db.get_pinned_opt(&row_key, &self.reads)? {
             Some(value) => {
                 let bytes = row_bytes(row_key.len(), value.len());
                 Ok(Some(read(PlainRow::decode(&row_key, &value)?, bytes)))
@@ -379,6 +384,7 @@ fn options(env: Option<&Env>) -> Options {
     options.set_compaction_style(DBCompactionStyle::Universal);
     options.set_write_buffer_size(MEMTABLE);
     options.set_target_file_size_base(FILE);
+    options.set_writable_file_max_buffer_size(WRITE);
     options.set_max_open_files(-1);
     options.set_max_background_jobs(2);
     options.set_keep_log_file_num(1);
@@ -496,6 +502,7 @@ impl PlainStore {
             class,
             order,
             db,
+            reads: ReadOptions::default(),
             checked: path.is_some(),
             path,
             live: Default::default(),
@@ -511,7 +518,7 @@ impl PlainStore {
         table.resize(table.len().max(usize::from(id) + 1), None);
         table[usize::from(id)] = Some(generation.clone());
         self.table.store(Arc::new(table));
-        self.measure(&generation);
+        self.count(&generation);
         Ok(generation)
     }
 
@@ -529,6 +536,14 @@ impl PlainStore {
 
     /// Brings the count of memory up to date with a generation.
     pub fn measure(&self, generation: &Generation) {
+        let _change = self.change.lock();
+        if !generation.doomed.load(Relaxed) {
+            self.count(generation);
+        }
+    }
+
+    /// The caller holds `change`.
+    fn count(&self, generation: &Generation) {
         let now = generation.measure();
         let before = generation.memory.swap(now, Relaxed);
         // One after the other, and modulo 2^64: the sum is right whichever is larger.

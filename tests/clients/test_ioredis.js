@@ -1,33 +1,11 @@
 // ioredis against the server: publish and subscribe, values of keys, as an application uses it.
-//
-// The server is the binary that TERRACE_BIN names, started here on a free port with a folder of its own. Without ioredis
-// nothing is tested, and a line says so.
 
 "use strict";
 
-const { spawn } = require("node:child_process");
 const assert = require("node:assert");
-const fs = require("node:fs");
-const net = require("node:net");
-const os = require("node:os");
-const path = require("node:path");
+const { need, run } = require("./server.js");
 
-let Redis;
-try {
-  Redis = require("ioredis");
-} catch {
-  console.log("skipped: ioredis is not installed");
-  process.exit(77);
-}
-
-function freePort() {
-  return new Promise((resolve) => {
-    const server = net.createServer().listen(0, "127.0.0.1", () => {
-      const { port } = server.address();
-      server.close(() => resolve(port));
-    });
-  });
-}
+const Redis = need("ioredis");
 
 /** Collects what a connection hears, and waits until so much has come. */
 function listen(connection, event) {
@@ -42,22 +20,7 @@ function listen(connection, event) {
   };
 }
 
-/** Waits until the server takes connections. */
-async function ready(port) {
-  for (;;) {
-    const connected = await new Promise((resolve) => {
-      const socket = net.connect(port, "127.0.0.1", () => socket.end(() => resolve(true)));
-      socket.on("error", () => resolve(false));
-    });
-    if (connected) {
-      return;
-    }
-    await new Promise((resolve) => setTimeout(resolve, 20));
-  }
-}
-
 async function test(port) {
-  await ready(port);
   const conn = new Redis(port, "127.0.0.1");
   const subscriber = new Redis(port, "127.0.0.1");
   const messages = listen(subscriber, "message");
@@ -93,27 +56,4 @@ async function test(port) {
   }
 }
 
-async function main() {
-  const dir = fs.mkdtempSync(path.join(os.tmpdir(), "terrace-js-"));
-  const port = await freePort();
-  const server = spawn(process.env.TERRACE_BIN, ["--port", `${port}`, "--bind", "127.0.0.1", "--dir", dir], {
-    stdio: "ignore",
-  });
-  const late = new Promise((_, reject) => setTimeout(() => reject(new Error("no end within a minute")), 60000).unref());
-  try {
-    await Promise.race([test(port), late]);
-    console.log("ok");
-  } finally {
-    server.kill();
-    await new Promise((resolve) => server.on("exit", resolve));
-    fs.rmSync(dir, { recursive: true, force: true });
-  }
-}
-
-main().then(
-  () => process.exit(0),
-  (error) => {
-    console.error(error);
-    process.exit(1);
-  },
-);
+run(test, 60);

@@ -107,7 +107,7 @@ impl Server {
         panic!("{:?} found no free port", self.program);
     }
 
-    fn try_spawn(&mut self) -> Result<(), String> {
+    fn launch(&mut self) {
         let log = File::create(self.log_path()).expect("a log file in our own folder");
         let errors = log.try_clone().expect("a second handle on the log");
         let mut command = self.command();
@@ -117,6 +117,10 @@ impl Server {
                 .spawn()
                 .unwrap_or_else(|e| panic!("cannot run {command:?}: {e}")),
         );
+    }
+
+    fn try_spawn(&mut self) -> Result<(), String> {
+        self.launch();
         let began = Instant::now();
         loop {
             if self.try_ping().is_ok() {
@@ -226,6 +230,13 @@ impl Server {
     pub fn restart(&mut self) {
         assert!(self.child.is_none(), "stop it first");
         self.spawn_on_free_port();
+    }
+
+    /// As `restart`, and returns at once.
+    pub fn begin_restart(&mut self) {
+        assert!(self.child.is_none(), "stop it first");
+        self.port = free_port();
+        self.launch();
     }
 
     /// As `restart`, for a server that may end by itself before it answers: false when it did.

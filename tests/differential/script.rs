@@ -6,7 +6,8 @@
 //! ```text
 //! @reset              FLUSHALL, and the connection back in database 0
 //! @normalize <rule>   how the next command's replies are compared (see normalize.rs)
-//! @only resp2|resp3   the next command runs in that protocol only
+//! @only resp2|resp3|memory   the next command runs in that protocol only, or where memory can be full: what is durable
+//!                     gives way when it has been flushed
 //! @conn <name>        the following commands use the connection of that name; the first one is `main`
 //! @fresh <name>       the same, with a new connection
 //! @send <command>     sends, and reads no reply
@@ -103,7 +104,8 @@ struct Run<'a> {
     conns: HashMap<String, [Conn; 2]>,
     current: String,
     rule: Rule,
-    only: Option<Protocol>,
+    /// Whether the next command runs here.
+    runs_next: bool,
     /// Lines with their numbers, and the name of the one that is being read.
     bodies: HashMap<String, Vec<(usize, String)>>,
     open_body: Option<String>,
@@ -121,7 +123,7 @@ impl<'a> Run<'a> {
             conns,
             current,
             rule,
-            only: None,
+            runs_next: true,
             bodies: HashMap::new(),
             open_body: None,
             differences: Vec::new(),
@@ -161,7 +163,7 @@ impl<'a> Run<'a> {
         match line.strip_prefix('@') {
             Some(directive) => self.directive(directive),
             None => {
-                if self.runs_in_this_protocol() {
+                if self.runs_here() {
                     self.send(line);
                     self.compare_frame(line);
                 }
@@ -176,11 +178,12 @@ impl<'a> Run<'a> {
             "reset" => self.reset(),
             "normalize" => self.rule = Rule::parse(rest).unwrap_or_else(|e| self.bad_script(&e)),
             "only" => {
-                self.only = Some(match rest {
-                    "resp2" => Protocol::Resp2,
-                    "resp3" => Protocol::Resp3,
-                    _ => self.bad_script("@only resp2 or resp3"),
-                })
+                self.runs_next = match rest {
+                    "resp2" => self.pair.protocol == Protocol::Resp2,
+                    "resp3" => self.pair.protocol == Protocol::Resp3,
+                    "memory" => !self.pair.spills,
+                    _ => self.bad_script("@only resp2, resp3 or memory"),
+                }
             }
             "conn" => {
                 if !self.conns.contains_key(rest) {
@@ -192,8 +195,8 @@ impl<'a> Run<'a> {
                 self.conns.insert(rest.to_string(), self.pair.connect());
                 self.current = rest.to_string();
             }
-            "send" if self.runs_in_this_protocol() => self.send(rest),
-            "read" if self.runs_in_this_protocol() => self.compare_frame("(one more frame)"),
+            "send" if self.runs_here() => self.send(rest),
+            "read" if self.runs_here() => self.compare_frame("(one more frame)"),
             "send" | "read" => {}
             "closed" => self.expect_closed(),
             "scan" => self.compare_scans(rest),
@@ -206,8 +209,8 @@ impl<'a> Run<'a> {
         }
     }
 
-    fn runs_in_this_protocol(&mut self) -> bool {
-        self.only.take().is_none_or(|only| only == self.pair.protocol)
+    fn runs_here(&mut self) -> bool {
+        std::mem::replace(&mut self.runs_next, true)
     }
 
     fn bad_script(&self, why: &str) -> ! {

@@ -173,13 +173,16 @@ pub(super) static ROWS: &[Directive] = &[
     )
     .fixed()
     .quiet(),
-    kept!(
+    Directive::new(
         "maxmemory-clients",
-        "0",
-        |value| values::memory_or_percent(value).map(String::into_bytes),
-        "Memory of all clients together, in bytes or as a share of `maxmemory`."
-    )
-    .without_effect(),
+        |config| config.maxmemory_clients.to_string().into_bytes(),
+        |config, args| {
+            config.maxmemory_clients = values::BytesOrShare::read(super::one(args))?;
+            Ok(())
+        },
+        "Memory of all clients together, in bytes or as a share of `maxmemory`; those that take most are closed; 0 is \
+         no limit, and 128 KB the least.",
+    ),
     super::int!(
         "tracking-table-max-keys",
         tracking_table_max_keys,

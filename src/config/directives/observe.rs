@@ -12,6 +12,14 @@ pub(super) static ROWS: &[Directive] = &[
     ),
     text!("logfile", logfile, "File for the log; empty is standard output.").fixed(),
     int!(
+        "metrics-port",
+        metrics_port,
+        0,
+        65535,
+        "Port that answers `GET /metrics` for Prometheus, on the addresses of `bind`; 0 is none."
+    )
+    .fixed(),
+    int!(
         "slowlog-log-slower-than",
         slowlog_log_slower_than_us,
         -1,

@@ -25,10 +25,10 @@ pub(super) static ROWS: &[Directive] = &[
         "supervised",
         supervised,
         Supervised,
-        "The service manager that started the server."
+        "Whether systemd is told when the server is ready and when it ends: `systemd`, `no`, or `auto`, which looks \
+         whether it asks."
     )
-    .fixed()
-    .without_effect(),
+    .fixed(),
     text!(
         "pidfile",
         pidfile,

@@ -302,6 +302,14 @@ impl<W: Write> FileWriter<W> {
         self.settle()
     }
 
+    /// The source of a library of functions.
+    pub fn library(&mut self, source: &[u8]) -> io::Result<()> {
+        let mut output = self.output();
+        output.bytes.push(LIBRARY);
+        output.string(source);
+        self.settle()
+    }
+
     /// A key of a logical database.
     pub fn key(&mut self, db: u64, key: &[u8], expiry: Option<i64>, value: ValueRef<'_>) -> io::Result<()> {
         self.head(db, expiry);
