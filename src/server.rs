@@ -222,6 +222,8 @@ fn settings(config: &Config) -> Settings {
         journal_flush_size: config.journal_flush_size,
         flush_dirty_size: config.flush_dirty_size,
         seal_after: config.seal_after_seconds,
+        paged_threshold: config.paged_threshold,
+        paged_threshold_size: config.paged_threshold_size,
         max_value_len: config.proto_max_bulk_len,
         inherited: inherited(config),
     }

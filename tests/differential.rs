@@ -33,6 +33,8 @@ pub enum Tier {
     Sealed,
     /// A durable range whose keys are only in the block store whenever a command comes.
     Cold,
+    /// As `Cold`, and each large encoding is paged, however few elements it has.
+    Paged,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,7 +62,7 @@ impl Pair {
             _ if against_itself() => None,
             Tier::Memory | Tier::Durable => None,
             Tier::Sealed => Some("DEBUG SEAL"),
-            Tier::Cold => Some("DEBUG RELOAD"),
+            Tier::Cold | Tier::Paged => Some("DEBUG RELOAD"),
         };
         Pair {
             protocol,
@@ -145,6 +147,10 @@ fn server_under_test(tier: Tier) -> Server {
         Tier::Durable => Server::terrace(&[]),
         Tier::Sealed => Server::terrace(&[MEMORY, DEBUG].concat()),
         Tier::Cold => Server::terrace(&[DEBUG, &["--appendfsync", "no"]].concat()),
+        Tier::Paged => {
+            let options: &[&str] = &["--appendfsync", "no", "--paged-threshold", "0"];
+            Server::terrace(&[DEBUG, options].concat())
+        }
     }
 }
 
@@ -196,6 +202,16 @@ fn scripts_on_sealed_keys() {
 #[test]
 fn scripts_on_cold_keys() {
     script::run_all(Tier::Cold, Protocol::Resp2);
+}
+
+#[test]
+fn scripts_on_paged_collections() {
+    script::run_all(Tier::Paged, Protocol::Resp3);
+}
+
+#[test]
+fn random_commands_on_paged_collections() {
+    random::run(Tier::Paged, Protocol::Resp2);
 }
 
 #[test]

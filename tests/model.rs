@@ -25,7 +25,7 @@ use terrace::keyspace::range::{DBS, Inherited, RangeMap};
 use terrace::keyspace::ranges::Leftover;
 use terrace::keyspace::reshape::specs_at_start;
 use terrace::keyspace::scan::Wanted;
-use terrace::keyspace::{Call, Effects, Keyspace, Settings};
+use terrace::keyspace::{Call, Effects, Elements, Keyspace, Settings};
 use terrace::resp::{Protocol, Reply};
 use terrace::store::block::BlockStore;
 use terrace::store::flush::{Batch, Meta, RangeMeta, wipe};
@@ -67,6 +67,8 @@ fn settings(maxmemory: u64, eviction: EvictionPolicy) -> Settings {
         journal_flush_size: NEVER,
         flush_dirty_size: NEVER,
         seal_after: 0,
+        paged_threshold: 65_536,
+        paged_threshold_size: 8 << 20,
         max_value_len: 1 << 20,
         inherited: Inherited {
             fsync: FsyncPolicy::EverySec,
@@ -142,6 +144,7 @@ impl Open {
             now_ms,
             keys: &keys,
             received: words,
+            elements: row.elements,
             replay: None,
         };
         let mut reply = Reply::new(Protocol::Resp2);
@@ -833,6 +836,7 @@ impl World {
                     now_ms: self.now,
                     keys: &[&key],
                     received: &[],
+                    elements: Elements::None,
                     replay: None,
                 };
                 let mut tx = self.open.keyspace.begin(call, &mut effects).expect("loads");

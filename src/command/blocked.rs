@@ -316,6 +316,7 @@ impl Waiter {
             now_ms,
             keys: &keys,
             received: args.all(),
+            elements: self.command.elements,
             replay: None,
         };
         let mut reply = Reply::new(self.protocol);

@@ -8,7 +8,7 @@ use super::object::{encoding_name, help_reply, refcount_of};
 use super::spec::{Handler, Outcome, Spec, flag::*};
 use crate::keyspace::load::may_wait;
 use crate::keyspace::range::DBS;
-use crate::keyspace::{Call, Effects, Entry, Tx, clock};
+use crate::keyspace::{Call, Effects, Elements, Entry, Tx, clock};
 use crate::net::clients::{Client, client_flag};
 use crate::object::codec;
 use crate::resp::number::{parse_f64, parse_i64};
@@ -86,6 +86,7 @@ fn with_keys<R>(
         now_ms: context.now_ms,
         keys,
         received: &[],
+        elements: Elements::All,
         replay: None,
     };
     let mut effects = Effects::default();

@@ -335,6 +335,7 @@ impl Executor {
             now_ms: self.now_ms,
             keys,
             received: args.all(),
+            elements: spec.elements,
             replay: None,
         };
         let mut tx = self.server.keyspace.begin(call, &mut self.effects)?;

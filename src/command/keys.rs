@@ -9,7 +9,7 @@ use crate::keyspace::entry::{COPIED, ORIGIN, Value};
 use crate::keyspace::load::may_wait_if;
 use crate::keyspace::quota::{QuotaError, ROUNDS_MAX};
 use crate::keyspace::tx::LARGE;
-use crate::keyspace::{Call, Entry, Expiry, Tx};
+use crate::keyspace::{Call, Elements, Entry, Expiry, Tx};
 use crate::resp::Reply;
 
 const EVERY_KEY: &[KeySpec] = &[keys(1, 1, "RO")];
@@ -218,6 +218,7 @@ fn in_two<R>(
         now_ms: context.now_ms,
         keys,
         received: args.all(),
+        elements: Elements::All,
         replay: None,
     };
     let keyspace = &context.server.keyspace;

@@ -6,6 +6,7 @@ pub mod args;
 pub mod context;
 pub mod docs;
 pub mod effort;
+mod elements;
 pub mod elsewhere;
 pub mod error;
 pub mod execute;

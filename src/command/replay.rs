@@ -157,6 +157,7 @@ impl Replayer {
             now_ms: self.now_ms,
             keys: &keys,
             received: args.all(),
+            elements: spec.elements,
             replay: Some(header.end()),
         };
         let mut tx = keyspace

@@ -22,7 +22,7 @@ use super::table::Command;
 use crate::acl::log::Place;
 use crate::keyspace::effects::EffectsMark;
 use crate::keyspace::entry::{self, Value};
-use crate::keyspace::{Call, Effects, Expiry};
+use crate::keyspace::{Call, Effects, Elements, Expiry};
 use crate::net::session::Session;
 use crate::pubsub::channel::Channel;
 use crate::resp::Reply;
@@ -407,13 +407,14 @@ impl ScriptHost {
             now_ms: executor.now_ms,
             keys: &[key],
             received: &[],
+            elements: Elements::None,
             replay: None,
         };
         let Ok(mut tx) = executor.server.keyspace.begin(call, &mut executor.effects) else {
             return false;
         };
         let value = match tx.peek(key) {
-            Some(entry) if entry.size() > COPIED_MOST => return false,
+            Some(entry) if entry.size() > COPIED_MOST || entry.pages().is_some() => return false,
             Some(entry) => Some((entry.clone_value(), entry.expiry(), entry.flags(entry::ORIGIN))),
             None => None,
         };
@@ -435,6 +436,7 @@ impl ScriptHost {
                 now_ms: executor.now_ms,
                 keys: &[key],
                 received: &[],
+                elements: Elements::None,
                 replay: None,
             };
             // proof: the key was read under the same locks; it is resident or known to be absent.

@@ -19,7 +19,7 @@ use super::spec::{Handler, Outcome, Spec, acl, flag::*};
 use super::table;
 use crate::keyspace::load::may_wait_if;
 use crate::keyspace::tx::LARGE;
-use crate::keyspace::{Call, Expiry, Tx};
+use crate::keyspace::{self, Call, Expiry, Tx};
 use crate::object::list::Side;
 use crate::object::{Hash, List, Native, Object};
 use crate::resp::Reply;
@@ -280,6 +280,7 @@ fn run(args: &Args<'_>, plan: &Plan<'_>, context: &mut Context<'_>) -> Outcome {
             now_ms: context.now_ms,
             keys: &keys,
             received: args.all(),
+            elements: keyspace::Elements::All,
             replay: None,
         };
         let mut tx = context.server.keyspace.begin(call, context.effects)?;

@@ -1,8 +1,10 @@
 //! The command table: every family's rows, found by name.
 
 use super::effort::Effort;
+use super::elements;
 use super::permission::Needs;
 use super::spec::{Spec, Stats, acl};
+use crate::keyspace::Elements;
 use crate::resp::RequestArgs;
 use smallvec::SmallVec;
 use std::collections::HashMap;
@@ -76,6 +78,8 @@ pub struct Command {
     /// What permission to run it depends on.
     pub needs: Needs,
     pub effort: Effort,
+    /// What it touches of large collections.
+    pub elements: Elements,
     pub stats: Stats,
     pub subcommands: Vec<Command>,
 }
@@ -102,6 +106,7 @@ impl Command {
         Command {
             spec,
             effort: Effort::of(&full_name, spec),
+            elements: elements::of(&full_name, spec),
             full_name,
             number: LAST_NUMBER.fetch_add(1, Relaxed) + 1,
             needs: Needs::new(spec),

@@ -16,7 +16,7 @@ use crate::acl::log::Place;
 use crate::config::Config;
 use crate::keyspace::held::Group;
 use crate::keyspace::range::DBS;
-use crate::keyspace::{Call, Effects};
+use crate::keyspace::{Call, Effects, Elements};
 use crate::net::session::Session;
 use crate::pubsub::watching::Watching;
 use crate::resp::Reply;
@@ -272,6 +272,7 @@ fn see(server: &Server, effects: &mut Effects, (db, keys): (u8, &[&[u8]]), now_m
         now_ms,
         keys,
         received: &[],
+        elements: Elements::None,
         replay: None,
     };
     let mut tx = server.keyspace.begin(call, effects)?;
@@ -314,6 +315,14 @@ impl Executor {
                 .map_err(discarded_because)?;
         }
         let server = self.server.clone();
+        let mut db = session.db;
+        for queued in &queue.queued {
+            // Before, too: else they would be read while the shards of all keys are held.
+            queued.with_args(|args| self.bring_elements_in(queued.command, args, db))?;
+            if queued.command.name == "select" {
+                db = queued.with_args(selected).unwrap_or(db);
+            }
+        }
         let (mut keys, all) = queue.keys(session.db);
         keys.extend(watching.into_iter().flat_map(Watching::keys));
         let scripts = queue.has_scripts();
@@ -333,6 +342,26 @@ impl Executor {
         if server.monitors.any() {
             server.monitors.feed(&Args::new(&[b"exec"]), session);
         }
+        Ok(())
+    }
+
+    /// Has the elements of paged collections read that a command touches.
+    fn bring_elements_in(&mut self, command: &Command, args: &Args<'_>, db: u8) -> Outcome {
+        let keyspace = &self.server.keyspace;
+        if command.elements == Elements::None || !keyspace.has_paged() {
+            return Ok(());
+        }
+        let places = command.key_positions(args);
+        let keys: Vec<&[u8]> = places.iter().map(|at| &args[*at]).collect();
+        let call = Call {
+            db,
+            now_ms: self.now_ms,
+            keys: &keys,
+            received: args.all(),
+            elements: command.elements,
+            replay: None,
+        };
+        keyspace.begin(call, &mut self.effects)?.commit();
         Ok(())
     }
 

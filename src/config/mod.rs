@@ -135,6 +135,9 @@ pub struct Config {
     /// 0: never.
     pub seal_after_seconds: u32,
     pub flush_dirty_size: u64,
+    /// Elements, and bytes, above which collections of durable ranges are paged.
+    pub paged_threshold: u64,
+    pub paged_threshold_size: u64,
     /// A power of two.
     pub shards: usize,
     /// Pairs of seconds and changes, as Redis has them; the journal makes them needless here.
@@ -244,6 +247,8 @@ impl Default for Config {
             memory_dir: String::new(),
             seal_after_seconds: 300,
             flush_dirty_size: 256 * MB,
+            paged_threshold: 65_536,
+            paged_threshold_size: 8 * MB,
             shards: 4096,
             save: vec![(3600, 1), (300, 100), (60, 10_000)],
             metrics_port: 0,

@@ -19,6 +19,7 @@
 
 use super::reclaim::{LARGE_BLOCK, reclaim, reclaim_block};
 pub use crate::object::codec::Value;
+use crate::object::paged::Paged;
 use crate::object::{Object, size_class};
 use crate::pointer::TaggedPtr;
 use std::alloc::{Layout, alloc, handle_alloc_error, realloc};
@@ -270,20 +271,37 @@ impl Entry {
         Some(object)
     }
 
-    /// Takes the value out, and leaves an empty string.
+    /// Takes the value out, and leaves an empty string. Of a paged collection all is in memory; it is none any more.
     pub fn take_value(&mut self) -> Value {
         match self.take_object() {
-            Some(object) => Value::Object(object),
+            Some(mut object) => {
+                object.unpage();
+                Value::Object(object)
+            }
             None => Value::String(self.value().to_vec()),
         }
     }
 
-    /// A copy of the value.
+    /// A copy of the value, as `take_value` gives it.
     pub fn clone_value(&self) -> Value {
         match self.object() {
-            Some(object) => Value::Object(object.clone()),
+            Some(object) => {
+                let mut object = object.clone();
+                object.unpage();
+                Value::Object(object)
+            }
             None => Value::String(self.value().to_vec()),
         }
+    }
+
+    /// What is known of the value as a collection that need not fit memory, if it is one.
+    #[inline]
+    pub fn pages(&self) -> Option<&Paged> {
+        self.object().and_then(Object::pages)
+    }
+
+    pub fn pages_mut(&mut self) -> Option<&mut Paged> {
+        self.object_mut().and_then(Object::pages_mut)
     }
 
     /// As `TYPE` gives it.
@@ -388,6 +406,14 @@ impl Entry {
     /// Bytes that the allocator has given for this entry, its object's included.
     pub fn size(&self) -> usize {
         size_class(block_len(self.header())) + self.object().map_or(0, Object::bytes)
+    }
+
+    /// About how many bytes a flush writes because of one change.
+    pub fn written_size(&self) -> usize {
+        match self.pages() {
+            Some(pages) => size_class(block_len(self.header())) + pages.element_size(),
+            None => self.size(),
+        }
     }
 
     /// Bytes of the value: those of a string, or what an object takes.

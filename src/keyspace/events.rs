@@ -251,6 +251,7 @@ impl News {
     pub(super) fn of(entry: &Entry) -> News {
         match entry.object() {
             None => News::Value(entry.value().to_vec()),
+            Some(object) if object.pages().is_some_and(|pages| !pages.is_whole()) => News::Unknown,
             Some(object) => {
                 let payload = codec::dump(codec::ValueRef::Object(object), codec::Form::ROW);
                 let mut digits = itoa::Buffer::new();

@@ -3,7 +3,8 @@
 //! Both choose by sampling, as Redis documents its approximated LRU and LFU: look at a few entries, take the worst.
 //! Entries of a shard's table stand in the order of their hashes, so a run of neighbours is a random sample of keys.
 //! Sealed keys go before resident ones, the coldest of them together (see `generations`).
-//! A durable key is never deleted by eviction: only its resident copy goes, and only when the store has an equal row.
+//! A durable key is never deleted by eviction: only its resident copy goes, and only when the store has an equal row. Of
+//! a paged collection go clean elements.
 
 use super::clock::{self, Tick};
 use super::entry::Entry;
@@ -222,7 +223,8 @@ impl Keyspace {
     /// How much an entry deserves to go; none when it may not.
     fn score(&self, entry: &Entry, range: &Range, tick: Tick) -> Option<u64> {
         let durable = range.is_durable();
-        if durable && (range.stays_resident() || !self.flush.is_droppable(entry)) || entry.is_absent() {
+        let gives = || self.flush.is_droppable(entry) || self.may_shed(entry);
+        if durable && (range.stays_resident() || !gives()) || entry.is_absent() {
             return None;
         }
         let idle = u64::from(clock::idle_seconds(entry.clock(), tick));
@@ -248,6 +250,13 @@ impl Keyspace {
             range.counters.evicted.fetch_add(1, Relaxed);
             self.note_aside(state, hash, (db, key), (Event::Evicted, News::None), None);
             return;
+        }
+        if state
+            .find(hash, db, key)
+            .is_some_and(|entry| self.may_shed(entry))
+        {
+            // Of what is larger than others, a part at a time.
+            return self.shed(state, (db, hash, key), range);
         }
         self.drop_clean(state, hash, db, key, range);
     }

@@ -15,6 +15,7 @@ use super::effects::Effects;
 use super::entry::{self, Entry};
 use super::events::{Event, News};
 use super::load::may_wait;
+use super::paging::Elements;
 use super::range::Range;
 use super::shard::{ShardState, stale_expiry};
 use super::table::Place;
@@ -378,6 +379,7 @@ impl Keyspace {
             now_ms,
             keys: &[key],
             received: &[],
+            elements: Elements::None,
             replay: None,
         };
         let expired = || self.ranges.load().find(key).counters.expired.load(Relaxed);

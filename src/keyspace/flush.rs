@@ -17,11 +17,15 @@
 //! cannot be written is kept and tried again, so nothing is lost when a disk is full; a flushed database is wiped
 //! from the store after the rows that it still had and before the ones it got since.
 //!
+//! Of a paged collection only elements that changed are written, with its row in the same file: so that row's offset is
+//! also that of its elements. Elements of one that is no more go by a range deletion in the file that says so.
+//!
 //! The store's expiry index has exactly one row for every object row with an expiry, and no other: both are written by
 //! the same file, and so is the removal of the row of an expiry that was changed, taken away or came true. A crash
 //! therefore never parts them.
 
 use super::entry::{DIRTY, Entry, FLUSH_PARITY, FLUSHED, STALE_EXPIRY, STORED, STORED_EXPIRES, STORED_INDEX};
+use super::paging::push_elements;
 use super::range::DBS;
 use super::shard::ShardState;
 use super::{Keyspace, StoreError, held};
@@ -273,6 +277,8 @@ struct Portion {
     newest: u64,
     /// The earliest expiry in it.
     earliest: Option<i64>,
+    /// Where the elements of collections were that are no more.
+    dropped: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
 /// What a portion changes in a range.
@@ -284,6 +290,12 @@ struct Delta {
 }
 
 impl Portion {
+    /// The elements between these row keys go.
+    fn note_pages(&mut self, bounds: (Vec<u8>, Vec<u8>)) {
+        self.batch.drop_between(bounds.clone());
+        self.dropped.push(bounds);
+    }
+
     fn take_visited(&mut self) {
         self.batch.append(&mut self.visited);
         self.tombstones.append(&mut self.visited_tombstones);
@@ -398,6 +410,9 @@ impl Keyspace {
 
     /// Turns the dirty entries of a shard into rows.
     fn collect(&self, shard: usize, state: &mut ShardState, parity: bool, portion: &mut Portion) {
+        for (db, key, version) in state.stale_expiries.take_pages() {
+            portion.note_pages(rows::collection_bounds(db, &key, version));
+        }
         if state.dirty.is_empty() {
             return;
         }
@@ -423,7 +438,16 @@ impl Keyspace {
                 deltas.rows[entry.db() as usize].0 += i64::from(has.0) - i64::from(had.0);
                 deltas.rows[entry.db() as usize].1 += i64::from(has.1) - i64::from(had.1);
                 let before = portion.visited.bytes();
-                push_rows(&mut portion.visited, entry, offset, range.policy.compression);
+                let size = entry.size();
+                let is_new = self.page_if_large(entry, range, offset);
+                push_rows(
+                    &mut portion.visited,
+                    entry,
+                    offset,
+                    range.policy.compression,
+                    is_new,
+                );
+                self.count_bytes(range, size, entry.size());
                 deltas.bytes += portion.visited.bytes() - before;
                 if let Some(at) = entry.next_expiry() {
                     portion.earliest = Some(portion.earliest.map_or(at, |earliest| earliest.min(at)));
@@ -498,6 +522,7 @@ impl Keyspace {
                 range.counters.flushed_bytes.fetch_add(bytes, Relaxed);
             }
         }
+        self.reclaim_elements(portion.dropped);
         if let Some(at) = portion.earliest {
             self.cold_sweep.note_rows_from(at);
         }
@@ -606,7 +631,10 @@ impl Keyspace {
     }
 }
 
-fn push_rows(batch: &mut Batch, entry: &Entry, offset: u64, packing: Compression) {
+/// The rows of an entry; of a paged collection that was none before, one for every element.
+fn push_rows(batch: &mut Batch, entry: &mut Entry, offset: u64, packing: Compression, is_new: bool) {
+    push_elements(batch, entry, is_new);
+    let entry = &*entry;
     let key = |out: &mut Vec<u8>| rows::push_object_key(out, entry.db(), entry.key());
     if entry.is_absent() {
         batch.push(key, None::<fn(&mut Vec<u8>)>);
@@ -616,11 +644,17 @@ fn push_rows(batch: &mut Batch, entry: &Entry, offset: u64, packing: Compression
         None => codec::encode_string(out, entry.value()),
         Some(object) => codec::encode_object(out, object),
     };
-    batch.push(
-        key,
-        Some(|out: &mut Vec<u8>| rows::encode_row(out, offset, entry.expiry(), object)),
-    );
-    batch.pack_last(packing);
+    if let Some(pages) = entry.pages() {
+        let summary = pages.summary();
+        let row = |out: &mut Vec<u8>| rows::encode_paged_row(out, offset, entry.expiry(), &summary);
+        batch.push(key, Some(row));
+    } else {
+        batch.push(
+            key,
+            Some(|out: &mut Vec<u8>| rows::encode_row(out, offset, entry.expiry(), object)),
+        );
+        batch.pack_last(packing);
+    }
     if let Some(at) = entry.next_expiry() {
         let index_key = |out: &mut Vec<u8>| rows::push_expiry_key(out, at, entry.db(), entry.key());
         batch.push(index_key, Some(|_: &mut Vec<u8>| {}));

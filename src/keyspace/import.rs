@@ -1,7 +1,7 @@
 //! Keys from an RDB file into the keyspace, as if commands had set them.
 
 use super::evict::Room;
-use super::{Call, Effects, Expiry, Keyspace, StoreError};
+use super::{Call, Effects, Elements, Expiry, Keyspace, StoreError};
 use crate::object::codec::file::{FileReader, KeyValue, Part};
 use crate::object::codec::{CodecError, Problem};
 use std::fmt;
@@ -101,6 +101,7 @@ impl Keyspace {
             now_ms,
             keys: &[&from.key],
             received: &[],
+            elements: Elements::None,
             replay: None,
         };
         let mut tx = self.begin(call, effects).map_err(ImportError::Store)?;

@@ -5,6 +5,8 @@
 //! again and the row inserted if the key is still absent. In between the key may have come and gone; the shard's
 //! epoch tells, and the read is done again.
 //!
+//! Of a paged collection the elements that the call touches are brought in the same way (`paging`).
+//!
 //! A sealed key of a memory range is found in the same way, but its shard knows whether there is a row, and in which part
 //! of the plain store. It comes into the transaction as a *guest*: it can be read, and is made resident when it is
 //! changed, or when it is read again not long after.
@@ -16,6 +18,7 @@ use super::seal::Guest;
 use super::shard::{ShardGuard, ShardState};
 use super::tx::{Call, Tx};
 use super::{Keyspace, StoreError, held};
+use crate::object::paged::Paged;
 use crate::store::block::Cached;
 use crate::store::rows::Row;
 use smallvec::SmallVec;
@@ -95,6 +98,8 @@ struct Loaded {
     epoch: u32,
     offset: u64,
     entry: Entry,
+    /// Of the paged collection that the row is of.
+    version: Option<u64>,
 }
 
 impl Known {
@@ -126,7 +131,8 @@ impl Keyspace {
             let warm = self.none_cold(range, call.replay.is_some())
                 || guard.find(hash, db, key).is_some()
                 || !range.is_durable() && !may_be_sealed(&guard, hash, db);
-            if warm && self.physical(call.db) == db {
+            let lacks = self.lacks(&guard, (db, hash, key), &call);
+            if warm && !lacks && self.physical(call.db) == db {
                 let guards = SmallVec::from_buf([(shard, guard)]);
                 return Ok(Tx::new(self, map, guards, call, (db, hash), effects));
             }
@@ -189,7 +195,7 @@ impl Keyspace {
             .flatten()
             .flat_map(|db| call.keys.iter().map(|key| (*db, *key)))
             .collect();
-        let (locked, known) = self.lock_resident(&named, Reach::Keys, call.replay.is_some(), call.now_ms)?;
+        let (locked, known) = self.lock_with_elements(&named, &call)?;
         let (db, hash) = locked.first;
         // Without keys there is no first one to have told its database.
         let db = if named.is_empty() {
@@ -200,6 +206,36 @@ impl Keyspace {
         let mut tx = Tx::new(self, locked.map, locked.guards, call, (db, hash), effects);
         tx.guests = known.guests;
         Ok(tx)
+    }
+
+    /// Locks the shards of a call's keys; the keys are resident then, with the elements that it touches, or guests, or
+    /// known to be absent.
+    fn lock_with_elements<'k>(
+        &'k self,
+        named: &[(u8, &[u8])],
+        call: &Call<'_>,
+    ) -> Result<(Locked<'k>, Known), StoreError> {
+        let (mut round, mut read) = (0, Vec::new());
+        loop {
+            let (mut locked, known) =
+                self.lock_resident(named, Reach::Keys, call.replay.is_some(), call.now_ms)?;
+            self.take_elements_in(&mut locked, std::mem::take(&mut read));
+            let mut needs = self.needs(&mut locked, named, call);
+            if !needs.is_empty() && Keyspace::is_last_round(round) {
+                let read = self.read_needs(needs)?;
+                self.take_elements_in(&mut locked, read);
+                needs = self.needs(&mut locked, named, call);
+            }
+            if needs.is_empty() {
+                return Ok((locked, known));
+            }
+            drop(locked);
+            if self.is_over_limit() {
+                self.make_room(call.now_ms);
+            }
+            read = self.read_needs(needs)?;
+            round += 1;
+        }
     }
 
     /// Locks the shards of keys, given with their logical databases, or every shard; the keys are resident then, or
@@ -398,12 +434,22 @@ impl Keyspace {
         };
         let loaded = row.map(entry).transpose().map_err(bad_row)?;
         match loaded {
-            Some((offset, entry)) => known.loaded.push(Loaded {
-                hash,
-                epoch,
-                offset,
-                entry,
-            }),
+            Some((offset, mut entry)) => {
+                let summary = entry.pages().map(Paged::summary);
+                // About to leave for memory: there it is kept whole.
+                let leaves = summary.filter(|_| self.ranges.load().find(key).stays_resident());
+                if let Some(summary) = leaves {
+                    let object = self.whole_object(db, key, summary)?;
+                    entry.assign_object(object, entry.expiry());
+                }
+                known.loaded.push(Loaded {
+                    hash,
+                    epoch,
+                    offset,
+                    entry,
+                    version: summary.map(|summary| summary.version),
+                });
+            }
             None => {
                 known.absent.insert((hash, epoch));
             }
@@ -418,7 +464,8 @@ impl Keyspace {
             hash,
             epoch,
             offset,
-            entry,
+            mut entry,
+            version,
         } in std::mem::take(&mut known.loaded)
         {
             let shard = self.shard_of(hash);
@@ -433,6 +480,9 @@ impl Keyspace {
             }
             if self.row_stands(db, key, offset) {
                 self.recovery.note_row(db, key, offset);
+                if let Some(version) = version {
+                    self.settle_paged(state, (hash, &mut entry), (offset, version));
+                }
                 self.insert_loaded(state, hash, entry);
             } else {
                 known.absent.insert((hash, epoch));

@@ -11,6 +11,7 @@
 //! | `tx`, `effects` | reading and changing keys under their locks; what is recorded of it |
 //! | `held` | several transactions as one |
 //! | `load`, `prefetch` | opening a `Tx`: locking shards, bringing cold keys in; starting cache misses early |
+//! | `paging` | collections that need not fit memory: bringing elements in, writing those that changed |
 //! | `expire`, `evict`, `quota` | removing what is due; making room; limits of a range |
 //! | `beside` | memory that is not of keys |
 //! | `records`, `subscribers` | who has subscribed to which key; a set of client numbers |
@@ -23,7 +24,8 @@
 //!
 //! Lock order: the ranges' change lock, then the flush lock, then the sealer's, then the right to reach, then shards. Who
 //! holds a shard waits for another one only with the right to reach (`held` has the argument). Nothing waits for a disk
-//! while it holds a shard, but a transaction or script that reaches for a key that it did not declare.
+//! while it holds a shard, but a transaction or script that reaches for a key that it did not declare, or for elements of a
+//! paged collection; and a command that others have kept from such elements again and again.
 
 pub mod backup;
 pub mod beside;
@@ -42,6 +44,7 @@ pub mod import;
 pub mod load;
 pub mod moves;
 pub mod owed;
+pub mod paging;
 pub mod prefetch;
 pub mod quota;
 pub mod range;
@@ -64,10 +67,12 @@ pub mod whole;
 
 pub use effects::Effects;
 pub use entry::Entry;
+pub use paging::Elements;
 pub use tx::{Absent, Call, Change, Expiry, Tx, Wait, WrongType};
 
 use crate::journal::Journal;
-use crate::object::{self, codec};
+use crate::object::paged::Paged;
+use crate::object::{self, Object, codec};
 use crate::store::StoreError;
 use crate::store::block::BlockStore;
 use crate::store::flush::Discard;
@@ -97,6 +102,9 @@ pub struct Settings {
     pub flush_dirty_size: u64,
     /// Seconds without use after which an entry of a memory range is sealed; 0 is never.
     pub seal_after: u32,
+    /// Elements, and bytes, above which a collection of a durable range is paged.
+    pub paged_threshold: u64,
+    pub paged_threshold_size: u64,
     /// Bytes of a string.
     pub max_value_len: u64,
     pub inherited: Inherited,
@@ -115,6 +123,8 @@ struct Limits {
     range_limits: AtomicBool,
     /// Some range bounds its keys or values.
     quotas: AtomicBool,
+    paged_threshold: AtomicU64,
+    paged_threshold_size: AtomicU64,
 }
 
 pub struct Keyspace {
@@ -138,6 +148,8 @@ pub struct Keyspace {
     journal: OnceLock<Journal>,
     pub flush: flush::FlushState,
     pub snapshots: snapshot::SnapshotState,
+    /// Some value is, or was, a paged collection.
+    any_paged: AtomicBool,
     cold_sweep: expire::ColdSweep,
     /// The shard that the expire cycle visits next.
     expire_next: AtomicUsize,
@@ -197,6 +209,7 @@ impl Keyspace {
             journal: OnceLock::new(),
             flush: flush::FlushState::default(),
             snapshots: snapshot::SnapshotState::default(),
+            any_paged: AtomicBool::new(false),
             cold_sweep: expire::ColdSweep::default(),
             expire_next: AtomicUsize::new(0),
             evict_next: AtomicUsize::new(0),
@@ -235,6 +248,10 @@ impl Keyspace {
         self.flush
             .set_sizes(settings.journal_flush_size, settings.flush_dirty_size);
         self.sealing.set_after(settings.seal_after);
+        limits.paged_threshold.store(settings.paged_threshold, Relaxed);
+        limits
+            .paged_threshold_size
+            .store(settings.paged_threshold_size, Relaxed);
         self.note_policies(&self.ranges.load());
         self.bound_beside();
     }
@@ -322,6 +339,7 @@ impl Keyspace {
             return false;
         };
         let (before, expiry) = (entry.size(), entry.expiry());
+        let pages = entry.pages().map(Paged::version);
         tx::count_change(range, db, Some(expiry), None);
         if range.is_durable() && entry.store_has(STORED | FLUSHED) {
             let next = entry.next_expiry();
@@ -329,6 +347,9 @@ impl Keyspace {
             entry.bury();
             let after = entry.size();
             state.stale_expiries.note(hash, stale);
+            if let Some(version) = pages {
+                state.stale_expiries.note_pages(db, key, version);
+            }
             if ShardState::mark_dirty_at(state, hash, db, key) {
                 self.flush.note_dirty(after);
             }
@@ -343,12 +364,19 @@ impl Keyspace {
     /// An entry out of a row. Takes time with a large value, so no lock is held.
     fn entry_of(&self, (db, key): (u8, &[u8]), row: &Row<'_>, now: i64) -> Result<Entry, RowError> {
         let clock = clock::fresh(self.tick(now));
-        let object = row.object()?;
-        let mut entry = match codec::decode_string(&object) {
-            Ok(value) => Entry::new(db, key, value, row.expiry, clock),
-            Err(_) => {
-                let value = codec::decode_object(&object, &self.object_limits()).map_err(RowError::Object)?;
-                Entry::with_value(db, key, NewValue::Object(value), row.expiry, clock)
+        let mut entry = if let Some(summary) = row.summary()? {
+            self.any_paged.store(true, Relaxed);
+            let value = NewValue::Object(Object::of_summary(&summary));
+            Entry::with_value(db, key, value, row.expiry, clock)
+        } else {
+            let object = row.object()?;
+            match codec::decode_string(&object) {
+                Ok(value) => Entry::new(db, key, value, row.expiry, clock),
+                Err(_) => {
+                    let value =
+                        codec::decode_object(&object, &self.object_limits()).map_err(RowError::Object)?;
+                    Entry::with_value(db, key, NewValue::Object(value), row.expiry, clock)
+                }
             }
         };
         entry.store_set(STORED, true);

@@ -22,6 +22,7 @@ use super::discards::UNTIL_THE_END;
 use super::entry::{self, Entry};
 use super::evict::Room;
 use super::owed::Owed;
+use super::paging::Elements;
 use super::range::{DBS, Range, RangeMap};
 use super::ranges::RangeError;
 use super::shard::{KeyHasher, ShardState};
@@ -392,6 +393,7 @@ impl Keyspace {
     fn move_to_memory(&self, current: &Move) -> Result<(), Ended> {
         loop {
             self.load_cold_keys(current)?;
+            self.unpage_range(&current.range, &self.ranges.load_full(), current.now_ms())?;
             crash_point("move-before-switch");
             if self.switch_to_memory(&current.range) {
                 break;
@@ -469,6 +471,7 @@ impl Keyspace {
                 now_ms,
                 keys: &[key],
                 received: &[],
+                elements: Elements::None,
                 replay: None,
             };
             // What has expired goes with the look.

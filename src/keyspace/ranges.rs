@@ -184,9 +184,9 @@ impl Keyspace {
         let intervals = map.intervals(&range.spec.name);
         let rows: Vec<_> = held
             .flat_map(|db| {
-                intervals
-                    .iter()
-                    .map(move |(start, end)| rows::interval(db, start, end.as_deref()))
+                intervals.iter().flat_map(move |(start, end)| {
+                    [rows::interval, rows::element_interval].map(|rows| rows(db, start, end.as_deref()))
+                })
             })
             .collect();
         self.store.approximate_bytes(&rows)

@@ -148,7 +148,12 @@ impl Keyspace {
                     continue;
                 };
                 let hash = self.hasher.hash(db, key);
-                let entry = self.entry_of((db, key), &row, 0).map_err(StoreError::new)?;
+                let mut entry = self.entry_of((db, key), &row, 0).map_err(StoreError::new)?;
+                if let Some(summary) = row.summary().map_err(StoreError::new)? {
+                    // Its elements are wiped with it.
+                    let object = self.whole_object(db, key, summary)?;
+                    entry.assign_object(object, row.expiry);
+                }
                 let mut state = self.shards[self.shard_of(hash)].lock();
                 state.last_offset = state.last_offset.max(row.offset);
                 self.insert_loaded(&mut state, hash, entry);

@@ -120,8 +120,8 @@ pub struct ShardState {
     pub last_offset: u64,
     /// Hashes of the entries that a flush has to take.
     pub dirty: Vec<u64>,
-    /// Hash and old expiry of entries whose row in the store's expiry index has to go with the next flush; and what
-    /// has to be done before anything else happens in the shard.
+    /// Hash and old expiry of entries whose row in the store's expiry index has to go with the next flush; the paged
+    /// collections whose elements have to; and what has to be done before anything else happens in the shard.
     pub stale_expiries: StaleExpiries,
     /// Who has subscribed to keys of this shard.
     pub(super) records: Records,
@@ -143,6 +143,8 @@ pub struct StaleExpiries(Option<Box<StaleList>>);
 #[derive(Default)]
 struct StaleList {
     items: Vec<(u64, i64)>,
+    /// Database, key and version of paged collections that are no more, and whose elements may have rows.
+    pages: Vec<(u8, Box<[u8]>, u64)>,
     /// What is to be done with the shard's entries before anything happens to them, in this order.
     owed: Vec<Arc<dyn Owed>>,
     /// The number of the shard, for who is owed something.
@@ -162,6 +164,19 @@ impl StaleExpiries {
         self.0.take().map_or(Vec::new(), |list| list.items)
     }
 
+    /// The elements of a paged collection are to go from the store with the next flush.
+    pub(super) fn note_pages(&mut self, db: u8, key: &[u8], version: u64) {
+        let pages = &mut self.0.get_or_insert_default().pages;
+        pages.push((db, key.into(), version));
+    }
+
+    /// Takes out the paged collections that are no more.
+    pub(super) fn take_pages(&mut self) -> Vec<(u8, Box<[u8]>, u64)> {
+        self.0
+            .as_mut()
+            .map_or(Vec::new(), |list| std::mem::take(&mut list.pages))
+    }
+
     /// Before anything else happens in the shard of this number, this has to.
     pub(super) fn owe(&mut self, owed: Arc<dyn Owed>, shard: usize) {
         let list = self.0.get_or_insert_default();
@@ -175,16 +190,16 @@ impl StaleExpiries {
             return (Vec::new(), 0);
         };
         let owed = (std::mem::take(&mut list.owed), list.shard);
-        if list.items.is_empty() {
+        if list.items.is_empty() && list.pages.is_empty() {
             self.0 = None;
         }
         owed
     }
 
     fn bytes(&self) -> usize {
-        self.0
-            .as_ref()
-            .map_or(0, |list| list.items.capacity() * size_of::<(u64, i64)>())
+        self.0.as_ref().map_or(0, |list| {
+            list.items.capacity() * size_of::<(u64, i64)>() + list.pages.len() * 64
+        })
     }
 }
 

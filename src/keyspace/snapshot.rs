@@ -18,7 +18,7 @@
 //! it goes to the system's cache, and a disk that cannot follow slows writers down instead of filling the memory.
 
 use super::discards::stands_against;
-use super::entry::{DIRTY, STORED};
+use super::entry::{DIRTY, Entry, STORED};
 use super::owed::Owed;
 use super::range::DBS;
 use super::seal::SealedRows;
@@ -27,9 +27,11 @@ use super::shard::ShardState;
 use super::{Keyspace, StoreError};
 use crate::object::codec::file::FileWriter;
 use crate::object::codec::{self, Form, Value, ValueRef};
+use crate::object::paged::{Kind, Paged, Summary};
+use crate::store::block::Frozen;
 use crate::store::rows::{self, Row};
 use parking_lot::Mutex;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::Path;
@@ -138,7 +140,31 @@ struct SnapshotOutput {
     keys: u64,
     /// Keys that differed from the store at the moment: their rows are not of it.
     dirty: HashSet<(u8, Box<[u8]>), foldhash::fast::RandomState>,
+    /// Paged collections that differed from the store.
+    changed: HashMap<(u8, Box<[u8]>), Changed>,
     failed: Option<io::Error>,
+}
+
+/// How a paged collection differed from the store.
+struct Changed {
+    expiry: Option<i64>,
+    len: u64,
+    /// Values of elements; none of those that are gone.
+    elements: HashMap<Vec<u8>, Option<Vec<u8>>>,
+}
+
+impl Changed {
+    fn of(entry: &Entry, pages: &Paged) -> Changed {
+        let mut elements = HashMap::new();
+        pages.each_change(|_, element, value| {
+            elements.insert(element.to_vec(), value.map(<[u8]>::to_vec));
+        });
+        Changed {
+            expiry: entry.expiry(),
+            len: pages.len() as u64,
+            elements,
+        }
+    }
 }
 
 impl Owed for Snapshot {
@@ -150,6 +176,12 @@ impl Owed for Snapshot {
                 return;
             }
             let dirty = entry.store_has(DIRTY) || entry.is_absent();
+            if dirty && let Some(pages) = entry.pages() {
+                // Its elements are in the frozen store, but for these.
+                let changed = Changed::of(entry, pages);
+                output.changed.insert((entry.db(), entry.key().into()), changed);
+                continue;
+            }
             if dirty {
                 output.dirty.insert((entry.db(), entry.key().into()));
             }
@@ -275,7 +307,11 @@ impl Keyspace {
                     && let Some((_, key)) = rows::split_object_key(&row_key)
                     && stands_against(&discards, key, row.offset)
                 {
-                    output.row(snapshot.logical[db as usize], (db, key), &row)?;
+                    let logical = snapshot.logical[db as usize];
+                    match row.summary().map_err(StoreError::new)? {
+                        Some(summary) => output.paged_row(&frozen, logical, (db, key), (&row, summary))?,
+                        None => output.row(logical, (db, key), &row)?,
+                    }
                 }
             }
             Ok::<(), StoreError>(())
@@ -297,6 +333,7 @@ impl Keyspace {
                 file,
                 keys: 0,
                 dirty: HashSet::default(),
+                changed: HashMap::new(),
                 failed: None,
             }),
         }
@@ -322,6 +359,62 @@ impl SnapshotOutput {
                 Value::Object(object) => ValueRef::Object(object),
             };
             self.file.key(db, key, expiry, value).map_err(StoreError::new)?;
+        }
+        self.keys += 1;
+        Ok(())
+    }
+
+    /// Writes a key whose value is a paged collection, element by element.
+    fn paged_row(
+        &mut self,
+        frozen: &Frozen<'_>,
+        logical: u8,
+        (db, key): (u8, &[u8]),
+        (row, summary): (&Row<'_>, Summary),
+    ) -> Result<(), StoreError> {
+        if let Some(error) = self.failed.take() {
+            return Err(StoreError::new(error));
+        }
+        if self.dirty.contains(&(db, key.into())) {
+            return Ok(());
+        }
+        let changed = self.changed.remove(&(db, Box::from(key)));
+        let (expiry, len, mut changed) = match changed {
+            Some(changed) => (changed.expiry, changed.len, changed.elements),
+            None => (row.expiry, summary.len, HashMap::new()),
+        };
+        let begun = self
+            .file
+            .collection(logical.into(), key, expiry, (summary.kind, len));
+        begun.map_err(StoreError::new)?;
+        let mut written = 0;
+        let mut write = |element: &[u8], value: &[u8]| {
+            written += 1;
+            let value = (summary.kind == Kind::Hash).then_some(value);
+            self.file.element(element, value).map_err(StoreError::new)
+        };
+        let (from, to) = rows::collection_bounds(db, key, summary.version);
+        for row in frozen.scan(from.clone(), to) {
+            let (row_key, value) = row?;
+            let Some((_, element)) = rows::split_element_key(&row_key, &from) else {
+                continue;
+            };
+            match changed.remove(element) {
+                None => write(element, &value)?,
+                Some(Some(value)) => write(element, &value)?,
+                Some(None) => {}
+            }
+        }
+        for (element, value) in changed {
+            if let Some(value) = value {
+                write(&element, &value)?;
+            }
+        }
+        if written != len {
+            // The file says how many there are before it says which.
+            return Err(StoreError::new(
+                "a paged collection has not as many elements as it says",
+            ));
         }
         self.keys += 1;
         Ok(())

@@ -2,7 +2,8 @@
 //!
 //! Guarantees:
 //! * While a `Tx` lives, its keys are resident, guests, or known to be absent; nothing here waits for a disk. A guest is
-//!   the copy of a sealed key: it serves reads, and is made resident before it is changed.
+//!   the copy of a sealed key: it serves reads, and is made resident before it is changed. Of paged collections, what the
+//!   call says that it touches is in memory.
 //! * Every change updates counts and bytes, puts the entry among the dirty ones and records its effect, exactly once.
 //! * The effects are appended to the journal before the shards are unlocked, also when a handler panics.
 //! * Expired keys and fields are never seen: a lookup that meets one deletes it, and that is an effect like any other.
@@ -15,11 +16,13 @@ use super::effects::{self, Effects, EffectsMark};
 use super::entry::{self, Entry, NewValue, Value};
 use super::events::Event;
 use super::load::{Guests, may_wait_if};
+use super::paging::Elements;
 use super::range::{Range, RangeMap};
 use super::shard::ShardGuard;
 use super::table::Place;
 use super::{Keyspace, clock};
 use crate::journal::Journal;
+use crate::object::paged::Paged;
 use crate::object::{Limits, Native, Object};
 use crate::resp::Reply;
 pub use amount::{LARGE, STRING_ELEMENT};
@@ -40,6 +43,8 @@ pub struct Call<'a> {
     pub keys: &'a [&'a [u8]],
     /// The command as it was received, for changes whose effect is just that.
     pub received: &'a [&'a [u8]],
+    /// What it touches of the values of its keys.
+    pub elements: Elements,
     /// The journal is being replayed, and this effect ends at that offset: it is recorded already, and nothing expires
     /// by itself.
     pub replay: Option<u64>,
@@ -514,12 +519,16 @@ impl<'a> Tx<'a> {
         let watched = match spot.place.and_then(|place| state.table.at_mut(place)) {
             Some(entry) => {
                 let (before, before_next) = (entry.size(), entry.next_expiry());
+                let pages = entry.pages().map(Paged::version);
                 entry.assign_value(value, at);
                 entry.set_clock(clock);
                 let stale = reindex(entry, before_next);
                 keyspace.count_bytes(range, before, entry.size());
                 let watched = entry.has(entry::WATCHED);
                 state.stale_expiries.note(spot.hash, stale);
+                if let Some(version) = pages {
+                    state.stale_expiries.note_pages(db, key, version);
+                }
                 settle(keyspace, state, spot.hash, spot.place, range);
                 watched
             }
@@ -545,9 +554,13 @@ impl<'a> Tx<'a> {
             .at_mut(spot.place?)
             .filter(|entry| !entry.is_absent())?;
         let (before, expiry, origin) = (entry.size(), entry.expiry(), entry.flags(entry::ORIGIN));
+        let pages = entry.pages().map(Paged::version);
         let value = entry.take_value();
         self.keyspace
             .count_bytes(self.map.find(key), before, entry.size());
+        if let Some(version) = pages {
+            state.stale_expiries.note_pages(self.db, key, version);
+        }
         self.remove(key, Event::of_removal(self.call.received));
         Some((value, expiry, origin))
     }

@@ -53,9 +53,39 @@ const ITEMS_PER_PLACE: usize = 64;
 /// Two neighbours whose items together are not more become one segment.
 const MERGE_MAX: usize = 256;
 
+/// Hashes keys the same way wherever the seed is the same: rows of stores are ordered by it (see `paged`).
+#[derive(Clone)]
+pub struct Seeded {
+    seed: u64,
+    state: foldhash::quality::FixedState,
+}
+
+impl Seeded {
+    pub fn new(seed: u64) -> Seeded {
+        Seeded {
+            seed,
+            state: foldhash::quality::FixedState::with_seed(seed),
+        }
+    }
+
+    /// As a table with this seed hashes the key.
+    pub fn hash(&self, key: &[u8]) -> u64 {
+        hash_with(self, key)
+    }
+}
+
+impl BuildHasher for Seeded {
+    type Hasher = <foldhash::quality::FixedState as BuildHasher>::Hasher;
+
+    #[inline]
+    fn build_hasher(&self) -> Self::Hasher {
+        self.state.build_hasher()
+    }
+}
+
 /// A hash table of items with distinct keys.
 #[derive(Clone)]
-pub struct Dict<T, H = foldhash::quality::FixedState> {
+pub struct Dict<T, H = Seeded> {
     directory: Vec<u32>,
     segments: Vec<Segment<T>>,
     /// `directory.len()` is 2 to this.
@@ -78,7 +108,11 @@ fn hash_with<H: BuildHasher>(hasher: &H, key: &[u8]) -> u64 {
 
 impl<T: DictItem> Dict<T> {
     pub fn new(seed: u64) -> Dict<T> {
-        Dict::with_hasher(foldhash::quality::FixedState::with_seed(seed))
+        Dict::with_hasher(Seeded::new(seed))
+    }
+
+    pub fn seed(&self) -> u64 {
+        self.hasher.seed
     }
 }
 
@@ -120,6 +154,12 @@ impl<T: DictItem, H: BuildHasher> Dict<T, H> {
     /// The items of a hash, and perhaps some whose hash is alike.
     pub fn like(&self, hash: u64) -> impl Iterator<Item = &T> {
         self.segments[self.segment(hash)].like(hash)
+    }
+
+    /// As `like`, for changes that leave the keys and `heap_bytes` as they are.
+    pub fn like_mut(&mut self, hash: u64) -> impl Iterator<Item = &mut T> {
+        let at = self.segment(hash);
+        self.segments[at].like_mut(hash)
     }
 
     /// The place in the directory of a hash.
@@ -246,6 +286,11 @@ impl<T: DictItem, H: BuildHasher> Dict<T, H> {
     /// All items, in no order that means anything.
     pub fn iter(&self) -> impl Iterator<Item = &T> {
         self.segments.iter().flat_map(|segment| segment.items())
+    }
+
+    /// As `iter`, for changes that leave the keys and `heap_bytes` as they are.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        self.segments.iter_mut().flat_map(|segment| segment.items_mut())
     }
 
     /// Visits items in the order of their hashes, from `cursor` on (0 begins), until at least `count` have been

@@ -15,12 +15,14 @@ pub mod intset;
 pub mod list;
 pub mod listpack;
 pub mod ordered;
+pub mod paged;
 pub mod set;
 pub mod sorted_set;
 pub mod stream;
 
 pub use hash::Hash;
 pub use list::List;
+use paged::{Kind, Paged, Summary};
 pub use set::Set;
 pub use sorted_set::SortedSet;
 pub use stream::Stream;
@@ -142,6 +144,60 @@ impl Object {
             Object::Set(set) => set.prefetch(elements),
             Object::SortedSet(set) => set.prefetch(elements),
             Object::List(_) | Object::Stream(_) => {}
+        }
+    }
+
+    /// What is known of it as a collection that need not fit memory, if it is one.
+    pub fn pages(&self) -> Option<&Paged> {
+        match self {
+            Object::Hash(hash) => hash.pages(),
+            Object::Set(set) => set.pages(),
+            _ => None,
+        }
+    }
+
+    pub fn pages_mut(&mut self) -> Option<&mut Paged> {
+        match self {
+            Object::Hash(hash) => hash.pages_mut(),
+            Object::Set(set) => set.pages_mut(),
+            _ => None,
+        }
+    }
+
+    /// A paged collection as its row describes it.
+    pub fn of_summary(summary: &Summary) -> Object {
+        match summary.kind {
+            Kind::Hash => Object::Hash(Hash::of_summary(summary)),
+            Kind::Set => Object::Set(Set::of_summary(summary)),
+        }
+    }
+
+    pub fn can_be_paged(&self) -> bool {
+        match self {
+            Object::Hash(hash) => hash.can_be_paged(),
+            Object::Set(set) => set.can_be_paged(),
+            _ => false,
+        }
+    }
+
+    /// Makes a collection paged that can be.
+    pub fn page(&mut self, version: u64) {
+        match self {
+            Object::Hash(hash) => hash.page(version),
+            Object::Set(set) => set.page(version),
+            _ => {}
+        }
+    }
+
+    /// Makes a paged collection one that is kept whole; all of it is in memory.
+    pub fn unpage(&mut self) {
+        if self.pages().is_none() {
+            return;
+        }
+        match self {
+            Object::Hash(hash) => hash.unpage(),
+            Object::Set(set) => set.unpage(),
+            _ => {}
         }
     }
 

@@ -32,7 +32,7 @@ pub mod watching;
 use crate::command::glob;
 use crate::keyspace::records::{Kind, Topic};
 use crate::keyspace::subscribers::Subscribers;
-use crate::keyspace::{Call, Effects, Keyspace};
+use crate::keyspace::{Call, Effects, Elements, Keyspace};
 use crate::net::clients::Client;
 use crate::server::unix_ms;
 use crate::store::StoreError;
@@ -145,6 +145,7 @@ impl PubSub {
             now_ms: unix_ms(),
             keys: &[topic.key],
             received: &[],
+            elements: Elements::All,
             replay: None,
         };
         let mut effects = Effects::default();

@@ -10,8 +10,8 @@ use super::rows;
 use rocksdb::statistics::{StatsLevel, Ticker};
 use rocksdb::{
     BlockBasedOptions, BottommostLevelCompaction, Cache, CompactOptions, DB, DBCompressionType, Direction,
-    ErrorKind, IngestExternalFileOptions, IteratorMode, LogLevel, Options, Range, ReadOptions, ReadTier,
-    Snapshot,
+    ErrorKind, IngestExternalFileOptions, IteratorMode, LogLevel, LruCacheOptions, Options, Range,
+    ReadOptions, ReadTier, Snapshot,
 };
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
@@ -59,6 +59,18 @@ impl Frozen<'_> {
 /// Rows in key order, with an error in place of a row that cannot be read.
 pub type RowIter<'a> = Box<dyn Iterator<Item = Result<(Box<[u8]>, Box<[u8]>), StoreError>> + 'a>;
 
+/// A cache whose parts are large enough for the index and the filter of a file, which are single blocks: of a file of small
+/// rows, megabytes. What does not fit a part is read again for each row.
+fn new_cache(size: usize) -> Cache {
+    const PART: usize = 16 << 20;
+    const PART_BITS_MOST: u32 = 6;
+    let mut options = LruCacheOptions::default();
+    options.set_capacity(size);
+    let bits = (size / PART).max(1).ilog2().min(PART_BITS_MOST);
+    options.set_num_shard_bits(bits as i32);
+    Cache::new_lru_cache_opts(&options)
+}
+
 fn options(cache: &Cache) -> Options {
     let mut table = BlockBasedOptions::default();
     table.set_block_cache(cache);
@@ -94,7 +106,7 @@ fn options(cache: &Cache) -> Options {
 impl BlockStore {
     /// Opens or creates the store in `path`, with `cache_size` bytes of block cache.
     pub fn open(path: &Path, cache_size: usize) -> Result<BlockStore, StoreError> {
-        let cache = Cache::new_lru_cache(cache_size);
+        let cache = new_cache(cache_size);
         let options = options(&cache);
         let db = DB::open(&options, path)
             .map_err(|error| StoreError::new(format_args!("{}: {}", path.display(), error.into_string())))?;
@@ -117,7 +129,7 @@ impl BlockStore {
 
     /// Opens the store in `path` to look at: nothing in the folder changes but RocksDB's own log.
     pub fn open_to_read(path: &Path, cache_size: usize) -> Result<BlockStore, StoreError> {
-        let cache = Cache::new_lru_cache(cache_size);
+        let cache = new_cache(cache_size);
         let mut options = options(&cache);
         options.create_if_missing(false);
         let db = DB::open_for_read_only(&options, path, false)
@@ -146,9 +158,14 @@ impl BlockStore {
 
     /// Reads an object row without touching the disk.
     pub fn get_cached(&self, db: u8, key: &[u8]) -> Result<Cached, StoreError> {
+        self.read_cached(&rows::object_key(db, key))
+    }
+
+    /// Reads any row without touching the disk.
+    pub fn read_cached(&self, row_key: &[u8]) -> Result<Cached, StoreError> {
         let mut read = ReadOptions::default();
         read.set_read_tier(ReadTier::BlockCache);
-        match self.db.get_opt(rows::object_key(db, key), &read) {
+        match self.db.get_opt(row_key, &read) {
             Ok(Some(row)) => Ok(Cached::Row(row)),
             Ok(None) => Ok(Cached::Absent),
             Err(error) if error.kind() == ErrorKind::Incomplete => Ok(Cached::Unknown),
@@ -159,6 +176,11 @@ impl BlockStore {
     /// Reads an object row; may wait for the disk.
     pub fn get(&self, db: u8, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
         Ok(self.db.get(rows::object_key(db, key))?)
+    }
+
+    /// Reads any row; may wait for the disk.
+    pub fn read(&self, row_key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        Ok(self.db.get(row_key)?)
     }
 
     /// The mark and counts; none in a new store.
@@ -195,12 +217,13 @@ impl BlockStore {
         }
     }
 
-    /// Adds a whole sorted file to the store; durable when this returns.
-    pub(super) fn ingest(&self, file: &Path) -> Result<(), StoreError> {
+    /// Adds whole sorted files to the store, all or none; durable when this returns.
+    pub(super) fn ingest(&self, files: &[PathBuf]) -> Result<(), StoreError> {
         let mut options = IngestExternalFileOptions::default();
         options.set_move_files(true);
-        let bytes = std::fs::metadata(file).map_or(0, |file| file.len());
-        self.db.ingest_external_file_opts(&options, vec![file])?;
+        let len = |file: &PathBuf| std::fs::metadata(file).map_or(0, |file| file.len());
+        let bytes: u64 = files.iter().map(len).sum();
+        self.db.ingest_external_file_opts(&options, files.to_vec())?;
         self.ingested.fetch_add(bytes, Relaxed);
         Ok(())
     }

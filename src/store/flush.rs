@@ -1,6 +1,6 @@
-//! Making a sorted file out of rows and handing it to the store.
+//! Making a sorted file, or several, out of rows and handing them to the store.
 //!
-//! Guarantees: the file holds the new mark and counts beside the rows that they speak of, and enters the store as one,
+//! Guarantees: the files hold the new mark and counts beside the rows that they speak of, and enter the store as one,
 //! synced with its manifest. A crash before that leaves a `flush-` file, which the next start removes.
 
 use super::StoreError;
@@ -60,17 +60,18 @@ impl Discard {
         self.intervals.iter().any(inside)
     }
 
-    /// The row keys of its objects in every database.
+    /// The row keys of its objects, and of the elements of paged ones, in every database.
     pub fn row_intervals(&self) -> impl Iterator<Item = (Vec<u8>, Vec<u8>)> {
-        (0..16).flat_map(|db| {
-            self.intervals
-                .iter()
-                .map(move |(start, end)| rows::interval(db, start, end.as_deref()))
-        })
+        let of = |db: u8, (start, end): &(Vec<u8>, Option<Vec<u8>>)| {
+            [rows::interval, rows::element_interval].map(|rows| rows(db, start, end.as_deref()))
+        };
+        (0..16).flat_map(move |db| self.intervals.iter().flat_map(move |interval| of(db, interval)))
     }
 }
 
 const META_VERSION: u32 = 1;
+/// Bytes of rows in a file: a file's index and filter are single blocks, which have to fit the cache.
+const FILE_BYTES: usize = 64 << 20;
 
 impl Meta {
     pub fn new(mark: u64, newest: u64, databases: Vec<u8>, ranges: Vec<RangeMeta>) -> Meta {
@@ -119,6 +120,8 @@ pub struct Batch {
     arena: Vec<u8>,
     rows: Vec<RowRef>,
     packer: Packer,
+    /// Row keys from which on, and up to which, all older rows go.
+    dropped: Vec<(Vec<u8>, Vec<u8>)>,
     /// Some row is still to be packed.
     unpacked: bool,
 }
@@ -141,6 +144,11 @@ impl Batch {
         });
     }
 
+    /// Deletes the rows between two row keys that came in with earlier files; rows of this batch stay.
+    pub fn drop_between(&mut self, bounds: (Vec<u8>, Vec<u8>)) {
+        self.dropped.push(bounds);
+    }
+
     /// The row pushed last is to be packed once it comes to another batch: `push` runs while a shard is locked.
     pub fn pack_last(&mut self, how: Compression) {
         if how != Compression::None
@@ -153,6 +161,7 @@ impl Batch {
 
     /// Moves the rows of `other` here, packed where they are to be, and leaves it empty with the memory that it had.
     pub fn append(&mut self, other: &mut Batch) {
+        self.dropped.append(&mut other.dropped);
         if std::mem::take(&mut other.unpacked) {
             self.append_packed(other);
             return;
@@ -205,7 +214,7 @@ impl Batch {
     }
 
     pub fn is_empty(&self) -> bool {
-        self.rows.is_empty()
+        self.rows.is_empty() && self.dropped.is_empty()
     }
 
     fn sort(&mut self) {
@@ -236,27 +245,56 @@ impl Batch {
         });
     }
 
-    /// Writes the rows and `meta` as one sorted file and adds it to the store. May be called again after an error.
+    /// Writes the rows and `meta` as sorted files, mostly one, which become part of the store at one moment. May be called
+    /// again after an error.
     pub fn write(&mut self, store: &BlockStore, meta: &Meta) -> Result<(), StoreError> {
         self.sort();
-        let path = store.path().join("flush-rows.sst");
-        let mut writer = SstFileWriter::create(store.options());
-        writer.open(&path)?;
-        // The kind byte of the mark sorts before every other row.
-        writer.put(rows::META_KEY, meta.encode()?)?;
-        for row in &self.rows {
+        let (mut files, mut left) = (Vec::new(), &self.rows[..]);
+        while files.is_empty() || !left.is_empty() {
+            let path = store.path().join(format!("flush-rows-{}.sst", files.len()));
+            let mut writer = SstFileWriter::create(store.options());
+            writer.open(&path)?;
+            if files.is_empty() {
+                // The kind byte of the mark sorts before every other row.
+                writer.put(rows::META_KEY, meta.encode()?)?;
+                // Rows of this very file stay, and so do those of the files that follow: they count as newer.
+                for (from, to) in &self.dropped {
+                    writer.delete_range(from, to)?;
+                }
+            }
+            left = self.write_some(&mut writer, left)?;
+            writer.finish()?;
+            files.push(path);
+        }
+        crash_point("flush-before-ingest");
+        // A crash here is fine: the files are not yet part of the store, and the journal still has their rows.
+        store.ingest(&files)?;
+        crash_point("flush-after-ingest");
+        Ok(())
+    }
+
+    /// Writes the first of these rows into a file, as many as it is to hold; returns the others.
+    fn write_some<'a>(
+        &self,
+        writer: &mut SstFileWriter<'_>,
+        rows: &'a [RowRef],
+    ) -> Result<&'a [RowRef], StoreError> {
+        let mut bytes = 0;
+        for (at, row) in rows.iter().enumerate() {
+            if bytes >= FILE_BYTES {
+                return Ok(&rows[at..]);
+            }
             let key = &self.arena[row.key.0..row.key.1];
+            bytes += key.len();
             match row.value {
-                Some((start, end)) => writer.put(key, &self.arena[start..end])?,
+                Some((start, end)) => {
+                    writer.put(key, &self.arena[start..end])?;
+                    bytes += end - start;
+                }
                 None => writer.delete(key)?,
             }
         }
-        writer.finish()?;
-        crash_point("flush-before-ingest");
-        // A crash here is fine: the file is not yet part of the store, and the journal still has its rows.
-        store.ingest(&path)?;
-        crash_point("flush-after-ingest");
-        Ok(())
+        Ok(&[])
     }
 }
 
@@ -272,7 +310,9 @@ pub fn wipe(
     let mut writer = SstFileWriter::create(store.options());
     writer.open(&path)?;
     writer.put(rows::META_KEY, meta.encode()?)?;
-    let of_databases = databases.iter().map(|db| rows::db_bounds(*db));
+    let of_databases = databases
+        .iter()
+        .flat_map(|db| [rows::db_bounds(*db), rows::element_db_bounds(*db)]);
     let of_discards = discards.iter().flat_map(Discard::row_intervals);
     let mut intervals: Vec<_> = of_databases.chain(of_discards).collect();
     intervals.sort();
@@ -291,7 +331,7 @@ pub fn wipe(
     }
     writer.finish()?;
     crash_point("wipe-before-ingest");
-    store.ingest(&path)?;
+    store.ingest(&[path])?;
     crash_point("wipe-after-ingest");
     Ok(())
 }

@@ -3,6 +3,8 @@
 //! ```text
 //! key:    0x01                                           the mark and counts (one row)
 //!         0x10 | database:u8 | key                       an object
+//!         0x18 | database | key' | 0x00 0x00 | version:u64 BE | hash:u64 BE | element
+//!                                                        an element of a paged collection; the value is that of a field
 //!         0x20 | expiry, unix ms:u64 BE | database | key expiry index, empty value: one for every object that expires
 //!
 //! object value:  version:u8 | flags:u8 | offset:u64 LE | [expiry, unix ms:i64 LE] | object
@@ -13,21 +15,32 @@
 //! journal offset behind the last effect that the row holds: replay skips effects on this key at or below it.
 //! `flags` bit 0: the expiry is there; bits 1 and 2: the object is packed, 1 with LZ4, 2 with Zstandard. A row that is
 //! packed is of version 2, any other of version 1. The first byte of an object, its type, is never packed.
+//!
+//! A row of version 3 has `flags` bit 3 and is of a paged collection: in place of the object there is
+//! `type | version:u64 LE | seed:u64 LE | length:u64 LE`. Its elements have rows of their own, in the order of their hashes
+//! (`object::paged`). In `key'` a byte 0x00 is followed by 0x01, so that these rows are ordered by database and key, too.
 
 use super::packing::{Packer, unpack};
 use crate::config::Compression;
 use crate::object::codec::{self, CodecError};
+use crate::object::paged::{Kind, Summary};
 use std::borrow::Cow;
 use std::fmt;
 
 pub const VERSION: u8 = 1;
 const VERSION_PACKED: u8 = 2;
+const VERSION_PAGED: u8 = 3;
 pub const META_KEY: &[u8] = &[0x01];
 const OBJECT: u8 = 0x10;
+const ELEMENT: u8 = 0x18;
 const EXPIRY: u8 = 0x20;
 const HAS_EXPIRY: u8 = 1;
 const PACKED_SHIFT: u8 = 1;
 const PACKED_MASK: u8 = 3;
+const PAGED: u8 = 1 << 3;
+/// The types of paged collections: those that RDB files have for large hashes and sets.
+const PAGED_HASH: u8 = 4;
+const PAGED_SET: u8 = 2;
 
 /// Why a row's bytes cannot be used.
 #[derive(Debug, PartialEq, Eq, Clone, Copy)]
@@ -36,6 +49,8 @@ pub enum RowError {
     Version(u8),
     /// Its object cannot be unpacked.
     Packed,
+    /// It is of a paged collection, and is not what it should be, or is read as if it held the elements.
+    Paged,
     Object(CodecError),
 }
 
@@ -46,10 +61,11 @@ impl fmt::Display for RowError {
             RowError::Version(version) => {
                 write!(
                     f,
-                    "row format {version} is newer than this server's {VERSION_PACKED}"
+                    "row format {version} is newer than this server's {VERSION_PAGED}"
                 )
             }
             RowError::Packed => write!(f, "the packed value of the row is damaged"),
+            RowError::Paged => write!(f, "the row of a paged collection is damaged"),
             RowError::Object(error) => write!(f, "{error}"),
         }
     }
@@ -61,6 +77,7 @@ pub struct Row<'a> {
     pub offset: u64,
     pub expiry: Option<i64>,
     packing: Compression,
+    paged: bool,
     /// As it stands in the row.
     object: &'a [u8],
 }
@@ -72,7 +89,8 @@ impl<'a> Row<'a> {
             (VERSION, 0) => Compression::None,
             (VERSION_PACKED, 1) => Compression::Lz4,
             (VERSION_PACKED, 2) => Compression::Zstd,
-            (version, _) if version > VERSION_PACKED || version == 0 => {
+            (VERSION_PAGED, 0) => Compression::None,
+            (version, _) if version > VERSION_PAGED || version == 0 => {
                 return Err(RowError::Version(version));
             }
             _ => return Err(RowError::Packed),
@@ -88,6 +106,7 @@ impl<'a> Row<'a> {
             offset,
             expiry,
             packing,
+            paged: head[0] == VERSION_PAGED,
             object,
         })
     }
@@ -98,12 +117,38 @@ impl<'a> Row<'a> {
             offset: 0,
             expiry,
             packing: Compression::None,
+            paged: false,
             object,
         }
     }
 
+    /// What the row says of a paged collection; none if it holds its object.
+    pub fn summary(&self) -> Result<Option<Summary>, RowError> {
+        if !self.paged {
+            return Ok(None);
+        }
+        let (&kind, numbers) = self.object.split_first().ok_or(RowError::Paged)?;
+        let kind = match kind {
+            PAGED_HASH => Kind::Hash,
+            PAGED_SET => Kind::Set,
+            _ => return Err(RowError::Paged),
+        };
+        let numbers: &[u8; 24] = numbers.try_into().map_err(|_| RowError::Paged)?;
+        let (numbers, _) = numbers.as_chunks::<8>();
+        let [version, seed, len] = [0, 1, 2].map(|at| u64::from_le_bytes(numbers[at]));
+        Ok(Some(Summary {
+            kind,
+            version,
+            seed,
+            len,
+        }))
+    }
+
     /// The object's serialization.
     pub fn object(&self) -> Result<Cow<'a, [u8]>, RowError> {
+        if self.paged {
+            return Err(RowError::Paged);
+        }
         if self.packing == Compression::None {
             return Ok(Cow::Borrowed(self.object));
         }
@@ -134,6 +179,22 @@ pub fn encode_row(out: &mut Vec<u8>, offset: u64, expiry: Option<i64>, object: i
         out.extend_from_slice(&at.to_le_bytes());
     }
     object(out);
+}
+
+/// Appends the value of a paged collection's row.
+pub fn encode_paged_row(out: &mut Vec<u8>, offset: u64, expiry: Option<i64>, summary: &Summary) {
+    let start = out.len();
+    encode_row(out, offset, expiry, |out| {
+        out.push(match summary.kind {
+            Kind::Hash => PAGED_HASH,
+            Kind::Set => PAGED_SET,
+        });
+        for number in [summary.version, summary.seed, summary.len] {
+            out.extend_from_slice(&number.to_le_bytes());
+        }
+    });
+    out[start] = VERSION_PAGED;
+    out[start + 1] |= PAGED;
 }
 
 /// Appends a row's value with its object packed; `row` is as `encode_row` made it. Where packing is not worth it, the
@@ -211,6 +272,69 @@ pub fn interval(db: u8, start: &[u8], end: Option<&[u8]>) -> (Vec<u8>, Vec<u8>) 
     (object_key(db, start), to)
 }
 
+/// Appends what the rows of all elements begin with whose collections have this key, or one that begins with it.
+fn push_element_start(out: &mut Vec<u8>, db: u8, key: &[u8]) {
+    out.push(ELEMENT);
+    out.push(db);
+    for byte in key {
+        out.push(*byte);
+        if *byte == 0 {
+            out.push(1);
+        }
+    }
+}
+
+/// What the row keys of a collection's elements begin with.
+pub fn collection_key(db: u8, key: &[u8], version: u64) -> Vec<u8> {
+    let mut out = Vec::with_capacity(key.len() + 12);
+    push_element_start(&mut out, db, key);
+    out.extend_from_slice(&[0, 0]);
+    out.extend_from_slice(&version.to_be_bytes());
+    out
+}
+
+/// The row keys between which a collection's elements are.
+pub fn collection_bounds(db: u8, key: &[u8], version: u64) -> (Vec<u8>, Vec<u8>) {
+    (
+        collection_key(db, key, version),
+        collection_key(db, key, version.saturating_add(1)),
+    )
+}
+
+/// Appends an element's row key; `collection` is what `collection_key` returns.
+pub fn push_element_key(out: &mut Vec<u8>, collection: &[u8], hash: u64, element: &[u8]) {
+    out.extend_from_slice(collection);
+    out.extend_from_slice(&hash.to_be_bytes());
+    out.extend_from_slice(element);
+}
+
+/// Hash and element of a row of this collection.
+pub fn split_element_key<'a>(row_key: &'a [u8], collection: &[u8]) -> Option<(u64, &'a [u8])> {
+    let (hash, element) = row_key.strip_prefix(collection)?.split_first_chunk()?;
+    Some((u64::from_be_bytes(*hash), element))
+}
+
+/// The row keys between which the elements of a database are.
+pub fn element_db_bounds(db: u8) -> (Vec<u8>, Vec<u8>) {
+    let to = if db == u8::MAX {
+        vec![ELEMENT + 1]
+    } else {
+        vec![ELEMENT, db + 1]
+    };
+    (vec![ELEMENT, db], to)
+}
+
+/// As `interval`, for the elements of paged collections.
+pub fn element_interval(db: u8, start: &[u8], end: Option<&[u8]>) -> (Vec<u8>, Vec<u8>) {
+    let row_key = |key: &[u8]| {
+        let mut out = Vec::with_capacity(key.len() + 2);
+        push_element_start(&mut out, db, key);
+        out
+    };
+    let to = end.map_or_else(|| element_db_bounds(db).1, row_key);
+    (row_key(start), to)
+}
+
 pub fn push_expiry_key(out: &mut Vec<u8>, at_ms: i64, db: u8, key: &[u8]) {
     out.push(EXPIRY);
     out.extend_from_slice(&(at_ms.max(0) as u64).to_be_bytes());
@@ -253,7 +377,51 @@ mod tests {
         let mut bytes = Vec::new();
         encode_string_row(&mut bytes, 7, Some(9), b"value");
         assert_eq!(bytes, written);
-        assert_eq!(Row::decode(b"\x03\0\0\0\0\0\0\0\0\0"), Err(RowError::Version(3)));
+        assert_eq!(Row::decode(b"\x04\0\0\0\0\0\0\0\0\0"), Err(RowError::Version(4)));
+    }
+
+    #[test]
+    fn a_paged_row_written_by_format_3_reads_back() {
+        let written =
+            b"\x03\x09\x07\0\0\0\0\0\0\0\x09\0\0\0\0\0\0\0\x04\x05\0\0\0\0\0\0\0\x06\0\0\0\0\0\0\0\x08\0\0\0\0\0\0\0";
+        let row = Row::decode(written).expect("sound row");
+        assert_eq!(
+            (row.offset, row.expiry, row.type_name()),
+            (7, Some(9), Ok("hash"))
+        );
+        assert_eq!(row.object(), Err(RowError::Paged));
+        let summary = row.summary().expect("sound").expect("paged");
+        let expected = Summary {
+            kind: Kind::Hash,
+            version: 5,
+            seed: 6,
+            len: 8,
+        };
+        assert_eq!(summary, expected);
+        let mut bytes = Vec::new();
+        encode_paged_row(&mut bytes, 7, Some(9), &summary);
+        assert_eq!(bytes, written);
+        let cut = Row::decode(&written[..written.len() - 1]).expect("a sound head");
+        assert_eq!(cut.summary(), Err(RowError::Paged));
+    }
+
+    #[test]
+    fn elements_are_ordered_as_their_keys_are() {
+        let keys: [&[u8]; 7] = [b"", b"\0", b"\0\0", b"\0a", b"a", b"a\0", b"aa"];
+        for (at, key) in keys.iter().enumerate() {
+            let (from, to) = collection_bounds(1, key, 3);
+            let mut element = Vec::new();
+            push_element_key(&mut element, &from, u64::MAX, b"\xff\xff");
+            assert!(from < element && element < to && to < element_db_bounds(1).1);
+            assert_eq!(
+                split_element_key(&element, &from),
+                Some((u64::MAX, &b"\xff\xff"[..]))
+            );
+            for (end, other) in keys.iter().enumerate() {
+                let (start, _) = element_interval(1, other, None);
+                assert_eq!(start <= element, end <= at, "{key:?} {other:?}");
+            }
+        }
     }
 
     #[test]

@@ -97,6 +97,21 @@ pub(super) static ROWS: &[Directive] = &[
         MAX_LONG,
         "Bytes of changed entries that start a flush."
     ),
+    int!(
+        "paged-threshold",
+        paged_threshold,
+        0,
+        i64::MAX,
+        "Elements above which a collection of a durable range is paged: each element has a row of its own in the store, \
+         and only those in use are in memory."
+    ),
+    memory!(
+        "paged-threshold-size",
+        paged_threshold_size,
+        0,
+        MAX_LONG,
+        "Bytes above which it is, however few elements it has."
+    ),
     memory!(
         "store-block-cache",
         store_block_cache,

@@ -6,8 +6,13 @@ use super::super::entry::{self, Entry, NewValue};
 use super::super::range::{DBS, Range};
 use super::super::shard::{ShardState, stale_expiry};
 use super::super::table::Place;
+use super::LARGE;
 use crate::object::codec;
+use crate::object::paged::Paged;
 use std::sync::atomic::Ordering::Relaxed;
+
+/// A changed element of a large collection counts for so many times its size.
+const LARGE_WEIGHT: usize = 4;
 
 /// After a change: the entry's expiry is in the index, an entry of a durable range among the dirty ones, and one of a
 /// memory range no longer about to be sealed.
@@ -33,8 +38,16 @@ pub(in crate::keyspace) fn settle(
         entry.store_set(entry::SEALING, false);
     } else if !entry.store_has(entry::DIRTY) {
         entry.store_set(entry::DIRTY, true);
-        keyspace.flush.note_dirty(entry.size());
+        keyspace.flush.note_dirty(entry.written_size());
         state.dirty.push(hash);
+    } else if let Some(object) = entry.object()
+        && object.len() > LARGE
+    {
+        // It grows with each change; and what a flush writes of it, it writes with the shard locked: so it comes soon.
+        let element = object
+            .pages()
+            .map_or_else(|| object.bytes() / object.len(), Paged::element_size);
+        keyspace.flush.note_dirty(LARGE_WEIGHT * element);
     }
 }
 

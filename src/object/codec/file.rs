@@ -22,6 +22,7 @@ use super::payload::CRC;
 use super::read::read_value;
 use super::{Form, Value, ValueRef, type_of, types, write, write_body};
 use crate::object::Limits;
+use crate::object::paged::Kind;
 use crc::{Digest, Table};
 use std::io::{self, Read, Write};
 
@@ -317,6 +318,35 @@ impl<W: Write> FileWriter<W> {
         output.bytes.push(kind);
         output.string(key);
         write_body(&mut output, value);
+        self.settle()
+    }
+
+    /// Begins a key that holds a collection of `len` elements, which follow one by one (`element`).
+    pub fn collection(
+        &mut self,
+        db: u64,
+        key: &[u8],
+        expiry: Option<i64>,
+        (kind, len): (Kind, u64),
+    ) -> io::Result<()> {
+        self.head(db, expiry);
+        let mut output = self.output();
+        output.bytes.push(match kind {
+            Kind::Hash => types::HASH,
+            Kind::Set => types::SET,
+        });
+        output.string(key);
+        output.number(len);
+        self.settle()
+    }
+
+    /// An element of the collection that was begun: a field with its value, or a member without.
+    pub fn element(&mut self, element: &[u8], value: Option<&[u8]>) -> io::Result<()> {
+        let mut output = self.output();
+        output.string(element);
+        if let Some(value) = value {
+            output.string(value);
+        }
         self.settle()
     }
 

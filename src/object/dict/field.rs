@@ -4,7 +4,7 @@
 //! | shape (1) | key length (1, 2 or 4) | [value length (the same)] | [expiry (8)] | key | [value] |
 //! ```
 //!
-//! `shape` says how wide the lengths are and whether value and expiry are there. Numbers are little-endian. Ten bytes
+//! `shape` says how wide the lengths are and whether value and expiry are there, and has room for marks. Numbers are little-endian. Ten bytes
 //! of key and ten of value are a block of 23.
 //!
 //! Guarantees: a `Field` owns its block, whose bytes are all initialized; every slice it hands out lies within it.
@@ -17,6 +17,9 @@ use crate::pointer::TaggedPtr;
 const WIDTH: u8 = 3;
 const VALUE: u8 = 1 << 2;
 const EXPIRES: u8 = 1 << 3;
+/// Three bits for whoever keeps the field.
+const MARKS_SHIFT: u8 = 4;
+const MARKS: u8 = 7 << MARKS_SHIFT;
 const EXPIRY: usize = size_of::<i64>();
 
 /// An owned block, and with its address the tag of its table.
@@ -178,6 +181,18 @@ impl Field {
         }
     }
 
+    /// What was marked last; a field that is made anew, also by another value, has no marks.
+    #[inline]
+    pub fn marks(&self) -> u8 {
+        (self.shape() & MARKS) >> MARKS_SHIFT
+    }
+
+    /// Three bits that mean nothing to the field.
+    pub fn set_marks(&mut self, marks: u8) {
+        let shape = self.shape() & !MARKS | marks << MARKS_SHIFT & MARKS;
+        self.slice_mut(0, 1)[0] = shape;
+    }
+
     fn rebuilt(&self, value: Option<&[u8]>, expiry: Option<i64>) -> Field {
         let mut fresh = Field::build(self.key(), value, expiry);
         fresh.set_tag(self.tag());
@@ -250,9 +265,10 @@ mod tests {
             );
             field.set_value(&value);
             field.set_expiry(None);
+            field.set_marks(5);
             assert_eq!(
-                (field.key(), field.value(), field.expiry()),
-                (&key[..], &value[..], None)
+                (field.key(), field.value(), field.expiry(), field.marks()),
+                (&key[..], &value[..], None, 5)
             );
             assert_eq!(field.tag(), 0xabcd);
         }

@@ -109,6 +109,10 @@ impl<T: DictItem> Segment<T> {
         self.slots.iter().flatten()
     }
 
+    pub fn items_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        self.slots.iter_mut().flatten()
+    }
+
     #[inline]
     fn home(&self, tag: u16) -> usize {
         let shared = self.depth % TAG_STEP;
@@ -145,6 +149,15 @@ impl<T: DictItem> Segment<T> {
     pub fn like(&self, hash: u64) -> impl Iterator<Item = &T> {
         let tag = tag(hash, self.depth);
         let run = self.slots[self.home(tag)..].iter().map_while(Option::as_ref);
+        run.take_while(move |item| item.tag() <= tag)
+            .filter(move |item| item.tag() == tag)
+    }
+
+    /// As `like`; the items keep their tags.
+    pub fn like_mut(&mut self, hash: u64) -> impl Iterator<Item = &mut T> {
+        let tag = tag(hash, self.depth);
+        let home = self.home(tag);
+        let run = self.slots[home..].iter_mut().map_while(Option::as_mut);
         run.take_while(move |item| item.tag() <= tag)
             .filter(move |item| item.tag() == tag)
     }

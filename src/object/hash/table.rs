@@ -18,7 +18,7 @@ pub struct Table {
     expiries: BTreeSet<(i64, u64)>,
 }
 
-fn pair(field: &Field) -> Pair<'_> {
+pub fn pair(field: &Field) -> Pair<'_> {
     Pair {
         field: Item::Bytes(field.key()),
         value: Item::Bytes(field.value()),
@@ -39,6 +39,18 @@ impl Table {
             table.fields.insert(field);
         }
         table
+    }
+
+    /// A table of fields none of which expires.
+    pub fn of_fields(fields: Dict<Field>) -> Table {
+        Table {
+            fields,
+            expiries: BTreeSet::new(),
+        }
+    }
+
+    pub fn into_fields(self) -> Dict<Field> {
+        self.fields
     }
 
     pub fn len(&self) -> usize {

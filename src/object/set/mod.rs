@@ -5,6 +5,7 @@
 //! | `Ints`: integers in ascending order | integers only, at most `set-max-intset-entries` |
 //! | `Packed`: a listpack in the order of adding | at most `set-max-listpack-entries`, none longer than `set-max-listpack-value` |
 //! | `Table`: a hash table of blobs | anything |
+//! | `Paged`: those members that are in use; the others are in a store (`paged`) | what the keyspace makes so |
 //!
 //! The bounds and the ways between the encodings are those of Redis 7.2. A set goes from a smaller encoding to a larger
 //! one and does not come back, but a set that is made anew (the result of an operation, what a large pop leaves)
@@ -28,6 +29,7 @@ pub use algebra::{difference, intersection, union};
 use super::dict::{Dict, DictItem, Field};
 use super::intset::Intset;
 use super::listpack::{Cursor, Item, Listpack};
+use super::paged::{Kind, Paged, Summary};
 use super::{Limits, Native, object_conversions, size_class};
 use crate::resp::number::parse_i64;
 
@@ -38,6 +40,7 @@ pub enum Set {
     Ints(Intset),
     Packed(Listpack),
     Table(Box<Table>),
+    Paged(Box<Paged>),
 }
 
 const _: () = assert!(size_of::<Set>() <= 24);
@@ -81,8 +84,10 @@ impl Set {
 
     /// Brings what looking members up will touch nearer.
     pub fn prefetch(&self, members: &[&[u8]]) {
-        if let Set::Table(table) = self {
-            table.prefetch(members);
+        match self {
+            Set::Table(table) => table.prefetch(members),
+            Set::Paged(paged) => paged.prefetch(members),
+            Set::Ints(_) | Set::Packed(_) => {}
         }
     }
 
@@ -111,6 +116,7 @@ impl Set {
                 true
             }
             Set::Table(table) => table.add(member, || Field::member(member)),
+            Set::Paged(paged) => paged.add(member),
         }
     }
 
@@ -139,6 +145,9 @@ impl Set {
             Set::Ints(_) => debug_assert!(false, "the set has left the integers"),
             Set::Packed(packed) => packed.push_back(member),
             Set::Table(table) => table.insert(Field::member(member)),
+            Set::Paged(paged) => {
+                paged.add(member);
+            }
         }
     }
 
@@ -163,7 +172,7 @@ impl Set {
     }
 
     fn make_table(&mut self, limits: &Limits) {
-        if let Set::Table(_) = self {
+        if let Set::Table(_) | Set::Paged(_) = self {
             return;
         }
         let mut table = new_table(limits);
@@ -198,6 +207,7 @@ impl Set {
                 None => false,
             },
             Set::Table(table) => table.remove(member).is_some(),
+            Set::Paged(paged) => paged.remove(member),
         }
     }
 
@@ -206,6 +216,7 @@ impl Set {
             Set::Ints(ints) => parse_i64(member).is_some_and(|number| ints.contains(number)),
             Set::Packed(packed) => find(packed, member).is_some(),
             Set::Table(table) => table.contains(member),
+            Set::Paged(paged) => paged.get(member).is_some(),
         }
     }
 
@@ -219,11 +230,13 @@ impl Set {
 
     /// The members: ascending, in the order of adding, or in that of the table.
     pub fn iter(&self) -> impl Iterator<Item = Item<'_>> {
-        match self {
-            Set::Ints(ints) => Members::Ints(ints.iter().map(Item::Int)),
-            Set::Packed(packed) => Members::Packed(packed.iter()),
-            Set::Table(table) => Members::Table(table.iter().map(|field| Item::Bytes(field.key()))),
-        }
+        let table = match self {
+            Set::Ints(ints) => return Members::Ints(ints.iter().map(Item::Int)),
+            Set::Packed(packed) => return Members::Packed(packed.iter()),
+            Set::Table(table) => table,
+            Set::Paged(paged) => paged.all(),
+        };
+        Members::Table(table.iter().map(|field| Item::Bytes(field.key())))
     }
 
     /// Visits some members from `cursor` on, at least `count` if there are so many, and returns the cursor to go on
@@ -232,11 +245,53 @@ impl Set {
     pub fn scan<'a>(&'a self, cursor: u64, count: usize, mut visit: impl FnMut(Item<'a>)) -> u64 {
         match self {
             Set::Table(table) => table.scan(cursor, count, |field| visit(Item::Bytes(field.key()))),
+            Set::Paged(paged) => paged.scan(cursor, count, |field| visit(Item::Bytes(field.key()))),
             _ => {
                 self.iter().for_each(visit);
                 0
             }
         }
+    }
+}
+
+/// As a collection that need not fit memory.
+impl Set {
+    pub fn of_summary(summary: &Summary) -> Set {
+        Set::Paged(Box::new(Paged::of_summary(summary)))
+    }
+
+    pub fn pages(&self) -> Option<&Paged> {
+        match self {
+            Set::Paged(paged) => Some(paged),
+            _ => None,
+        }
+    }
+
+    pub fn pages_mut(&mut self) -> Option<&mut Paged> {
+        match self {
+            Set::Paged(paged) => Some(paged),
+            _ => None,
+        }
+    }
+
+    pub fn can_be_paged(&self) -> bool {
+        matches!(self, Set::Table(_))
+    }
+
+    /// Makes a table paged; all of it is in memory still, and none of it in the store.
+    pub fn page(&mut self, version: u64) {
+        *self = match std::mem::replace(self, Set::packed()) {
+            Set::Table(table) => Set::Paged(Box::new(Paged::of_table(Kind::Set, *table, version))),
+            set => set,
+        };
+    }
+
+    /// Makes a table of a paged set, all of which is in memory.
+    pub fn unpage(&mut self) {
+        *self = match std::mem::replace(self, Set::packed()) {
+            Set::Paged(paged) => Set::Table(Box::new(paged.into_table())),
+            set => set,
+        };
     }
 }
 
@@ -252,6 +307,7 @@ impl Native for Set {
             Set::Ints(ints) => ints.len(),
             Set::Packed(packed) => packed.len(),
             Set::Table(table) => table.len(),
+            Set::Paged(paged) => paged.len(),
         }
     }
 
@@ -260,6 +316,7 @@ impl Native for Set {
             Set::Ints(ints) => ints.heap_bytes(),
             Set::Packed(packed) => packed.heap_bytes(),
             Set::Table(table) => size_class(size_of::<Table>()) + table.bytes(),
+            Set::Paged(paged) => size_class(size_of::<Paged>()) + paged.bytes(),
         }
     }
 
@@ -267,7 +324,7 @@ impl Native for Set {
         match self {
             Set::Ints(_) => "intset",
             Set::Packed(_) => "listpack",
-            Set::Table(_) => "hashtable",
+            Set::Table(_) | Set::Paged(_) => "hashtable",
         }
     }
 

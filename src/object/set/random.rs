@@ -32,6 +32,7 @@ impl Set {
                 Some(packed.get(at))
             }
             Set::Table(table) => table.random(rng).map(|field| Item::Bytes(field.key())),
+            Set::Paged(paged) => paged.all().random(rng).map(|field| Item::Bytes(field.key())),
         }
     }
 
@@ -53,6 +54,9 @@ impl Set {
         match self {
             Set::Table(table) if count.saturating_mul(WALK_FROM) < table.len() => {
                 draw_different(table, count, rng, visit);
+            }
+            Set::Paged(paged) if count.saturating_mul(WALK_FROM) < paged.len() => {
+                draw_different(paged.all(), count, rng, visit);
             }
             _ => {
                 let mut chosen = Selection::new(count, self.len());
@@ -76,6 +80,8 @@ impl Set {
         let count = count.min(self.len());
         let left = self.len() - count;
         match self {
+            // What the store has of it is told by what goes.
+            Set::Paged(_) => (0..count).filter_map(|_| self.pop(rng)).collect(),
             Set::Table(_) if left.saturating_mul(ANEW_BELOW) > count => {
                 (0..count).filter_map(|_| self.pop(rng)).collect()
             }

@@ -1,0 +1,59 @@
+//! Which elements of large collections a command touches: they are in memory before it runs (see `keyspace::paging`).
+//!
+//! What is named here works on some elements, so it costs the same whatever the size of the collection. What works on
+//! values and is not named touches all elements; what only looks at keys, or is of another type, touches none.
+
+use super::spec::{Spec, acl};
+use crate::keyspace::Elements;
+
+/// From this argument on each one is an element.
+const fn each_from(first: u8) -> Elements {
+    Elements::Named { first, step: 1 }
+}
+
+/// From this argument on elements and values take turns; also, where only one element and one value are given.
+const fn pairs_from(first: u8) -> Elements {
+    Elements::Named { first, step: 2 }
+}
+
+/// That of a row of the table.
+pub fn of(full_name: &str, spec: &Spec) -> Elements {
+    match full_name {
+        "hset" | "hmset" | "hsetnx" | "hincrby" | "hincrbyfloat" => pairs_from(2),
+        "hget" | "hmget" | "hexists" | "hstrlen" | "hdel" => each_from(2),
+        "httl" | "hpttl" | "hexpiretime" | "hpexpiretime" | "hgetdel" => each_from(4),
+        "sadd" | "srem" | "sismember" | "smismember" => each_from(2),
+        "smove" => each_from(3),
+        "hscan" | "sscan" => Elements::Scanned,
+        "hlen" | "scard" => Elements::None,
+        // Fields that expire are kept with all others.
+        "hexpire" | "hpexpire" | "hexpireat" | "hpexpireat" | "hpersist" | "hgetex" | "hsetex" => {
+            Elements::Unpaged
+        }
+        // They take sets for sorted sets.
+        "zunion" | "zinter" | "zdiff" | "zintercard" | "zunionstore" | "zinterstore" | "zdiffstore" => {
+            Elements::All
+        }
+        "rename" | "renamenx" | "move" | "copy" | "dump" | "sort" | "sort_ro" => Elements::All,
+        _ if spec.acl & (acl::HASH | acl::SET) != 0 => Elements::All,
+        _ => Elements::None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command::table;
+
+    #[test]
+    fn every_command_on_hashes_and_sets_says_what_it_touches() {
+        let elements = |name: &[u8]| table::find(name).map(|command| command.elements);
+        assert_eq!(elements(b"HGETALL"), Some(Elements::All));
+        assert_eq!(elements(b"HRANDFIELD"), Some(Elements::All));
+        assert_eq!(elements(b"HSETEX"), Some(Elements::Unpaged));
+        assert_eq!(elements(b"SINTERSTORE"), Some(Elements::All));
+        assert_eq!(elements(b"SSCAN"), Some(Elements::Scanned));
+        assert_eq!(elements(b"DEL"), Some(Elements::None));
+        assert_eq!(elements(b"LPUSH"), Some(Elements::None));
+    }
+}

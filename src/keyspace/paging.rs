@@ -1,0 +1,465 @@
+//! Collections that need not fit memory: which are paged, how their elements come into memory and leave it.
+//!
+//! ```text
+//!  flush         a large collection becomes paged: a row for each element; later a row for each that changed
+//!  begin         the call says which elements it touches (`Elements`); what is not in memory is read from the store with
+//!                no lock held, brought in under the lock, and looked at again
+//!  pressure      clean elements are dropped, some at a time; a clean collection leaves memory as any entry does
+//!  delete        the version is noted; the next flush deletes the rows of its elements by their interval
+//! ```
+//!
+//! Guarantees:
+//! * A handler never meets an element that is not in memory, so nothing is read between two changes of a command.
+//! * Elements read without a lock are brought in only if the collection is still the one, in the state, that they were
+//!   read for (`Paged::state`); after some rounds in vain they are read with the shard locked, so a command comes to its end.
+//! * The elements of a row's version are those of the row: a file holds a collection's row with all of its elements that
+//!   changed, and a version is never used again for other elements. It is the shard's journal offset when the collection
+//!   became paged; a deletion has a higher one.
+//!
+//! Not paged are: small encodings, whatever their size; collections of memory ranges, of ranges on their way to memory,
+//! and of ranges with a `max-value-size`, which has to know the size of the whole; hashes with fields that expire.
+
+use super::entry::{DIRTY, Entry};
+use super::load::{Locked, may_wait};
+use super::range::{Range, RangeMap};
+use super::shard::ShardState;
+use super::tx::Call;
+use super::{Keyspace, StoreError};
+use crate::object::Object;
+use crate::object::dict::Dict;
+use crate::object::paged::{self, Found, Lacking, Paged, Summary, element_of};
+use crate::store::block::Cached;
+use crate::store::flush::Batch;
+use crate::store::rows;
+use smallvec::SmallVec;
+use std::sync::atomic::Ordering::Relaxed;
+
+/// What a command touches of the values of its keys, where they are collections.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Elements {
+    /// Nothing but what is known of them as a whole.
+    None,
+    /// Those that it names: from this argument on each one that is so many further.
+    Named {
+        first: u8,
+        step: u8,
+    },
+    /// Those that a scan from the cursor in its third argument looks at.
+    Scanned,
+    All,
+    /// All, and the value becomes one that is kept whole.
+    Unpaged,
+}
+
+/// Elements of a scan without a COUNT.
+const SCAN_COUNT: usize = 10;
+/// Rounds after which elements are read with the shard locked.
+const ROUNDS: usize = 3;
+/// A collection with fewer clean elements in memory does not drop any.
+const SHED_FROM: usize = 1024;
+/// Elements dropped at a time: a shard is locked for it.
+const SHED: usize = 1024;
+/// Rows of a deleted collection from which on, in bytes, its files are written anew at once.
+const RECLAIMED_FROM: u64 = 1 << 20;
+
+/// A collection, and what of it has to be read.
+pub(super) struct Need {
+    db: u8,
+    hash: u64,
+    key: Vec<u8>,
+    summary: Summary,
+    state: u64,
+    lacking: Lacking,
+}
+
+impl Elements {
+    /// What a call with these arguments needs of a collection and memory has not.
+    fn lacking(self, pages: &Paged, received: &[&[u8]]) -> Option<Lacking> {
+        match self {
+            Elements::None => None,
+            Elements::Named { first, step } => {
+                let named = received.iter().skip(first.into()).step_by(step.into());
+                let missing: Vec<Vec<u8>> = named
+                    .filter(|element| pages.lacks(element))
+                    .map(|element| element.to_vec())
+                    .collect();
+                (!missing.is_empty()).then_some(Lacking::Elements(missing))
+            }
+            Elements::Scanned => {
+                // What is no cursor is refused by the command.
+                let cursor: u64 = std::str::from_utf8(received.get(2)?).ok()?.parse().ok()?;
+                let lacking = Lacking::Window(cursor, scan_count(received));
+                pages.lacks_window(cursor).then_some(lacking)
+            }
+            Elements::All | Elements::Unpaged => (!pages.is_whole()).then_some(Lacking::All),
+        }
+    }
+}
+
+fn scan_count(received: &[&[u8]]) -> usize {
+    let named = received
+        .iter()
+        .rposition(|word| word.eq_ignore_ascii_case(b"COUNT"));
+    let count = named.and_then(|at| std::str::from_utf8(received.get(at + 1)?).ok()?.parse().ok());
+    count.unwrap_or(SCAN_COUNT)
+}
+
+/// The rows of a paged collection's elements: of all, if it is a new one, else of those that changed. Nothing of others.
+pub(super) fn push_elements(batch: &mut Batch, entry: &mut Entry, is_new: bool) {
+    let Some(version) = entry.pages().map(Paged::version) else {
+        return;
+    };
+    let collection = rows::collection_key(entry.db(), entry.key(), version);
+    let Some(pages) = entry.pages_mut() else { return };
+    let mut push = |hash: u64, element: &[u8], value: Option<&[u8]>| {
+        let key = |out: &mut Vec<u8>| rows::push_element_key(out, &collection, hash, element);
+        batch.push(
+            key,
+            value.map(|value| |out: &mut Vec<u8>| out.extend_from_slice(value)),
+        );
+    };
+    if is_new {
+        pages.each(|hash, element, value| push(hash, element, Some(value)));
+    } else {
+        pages.each_change(push);
+        pages.settle_changes();
+    }
+}
+
+/// Which collections are paged.
+impl Keyspace {
+    /// Makes a collection paged that is to be, when its row is about to be written with this offset. True if it was not.
+    pub(super) fn page_if_large(&self, entry: &mut Entry, range: &Range, offset: u64) -> bool {
+        let limits = &self.limits;
+        let (most, most_bytes) = (
+            limits.paged_threshold.load(Relaxed),
+            limits.paged_threshold_size.load(Relaxed),
+        );
+        let is_large = |object: &Object| {
+            object.can_be_paged() && (object.len() as u64 > most || object.bytes() as u64 > most_bytes)
+        };
+        if !entry.object().is_some_and(is_large) || range.policy.max_value_size > 0 || range.stays_resident()
+        {
+            return false;
+        }
+        if let Some(object) = entry.object_mut() {
+            object.page(offset);
+        }
+        self.any_paged.store(true, Relaxed);
+        true
+    }
+
+    /// Makes a paged collection whose elements are all in memory one that is kept whole. Its elements' rows go with the
+    /// next flush, which writes it as one row, or makes it paged again.
+    fn unpage(&self, state: &mut ShardState, (db, hash, key): (u8, u64, &[u8]), range: &Range) {
+        let Some(entry) = state.find_mut(hash, db, key) else {
+            return;
+        };
+        let Some(version) = entry.pages().map(Paged::version) else {
+            return;
+        };
+        let before = entry.size();
+        if let Some(object) = entry.object_mut() {
+            object.unpage();
+        }
+        let after = entry.size();
+        self.count_bytes(range, before, after);
+        state.stale_expiries.note_pages(db, key, version);
+        if state.mark_dirty_at(hash, db, key) {
+            self.flush.note_dirty(after);
+        }
+    }
+
+    /// Has the rows of deleted elements written anew without them, where there are many.
+    pub(super) fn reclaim_elements(&self, mut dropped: Vec<(Vec<u8>, Vec<u8>)>) {
+        let store = self.store.clone();
+        dropped.retain(|bounds| store.approximate_bytes(std::slice::from_ref(bounds)) >= RECLAIMED_FROM);
+        if !dropped.is_empty() {
+            super::spawn_into(&self.store_jobs, "reclaim", move || {
+                dropped.iter().for_each(|(from, to)| store.compact(from, to));
+            });
+        }
+    }
+}
+
+/// Bringing elements in.
+impl Keyspace {
+    /// True when a call needs more of a collection than is in memory: what only one flag says where nothing is paged.
+    #[inline]
+    pub(super) fn lacks(&self, state: &ShardState, place: (u8, u64, &[u8]), call: &Call<'_>) -> bool {
+        call.elements != Elements::None
+            && self.any_paged.load(Relaxed)
+            && self.lacks_elements(state, place, call)
+    }
+
+    fn lacks_elements(&self, state: &ShardState, (db, hash, key): (u8, u64, &[u8]), call: &Call<'_>) -> bool {
+        let pages = state.find(hash, db, key).and_then(Entry::pages);
+        let map = self.ranges.load();
+        pages.is_some_and(|pages| {
+            let elements = self.elements_of(map.find(key), call);
+            elements == Elements::Unpaged || elements.lacking(pages, call.received).is_some()
+        })
+    }
+
+    /// Some value is, or was, a paged collection.
+    pub fn has_paged(&self) -> bool {
+        self.any_paged.load(Relaxed)
+    }
+
+    /// What a call touches of a collection in this range.
+    fn elements_of(&self, range: &Range, call: &Call<'_>) -> Elements {
+        if call.elements == Elements::None {
+            Elements::None
+        } else if range.policy.max_value_size > 0 {
+            Elements::Unpaged
+        } else if self.has_quotas() && call.keys.len() > 1 && call.elements != Elements::Unpaged {
+            // A limit on another key may make a copy of this one's value.
+            Elements::All
+        } else {
+            call.elements
+        }
+    }
+
+    /// What a call needs of collections whose shards are locked; one that is to be kept whole is made so, if it is in
+    /// memory.
+    pub(super) fn needs(
+        &self,
+        locked: &mut Locked<'_>,
+        named: &[(u8, &[u8])],
+        call: &Call<'_>,
+    ) -> SmallVec<[Need; 1]> {
+        let mut needs = SmallVec::new();
+        if call.elements == Elements::None || !self.any_paged.load(Relaxed) {
+            return needs;
+        }
+        for (db, key) in named {
+            let db = self.physical(*db);
+            let hash = self.hasher.hash(db, key);
+            let shard = self.shard_of(hash);
+            let Ok(at) = locked.guards.binary_search_by_key(&shard, |(shard, _)| *shard) else {
+                continue;
+            };
+            let state = &mut *locked.guards[at].1;
+            let Some(pages) = state.find(hash, db, key).and_then(Entry::pages) else {
+                continue;
+            };
+            let range = locked.map.find(key);
+            let elements = self.elements_of(range, call);
+            match elements.lacking(pages, call.received) {
+                Some(lacking) => needs.push(Need {
+                    db,
+                    hash,
+                    key: key.to_vec(),
+                    summary: pages.summary(),
+                    state: pages.state(),
+                    lacking,
+                }),
+                None if elements == Elements::Unpaged => self.unpage(state, (db, hash, key), range),
+                None => {}
+            }
+        }
+        needs
+    }
+
+    /// Reads what is needed, without a lock, for `take_elements_in`. After some rounds others change the collections faster than
+    /// they can be read: then none, and `read_locked` has to do it.
+    pub(super) fn read_needs(&self, needs: SmallVec<[Need; 1]>) -> Result<Vec<(Need, Found)>, StoreError> {
+        let read = |need: Need| {
+            let found = self.read_elements(&need)?;
+            Ok((need, found))
+        };
+        needs.into_iter().map(read).collect()
+    }
+
+    /// True when a round of reading without a lock is the last one.
+    pub(super) fn is_last_round(round: usize) -> bool {
+        round >= ROUNDS
+    }
+
+    fn read_elements(&self, need: &Need) -> Result<Found, StoreError> {
+        let Summary {
+            kind, version, seed, ..
+        } = need.summary;
+        let (from, to) = rows::collection_bounds(need.db, &need.key, version);
+        match &need.lacking {
+            Lacking::Elements(elements) => self.read_named(&from, seed, elements),
+            Lacking::Window(cursor, count) => {
+                let mut start = from.clone();
+                start.extend_from_slice(&cursor.to_be_bytes());
+                may_wait(|| self.read_window((&from, start, to), *cursor, *count))
+            }
+            Lacking::All => may_wait(|| {
+                let mut all = Dict::new(seed);
+                for row in self.store.scan(from.clone(), to, false) {
+                    let (row_key, value) = row?;
+                    let (_, element) = split(&row_key, &from)?;
+                    all.insert(element_of(kind, element, &value));
+                }
+                Ok(Found::All(all))
+            }),
+        }
+    }
+
+    fn read_named(&self, collection: &[u8], seed: u64, elements: &[Vec<u8>]) -> Result<Found, StoreError> {
+        let row_key = |element: &[u8]| {
+            let mut row_key = Vec::with_capacity(collection.len() + 8 + element.len());
+            rows::push_element_key(&mut row_key, collection, paged::hash_of(seed, element), element);
+            row_key
+        };
+        let (mut found, mut unknown) = (Vec::with_capacity(elements.len()), Vec::new());
+        for element in elements {
+            match self.store.read_cached(&row_key(element))? {
+                Cached::Row(value) => found.push((element.clone(), Some(value))),
+                Cached::Absent => found.push((element.clone(), None)),
+                Cached::Unknown => unknown.push(element),
+            }
+        }
+        if !unknown.is_empty() {
+            may_wait(|| {
+                for element in unknown {
+                    found.push((element.clone(), self.store.read(&row_key(element))?));
+                }
+                Ok::<(), StoreError>(())
+            })?;
+        }
+        Ok(Found::Elements(found))
+    }
+
+    /// About `count` elements from a row key on; those with the hash of the last one too.
+    fn read_window(
+        &self,
+        (collection, start, end): (&[u8], Vec<u8>, Vec<u8>),
+        cursor: u64,
+        count: usize,
+    ) -> Result<Found, StoreError> {
+        let (mut elements, mut last) = (Vec::new(), None);
+        for row in self.store.scan(start, end, false) {
+            let (row_key, value) = row?;
+            let (hash, element) = split(&row_key, collection)?;
+            if elements.len() >= count.max(1) && last != Some(hash) {
+                return Ok(Found::Window(cursor, hash, elements));
+            }
+            last = Some(hash);
+            elements.push((element.to_vec(), value.into_vec()));
+        }
+        Ok(Found::Window(cursor, 0, elements))
+    }
+
+    /// Brings in what was read, into collections that are still what they were.
+    pub(super) fn take_elements_in(&self, locked: &mut Locked<'_>, read: Vec<(Need, Found)>) {
+        for (need, found) in read {
+            let shard = self.shard_of(need.hash);
+            let guard = locked.guards.binary_search_by_key(&shard, |(shard, _)| *shard);
+            let Ok(at) = guard else { continue };
+            let state = &mut *locked.guards[at].1;
+            let Some(entry) = state.find_mut(need.hash, need.db, &need.key) else {
+                continue;
+            };
+            let before = entry.size();
+            let may_shed = self.may_shed(entry) && self.is_over_limit();
+            let Some(pages) = entry.pages_mut().filter(|pages| pages.state() == need.state) else {
+                continue;
+            };
+            // What is brought in takes the place of what was before.
+            if may_shed && !matches!(need.lacking, Lacking::All) {
+                pages.shed(SHED);
+            }
+            pages.bring_in(found);
+            let after = entry.size();
+            let range = locked.map.find(&need.key);
+            self.count_bytes(range, before, after);
+        }
+    }
+
+    /// Before an entry is made resident whose row is that of a paged collection, with this offset and version.
+    pub(super) fn settle_paged(
+        &self,
+        state: &mut ShardState,
+        (hash, entry): (u64, &mut Entry),
+        (offset, version): (u64, u64),
+    ) {
+        // It may be written anew without an effect of its own: its row must not become older.
+        state.last_offset = state.last_offset.max(offset);
+        if entry.pages().is_none() {
+            // It was made whole: the rows of its elements go.
+            state.stale_expiries.note_pages(entry.db(), entry.key(), version);
+            entry.store_set(DIRTY, true);
+            state.dirty.push(hash);
+            self.flush.note_dirty(entry.size());
+        }
+    }
+
+    /// Reads all elements of a collection and makes the object of them.
+    pub(super) fn whole_object(&self, db: u8, key: &[u8], summary: Summary) -> Result<Object, StoreError> {
+        let need = Need {
+            db,
+            hash: 0,
+            key: key.to_vec(),
+            summary,
+            state: 0,
+            lacking: Lacking::All,
+        };
+        let found = self.read_elements(&need)?;
+        let mut object = Object::of_summary(&summary);
+        if let Some(pages) = object.pages_mut() {
+            pages.bring_in(found);
+        }
+        object.unpage();
+        Ok(object)
+    }
+}
+
+fn split<'a>(row_key: &'a [u8], collection: &[u8]) -> Result<(u64, &'a [u8]), StoreError> {
+    let parts = rows::split_element_key(row_key, collection);
+    parts.ok_or_else(|| StoreError::new("an element's row cannot be read"))
+}
+
+/// Giving memory back.
+impl Keyspace {
+    /// True when clean elements of this entry may be dropped, and there are many.
+    pub(super) fn may_shed(&self, entry: &Entry) -> bool {
+        entry.pages().is_some_and(|pages| pages.clean_len() >= SHED_FROM) && self.flush.has_row(entry)
+    }
+
+    /// Drops some clean elements of an entry that may.
+    pub(super) fn shed(&self, state: &mut ShardState, (db, hash, key): (u8, u64, &[u8]), range: &Range) {
+        let Some(entry) = state.find_mut(hash, db, key) else {
+            return;
+        };
+        let before = entry.size();
+        if let Some(pages) = entry.pages_mut() {
+            pages.shed(SHED);
+        }
+        let after = entry.size();
+        self.count_bytes(range, before, after);
+    }
+
+    /// Makes what is paged in a range that is about to leave for memory whole. What is loaded or flushed meanwhile is not
+    /// paged in such a range.
+    pub(super) fn unpage_range(&self, name: &str, map: &RangeMap, now_ms: i64) -> Result<(), StoreError> {
+        if !self.any_paged.load(Relaxed) {
+            return Ok(());
+        }
+        for shard in &self.shards {
+            let paged: Vec<(u8, Vec<u8>)> = shard
+                .lock()
+                .iter()
+                .filter(|entry| entry.pages().is_some() && map.find(entry.key()).spec.name == name)
+                .map(|entry| (entry.db(), entry.key().to_vec()))
+                .collect();
+            for (db, key) in paged {
+                let mut effects = super::Effects::default();
+                let call = Call {
+                    db: self.logical(db),
+                    now_ms,
+                    keys: &[&key],
+                    received: &[],
+                    elements: Elements::Unpaged,
+                    replay: None,
+                };
+                self.begin(call, &mut effects)?.commit();
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,586 @@
+//! A collection that need not fit memory: what is known of it as a whole, and those of its elements that are in use.
+//!
+//! ```text
+//! in memory      version, count; a table of elements, and one of those that are known to be gone
+//! in the store   one row for the collection (`Summary`), one row for each element, in the order of their hashes
+//! ```
+//!
+//! | in memory | in the store |
+//! |---|---|
+//! | an element, clean | an equal row |
+//! | an element, dirty | an older row or none |
+//! | gone, dirty | perhaps a row still |
+//! | gone | none, or it is just being told so |
+//! | gone, missed | none: somebody asked for it |
+//!
+//! Guarantees:
+//! * What is in neither table is as the store says, or absent if the elements are all in memory (`whole`).
+//! * An element that is asked for was brought in before (`lacks`, `bring_in`): what a value is never depends on what is in
+//!   memory, so asking for another one is a fault that ends the command.
+//! * `state` is another one whenever something has left the table that the store may not say: who has read elements from the
+//!   store while nobody held the value can tell whether they are still true. It never repeats.
+//! * A table's order of hashes is that of the rows, and stays the same through restarts: a scan's cursor is a hash.
+//!
+//! Elements have no expiry here: a hash whose fields expire is kept whole.
+
+use super::dict::{Dict, DictItem, Field, Seeded};
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
+
+/// Marks of elements in the table.
+const DIRTY: u8 = 1;
+const MISSED: u8 = 1 << 1;
+
+/// Elements that somebody asked for in vain; when there are more, all of them are forgotten.
+const MISSED_MOST: usize = 4096;
+
+/// What the elements are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    /// Fields with values.
+    Hash,
+    Set,
+}
+
+/// What the store's row of a collection says; the elements have rows of their own.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Summary {
+    pub kind: Kind,
+    /// Another one for every collection that the key has ever held.
+    pub version: u64,
+    /// Of the hashes that order the elements.
+    pub seed: u64,
+    pub len: u64,
+}
+
+/// An element and its value, which is empty in a set.
+pub type Element = (Vec<u8>, Vec<u8>);
+
+/// What of the store a command needs that is not in memory.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Lacking {
+    Elements(Vec<Vec<u8>>),
+    /// About so many elements, from a hash on.
+    Window(u64, usize),
+    All,
+}
+
+/// What the store said.
+pub enum Found {
+    /// Each element that was asked for, with its value if there is one.
+    Elements(Vec<(Vec<u8>, Option<Vec<u8>>)>),
+    /// All elements whose hash is in [from, to); 0 is behind the last one.
+    Window(u64, u64, Vec<Element>),
+    All(Dict<Field>),
+}
+
+#[derive(Clone)]
+pub struct Paged {
+    kind: Kind,
+    version: u64,
+    table: Dict<Field>,
+    /// Without values.
+    gone: Dict<Field>,
+    /// Elements of the collection, wherever they are.
+    len: usize,
+    /// Every element is in memory.
+    whole: bool,
+    /// Hashes of what is dirty, here or gone.
+    changed: Vec<u64>,
+    /// Hashes of those gone that the last flush has told the store of.
+    told: Vec<u64>,
+    missed: Vec<u64>,
+    /// Every element with a hash in [from, to) is in memory.
+    covered: Option<(u64, u64)>,
+    state: u64,
+    /// The hash at which clean elements are dropped next.
+    hand: u64,
+}
+
+fn next_state() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    NEXT.fetch_add(1, Relaxed)
+}
+
+/// An element as it stands in a row.
+pub fn element_of(kind: Kind, element: &[u8], value: &[u8]) -> Field {
+    match kind {
+        Kind::Hash => Field::new(element, value, None),
+        Kind::Set => Field::member(element),
+    }
+}
+
+impl Paged {
+    /// A collection whose elements are all in memory; its caller writes a row for each (`each`).
+    pub fn of_table(kind: Kind, mut table: Dict<Field>, version: u64) -> Paged {
+        table.iter_mut().for_each(|item| item.set_marks(0));
+        Paged {
+            whole: true,
+            len: table.len(),
+            ..Paged::with_table(kind, table, version)
+        }
+    }
+
+    /// A collection none of whose elements are in memory.
+    pub fn of_summary(summary: &Summary) -> Paged {
+        Paged {
+            len: summary.len as usize,
+            ..Paged::with_table(summary.kind, Dict::new(summary.seed), summary.version)
+        }
+    }
+
+    fn with_table(kind: Kind, table: Dict<Field>, version: u64) -> Paged {
+        Paged {
+            kind,
+            version,
+            gone: Dict::new(table.seed()),
+            table,
+            len: 0,
+            whole: false,
+            changed: Vec::new(),
+            told: Vec::new(),
+            missed: Vec::new(),
+            covered: None,
+            state: next_state(),
+            hand: 0,
+        }
+    }
+
+    pub fn summary(&self) -> Summary {
+        Summary {
+            kind: self.kind,
+            version: self.version,
+            seed: self.table.seed(),
+            len: self.len as u64,
+        }
+    }
+
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
+    pub fn state(&self) -> u64 {
+        self.state
+    }
+
+    pub fn is_whole(&self) -> bool {
+        self.whole
+    }
+
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Heap bytes in use, its own place not counted.
+    pub fn bytes(&self) -> usize {
+        let lists = self.changed.capacity() + self.told.capacity() + self.missed.capacity();
+        self.table.bytes() + self.gone.bytes() + lists * size_of::<u64>()
+    }
+
+    /// Bytes of an element, as those in memory are on average.
+    pub fn element_size(&self) -> usize {
+        self.table.bytes() / self.table.len().max(1)
+    }
+
+    /// Elements in memory that equal their rows.
+    pub fn clean_len(&self) -> usize {
+        self.table.len().saturating_sub(self.changed.len())
+    }
+
+    // ---- What commands do ---------------------------------------------------------------------------------------
+
+    pub fn prefetch(&self, elements: &[&[u8]]) {
+        self.table.prefetch(elements);
+    }
+
+    pub fn get(&self, element: &[u8]) -> Option<&Field> {
+        let found = self.table.get(element);
+        assert!(
+            found.is_some() || self.whole || self.gone.contains(element),
+            "an element is brought in before it is asked for"
+        );
+        found
+    }
+
+    /// Sets an element; true if it is new. In a set the value is empty.
+    pub fn set(&mut self, element: &[u8], value: &[u8]) -> bool {
+        let kind = self.kind;
+        let known = self.table.change(element, |item| {
+            let marks = item.marks();
+            if kind == Kind::Hash {
+                item.set_value(value);
+            }
+            item.set_marks(DIRTY);
+            marks
+        });
+        let marks = known.unwrap_or_else(|| {
+            let gone = self.gone.remove(element);
+            assert!(
+                gone.is_some() || self.whole,
+                "an element is brought in before it is set"
+            );
+            let mut item = element_of(kind, element, value);
+            item.set_marks(DIRTY);
+            self.table.insert(item);
+            self.len += 1;
+            gone.map_or(0, |gone| gone.marks())
+        });
+        self.note_change(element, marks);
+        known.is_none()
+    }
+
+    /// Adds a member of a set; false when it was there, and then nothing has changed.
+    pub fn add(&mut self, member: &[u8]) -> bool {
+        self.get(member).is_none() && self.set(member, b"")
+    }
+
+    /// True if the element was there.
+    pub fn remove(&mut self, element: &[u8]) -> bool {
+        if self.get(element).is_none() {
+            return false;
+        }
+        let marks = self.table.remove(element).map_or(0, |item| item.marks());
+        let mut gone = Field::member(element);
+        gone.set_marks(DIRTY);
+        self.gone.insert(gone);
+        self.note_change(element, marks);
+        self.len -= 1;
+        true
+    }
+
+    fn note_change(&mut self, element: &[u8], before: u8) {
+        if before & DIRTY == 0 {
+            self.changed.push(self.table.hash(element));
+        }
+    }
+
+    /// All elements, as a table: they are in memory.
+    pub fn all(&self) -> &Dict<Field> {
+        assert!(self.whole, "all elements are brought in before they are visited");
+        &self.table
+    }
+
+    /// Visits elements in the order of their hashes, from `cursor` on (0 begins), about `count` of them. Returns the
+    /// cursor to go on with; 0 when all have been seen.
+    pub fn scan<'a>(&'a self, cursor: u64, count: usize, mut visit: impl FnMut(&'a Field)) -> u64 {
+        let end = if self.whole { 0 } else { self.covered_from(cursor) };
+        let next = self.table.scan(cursor, count, |item| {
+            if end == 0 || self.table.hash(item.key()) < end {
+                visit(item);
+            }
+        });
+        match (next, end) {
+            (next, 0) => next,
+            (0, end) => end,
+            (next, end) => next.min(end),
+        }
+    }
+
+    /// The end of what is covered, which `cursor` is in.
+    fn covered_from(&self, cursor: u64) -> u64 {
+        let covered = self.covered.filter(|covered| is_inside(*covered, cursor));
+        // proof: `lacks` has said so of the cursor, and what is covered ends only together with `state`.
+        covered.expect("what is scanned is brought in before").1
+    }
+
+    /// The elements as a table of nothing else: they are in memory.
+    pub fn into_table(mut self) -> Dict<Field> {
+        assert!(self.whole, "all elements are brought in before they are taken");
+        self.table.iter_mut().for_each(|item| item.set_marks(0));
+        self.table
+    }
+
+    // ---- What comes from the store ------------------------------------------------------------------------------
+
+    /// True when nothing is known of this element but by the store.
+    pub fn lacks(&self, element: &[u8]) -> bool {
+        !self.whole && !self.table.contains(element) && !self.gone.contains(element)
+    }
+
+    /// True when some element with a hash from `cursor` on may be missing, and the next ones are.
+    pub fn lacks_window(&self, cursor: u64) -> bool {
+        !self.whole && !self.covered.is_some_and(|covered| is_inside(covered, cursor))
+    }
+
+    /// Adds what was read from the store while `state` was what it is.
+    pub fn bring_in(&mut self, found: Found) {
+        match found {
+            Found::Elements(elements) => {
+                if self.missed.len() > MISSED_MOST {
+                    self.forget_missed();
+                }
+                for (element, value) in elements {
+                    self.bring_in_one(&element, value.as_deref());
+                }
+            }
+            Found::Window(from, to, elements) => {
+                for (element, value) in elements {
+                    self.bring_in_one(&element, Some(&value));
+                }
+                self.covered = Some((from, to));
+            }
+            Found::All(mut all) => {
+                // What is in memory is newer, and mostly less.
+                let known: Vec<Vec<u8>> = self.table.iter().map(|item| item.key().to_vec()).collect();
+                for element in known {
+                    if let Some(item) = self.table.remove(&element) {
+                        all.replace(item);
+                    }
+                }
+                self.gone.iter().for_each(|gone| drop(all.remove(gone.key())));
+                self.table = all;
+                self.forget_missed();
+                self.covered = None;
+                self.whole = true;
+            }
+        }
+    }
+
+    fn bring_in_one(&mut self, element: &[u8], value: Option<&[u8]>) {
+        if self.table.contains(element) || self.gone.contains(element) {
+            return;
+        }
+        match value {
+            Some(value) => self.table.insert(element_of(self.kind, element, value)),
+            None => {
+                let mut missed = Field::member(element);
+                missed.set_marks(MISSED);
+                self.missed.push(self.table.hash(element));
+                self.gone.insert(missed);
+            }
+        }
+    }
+
+    fn forget_missed(&mut self) {
+        for hash in std::mem::take(&mut self.missed) {
+            self.forget_gone(hash, MISSED);
+        }
+        self.state = next_state();
+    }
+
+    /// Forgets what is gone, of this hash and with just these marks.
+    fn forget_gone(&mut self, hash: u64, marks: u8) {
+        let like = self.gone.like(hash).filter(|item| item.marks() == marks);
+        let elements: Vec<Vec<u8>> = like.map(|item| item.key().to_vec()).collect();
+        elements
+            .iter()
+            .for_each(|element| drop(self.gone.remove(element)));
+    }
+
+    /// Drops about `most` clean elements; the last flush of them has ended.
+    pub fn shed(&mut self, most: usize) {
+        let mut clean: Vec<Vec<u8>> = Vec::new();
+        self.hand = self.table.scan(self.hand, most, |item| {
+            if item.marks() & DIRTY == 0 {
+                clean.push(item.key().to_vec());
+            }
+        });
+        if clean.is_empty() {
+            return;
+        }
+        clean.iter().for_each(|element| drop(self.table.remove(element)));
+        self.whole = false;
+        self.covered = None;
+        self.state = next_state();
+    }
+
+    // ---- What goes to the store ---------------------------------------------------------------------------------
+
+    /// Every element with its hash and value: they are in memory.
+    pub fn each(&self, mut visit: impl FnMut(u64, &[u8], &[u8])) {
+        self.all()
+            .iter()
+            .for_each(|item| visit(self.table.hash(item.key()), item.key(), item.value()));
+    }
+
+    /// Every dirty element once, with its hash, and its value unless it is gone.
+    pub fn each_change(&self, mut visit: impl FnMut(u64, &[u8], Option<&[u8]>)) {
+        let mut hashes = self.changed.clone();
+        hashes.sort_unstable();
+        // Two elements may have one hash; each is to come once.
+        hashes.dedup();
+        for hash in hashes {
+            let changed = |item: &&Field| item.marks() & DIRTY != 0 && self.table.hash(item.key()) == hash;
+            for item in self.table.like(hash).filter(changed) {
+                visit(hash, item.key(), Some(item.value()));
+            }
+            for item in self.gone.like(hash).filter(changed) {
+                visit(hash, item.key(), None);
+            }
+        }
+    }
+
+    /// Every change has been written into a file: the elements are clean. Called once for each flush, when the one
+    /// before has ended.
+    pub fn settle_changes(&mut self) {
+        if !self.told.is_empty() {
+            for hash in std::mem::take(&mut self.told) {
+                self.forget_gone(hash, 0);
+            }
+            self.state = next_state();
+        }
+        let hasher = Seeded::new(self.table.seed());
+        for hash in std::mem::take(&mut self.changed) {
+            // Whatever is alike is among those changed, too.
+            self.table.like_mut(hash).for_each(|item| item.set_marks(0));
+            let told = |item: &&mut Field| item.marks() == DIRTY && hasher.hash(item.key()) == hash;
+            for item in self.gone.like_mut(hash).filter(told) {
+                item.set_marks(0);
+                self.told.push(hash);
+            }
+        }
+    }
+}
+
+/// Whether a hash is in [from, to), where 0 is behind the last one.
+fn is_inside((from, to): (u64, u64), hash: u64) -> bool {
+    from <= hash && (to == 0 || hash < to)
+}
+
+/// The hash that orders an element's row.
+pub fn hash_of(seed: u64, element: &[u8]) -> u64 {
+    Seeded::new(seed).hash(element)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::{BTreeMap, HashMap};
+
+    /// A store of one collection: rows by hash and element.
+    type Rows = BTreeMap<(u64, Vec<u8>), Vec<u8>>;
+
+    fn find(rows: &Rows, paged: &Paged, lacking: Lacking) -> Found {
+        let seed = paged.summary().seed;
+        match lacking {
+            Lacking::Elements(elements) => Found::Elements(
+                elements
+                    .into_iter()
+                    .map(|element| {
+                        let value = rows.get(&(hash_of(seed, &element), element.clone())).cloned();
+                        (element, value)
+                    })
+                    .collect(),
+            ),
+            Lacking::Window(from, count) => {
+                let mut rest = rows.range((from, Vec::new())..);
+                let window: Vec<_> = rest.by_ref().take(count).collect();
+                let to = rest.next().map_or(0, |((hash, _), _)| *hash);
+                let elements = window
+                    .into_iter()
+                    .map(|((_, element), value)| (element.clone(), value.clone()));
+                Found::Window(from, to, elements.collect())
+            }
+            Lacking::All => {
+                let mut all = Dict::new(seed);
+                for ((_, element), value) in rows {
+                    all.insert(element_of(Kind::Hash, element, value));
+                }
+                Found::All(all)
+            }
+        }
+    }
+
+    fn flush(rows: &mut Rows, paged: &mut Paged) {
+        let mut seen = std::collections::HashSet::new();
+        paged.each_change(|hash, element, value| {
+            assert!(seen.insert(element.to_vec()), "once");
+            match value {
+                Some(value) => rows.insert((hash, element.to_vec()), value.to_vec()),
+                None => rows.remove(&(hash, element.to_vec())),
+            };
+        });
+        paged.settle_changes();
+    }
+
+    #[test]
+    fn the_order_of_rows_on_disk_stays_what_it_is() {
+        // Rows of every store that was ever written are found by these: who changes the hash loses them.
+        assert_eq!(hash_of(0, b""), 0xcfbc_9eae_bd51_464b);
+        assert_eq!(hash_of(7, b"field"), 0x3906_6785_7b61_6370);
+        assert_eq!(hash_of(u64::MAX, &[b'x'; 100]), 0xfa7d_ea4f_6d6d_11e9);
+        assert_eq!(hash_of(1, &[b'y'; 400]), 0x0aad_0cf9_6082_5d1a);
+    }
+
+    #[test]
+    fn is_the_same_whatever_is_in_memory() {
+        for seed in 0..20 {
+            let mut rng = fastrand::Rng::with_seed(seed);
+            let mut model: HashMap<Vec<u8>, Vec<u8>> = HashMap::new();
+            let mut rows = Rows::new();
+            let mut paged = Paged::of_table(Kind::Hash, Dict::new(9), 1);
+            for step in 0..4_000 {
+                let element = rng.u32(..300).to_string().into_bytes();
+                if paged.lacks(&element) {
+                    let found = find(&rows, &paged, Lacking::Elements(vec![element.clone()]));
+                    paged.bring_in(found);
+                }
+                match rng.u32(..100) {
+                    0..30 => {
+                        let value = vec![b'v'; rng.usize(..20)];
+                        let is_new = paged.set(&element, &value);
+                        assert_eq!(is_new, model.insert(element, value).is_none(), "{step}");
+                    }
+                    30..55 => assert_eq!(paged.remove(&element), model.remove(&element).is_some(), "{step}"),
+                    55..90 => {
+                        let value = paged.get(&element).map(|item| item.value().to_vec());
+                        assert_eq!(value.as_ref(), model.get(&element), "{step}");
+                    }
+                    90..94 => flush(&mut rows, &mut paged),
+                    94..97 => paged.shed(rng.usize(..200)),
+                    97 => {
+                        flush(&mut rows, &mut paged);
+                        paged = Paged::of_summary(&paged.summary());
+                    }
+                    _ => {
+                        let found = find(&rows, &paged, Lacking::All);
+                        paged.bring_in(found);
+                        assert_eq!(paged.all().len(), model.len(), "{step}");
+                    }
+                }
+                assert_eq!(paged.len(), model.len(), "{step}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_scan_by_windows_meets_every_element_once() {
+        let mut rows = Rows::new();
+        let mut paged = Paged::of_table(Kind::Hash, Dict::new(3), 1);
+        for number in 0..1_000u32 {
+            paged.set(number.to_string().as_bytes(), b"old");
+        }
+        flush(&mut rows, &mut paged);
+        paged = Paged::of_summary(&paged.summary());
+        for number in 0..200u32 {
+            let element = number.to_string().into_bytes();
+            let found = find(&rows, &paged, Lacking::Elements(vec![element.clone()]));
+            paged.bring_in(found);
+            match number % 2 {
+                0 => assert!(paged.remove(&element)),
+                _ => assert!(!paged.set(&element, b"new")),
+            }
+        }
+        let mut seen: HashMap<Vec<u8>, u32> = HashMap::new();
+        let mut cursor = 0;
+        loop {
+            if paged.lacks_window(cursor) {
+                let found = find(&rows, &paged, Lacking::Window(cursor, 10));
+                paged.bring_in(found);
+            }
+            cursor = paged.scan(cursor, 10, |item| {
+                *seen.entry(item.key().to_vec()).or_default() += 1;
+            });
+            if cursor == 0 {
+                break;
+            }
+            paged.shed(50);
+        }
+        assert_eq!(seen.len(), 900);
+        assert!(seen.values().all(|times| *times == 1));
+    }
+}
