@@ -86,13 +86,22 @@ impl Elements {
                 (!missing.is_empty()).then_some(Lacking::Elements(missing))
             }
             Elements::Scanned => {
-                // What is no cursor is refused by the command.
-                let cursor: u64 = std::str::from_utf8(received.get(2)?).ok()?.parse().ok()?;
+                let cursor = scan_cursor(received.get(2)?)?;
                 let lacking = Lacking::Window(cursor, scan_count(received));
                 pages.lacks_window(cursor).then_some(lacking)
             }
             Elements::All | Elements::Unpaged => (!pages.is_whole()).then_some(Lacking::All),
         }
+    }
+}
+
+/// A cursor as the commands read it: nothing is 0, and a negative one counts from the end. What is none, they refuse.
+fn scan_cursor(text: &[u8]) -> Option<u64> {
+    let number = |digits: &[u8]| std::str::from_utf8(digits).ok()?.parse::<u64>().ok();
+    match text {
+        [] => Some(0),
+        [b'-', digits @ ..] => number(digits).map(u64::wrapping_neg),
+        digits => number(digits),
     }
 }
 
@@ -261,8 +270,7 @@ impl Keyspace {
         needs
     }
 
-    /// Reads what is needed, without a lock, for `take_elements_in`. After some rounds others change the collections faster than
-    /// they can be read: then none, and `read_locked` has to do it.
+    /// Reads what is needed, for `take_elements_in`.
     pub(super) fn read_needs(&self, needs: SmallVec<[Need; 1]>) -> Result<Vec<(Need, Found)>, StoreError> {
         let read = |need: Need| {
             let found = self.read_elements(&need)?;
@@ -271,7 +279,7 @@ impl Keyspace {
         needs.into_iter().map(read).collect()
     }
 
-    /// True when a round of reading without a lock is the last one.
+    /// After so many rounds others change the collections faster than they can be read without a lock.
     pub(super) fn is_last_round(round: usize) -> bool {
         round >= ROUNDS
     }
