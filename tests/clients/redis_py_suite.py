@@ -29,6 +29,7 @@ LEFT_OUT = {
         test_module test_module_list test_module_loadex test_get_moveable_keys
     """,
     "LOLWUT names Redis": "test_lolwut",
+    "threads that wait for each other now and then, against redis-server as well": "TestPubSubAutoReconnect",
     "the lag of a group that has read more than there is, which Redis 7.0 tells in another way": """
         test_xgroup_create_entriesread
     """,
