@@ -147,6 +147,10 @@ impl Keyspace {
         if after == 0 {
             return Ok(false);
         }
+        if self.ranges.load().iter().all(|range| range.is_durable()) {
+            // There is nothing that could be sealed, however short memory is.
+            return Ok(false);
+        }
         let pressed = self.is_pressed();
         let any_pressed = pressed || self.ranges.load().iter().any(|range| is_near(range, 9, 10));
         if !any_pressed {
