@@ -9,7 +9,6 @@ use super::spec::{Handler, Outcome, Spec, acl, flag::*};
 
 const CHANGE: u32 = ADMIN | STALE | NO_ASYNC_LOADING;
 const NONDETERMINISTIC: &[&str] = &["nondeterministic_output"];
-const FAST_CONNECTION: u32 = LOADING | STALE | FAST;
 
 pub static COMMANDS: &[Spec] = &[
     Spec::new("cluster", -2, 0, 0, Handler::Container)
@@ -44,33 +43,11 @@ pub static COMMANDS: &[Spec] = &[
             none("slaves", 3, ADMIN | STALE, "3.0.0").tips(NONDETERMINISTIC),
             none("slots", 2, STALE, "3.0.0").tips(NONDETERMINISTIC),
         ]),
-    Spec::new("asking", 1, FAST, acl::CONNECTION, Handler::Admin(no_cluster))
-        .group("cluster", "3.0.0")
-        .doc("", "O(1)", "Of a cluster."),
-    Spec::new(
-        "readonly",
-        1,
-        FAST_CONNECTION,
-        acl::CONNECTION,
-        Handler::Admin(no_cluster),
-    )
-    .group("cluster", "3.0.0")
-    .doc("", "O(1)", "Of a cluster."),
-    Spec::new(
-        "readwrite",
-        1,
-        FAST_CONNECTION,
-        acl::CONNECTION,
-        Handler::Admin(no_cluster),
-    )
-    .group("cluster", "3.0.0")
-    .doc("", "O(1)", "Of a cluster."),
-    Spec::new("replicaof", 3, NOSCRIPT | CHANGE, 0, Handler::Admin(replicaof))
-        .group("server", "5.0.0")
-        .doc("host port", "O(1)", "Only NO ONE: this server follows nobody."),
-    Spec::new("slaveof", 3, NOSCRIPT | CHANGE, 0, Handler::Admin(replicaof))
-        .group("server", "1.0.0")
-        .doc("host port", "O(1)", "Only NO ONE: this server follows nobody."),
+    of_connection("asking", FAST),
+    of_connection("readonly", LOADING | STALE | FAST),
+    of_connection("readwrite", LOADING | STALE | FAST),
+    follows("replicaof", "5.0.0"),
+    follows("slaveof", "1.0.0"),
     Spec::new(
         "failover",
         -1,
@@ -85,6 +62,20 @@ pub static COMMANDS: &[Spec] = &[
         "Fails: there are no replicas.",
     ),
 ];
+
+/// What a client of a cluster says of its connection.
+const fn of_connection(name: &'static str, flags: u32) -> Spec {
+    Spec::new(name, 1, flags, acl::CONNECTION, Handler::Admin(no_cluster))
+        .group("cluster", "3.0.0")
+        .doc("", "O(1)", "Of a cluster.")
+}
+
+/// REPLICAOF, by both of its names.
+const fn follows(name: &'static str, since: &'static str) -> Spec {
+    Spec::new(name, 3, NOSCRIPT | CHANGE, 0, Handler::Admin(replicaof))
+        .group("server", since)
+        .doc("host port", "O(1)", "Only NO ONE: this server follows nobody.")
+}
 
 /// A subcommand of CLUSTER.
 const fn none(name: &'static str, arity: i32, flags: u32, since: &'static str) -> Spec {

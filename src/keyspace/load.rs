@@ -1,9 +1,9 @@
 //! Opening a transaction: lock the shards of its keys, and bring in the keys that are cold.
 //!
 //! A key that is not resident, in a durable range that has cold keys, may stand in the store. Then the locks are
-//! dropped, the row is read (first without touching the disk, else on a thread that may wait), the shard is locked
-//! again and the row inserted if the key is still absent. In between the key may have come and gone; the shard's
-//! epoch tells, and the read is done again.
+//! dropped, the row is read (first without touching the disk, else on a thread that may wait), all shards are
+//! locked again and every row is taken in whose key is still absent: at once, so that eviction for one key of a command
+//! does not take another. In between a key may have come and gone; the shard's epoch tells, and the read is done again.
 //!
 //! Of a paged collection the elements that the call touches are brought in the same way (`paging`).
 //!
