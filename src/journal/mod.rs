@@ -25,8 +25,8 @@ pub use follow::Follower;
 pub use reader::SegmentReader;
 pub use retention::{Hold, Retention};
 pub use segment::{
-    EMPTY, ReadError, ReadSummary, Record, Segment, create, file_name, inspect, list, read, settle,
-    sync_folder,
+    EMPTY, ReadError, ReadSummary, Record, Rejection, Segment, create, file_name, inspect, list, read,
+    settle, sync_folder,
 };
 
 use parking_lot::{Condvar, Mutex};
