@@ -433,7 +433,6 @@ impl Server {
         Ok(())
     }
 
-    /// Reads the files of TLS that a configuration names, for connections from now on. An error changes nothing.
     /// Says by what the server is reached, once.
     pub fn set_listeners(&self, listeners: Listeners) {
         // A second time nothing changes.
@@ -447,6 +446,7 @@ impl Server {
             .map_or(Ok(()), |listeners| listeners.change(config))
     }
 
+    /// Reads the files of TLS that a configuration names, for connections from now on. An error changes nothing.
     pub fn load_tls(&self, config: &Config) -> Result<(), String> {
         let tls = tls::server_config(config).map_err(|error| error.to_string())?;
         self.tls.store(tls);

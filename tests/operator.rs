@@ -8,6 +8,8 @@ mod clients;
 mod common;
 #[path = "operator/metrics.rs"]
 mod metrics;
+#[path = "operator/process.rs"]
+mod process;
 
 use common::{Conn, Server, Value, show};
 use std::collections::BTreeSet;

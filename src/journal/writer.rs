@@ -120,6 +120,7 @@ impl Writer {
     /// server stops before the disk takes it.
     fn write_until_done(&mut self) -> bool {
         let position = record::SEGMENT_HEADER as u64 + self.len;
+        crash_point("journal-before-write");
         loop {
             let mut file = &*self.file;
             let written = file

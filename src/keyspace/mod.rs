@@ -29,6 +29,7 @@
 
 pub mod backup;
 pub mod beside;
+mod clear;
 pub mod clock;
 pub mod discards;
 mod doomed;

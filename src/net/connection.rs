@@ -324,7 +324,7 @@ impl Connection {
     }
 
     async fn run_batch(&mut self, batch: &Batch) -> Result<(), End> {
-        self.wait_for_journal().await;
+        self.wait_for_journal(batch, 0).await;
         self.executor.begin_batch();
         let now_ms = unix_ms();
         self.client.last_active_ms.store(now_ms, Relaxed);
@@ -400,17 +400,28 @@ impl Connection {
             if self.reply.len() >= WRITE_BYTES {
                 drop(words);
                 self.write_reply().await?;
-                self.wait_for_journal().await;
+                self.wait_for_journal(batch, at).await;
                 self.executor.begin_batch();
             }
         }
         Ok(())
     }
 
-    /// Lets the journal's writer catch up before more is appended.
-    async fn wait_for_journal(&self) {
+    /// Lets the journal's writer catch up before the requests from this place on append more. Those that only read, or
+    /// write to memory ranges, have nothing to wait for.
+    async fn wait_for_journal(&mut self, batch: &Batch, from: usize) {
         let keyspace = &self.server.keyspace;
-        while keyspace.journal().is_some_and(|journal| !journal.has_room()) && keyspace.failure().is_none() {
+        let is_behind =
+            || keyspace.journal().is_some_and(|journal| !journal.has_room()) && keyspace.failure().is_none();
+        if !is_behind() {
+            return;
+        }
+        let (executor, session, input) = (&mut self.executor, &self.session, &self.input);
+        let appends = (from..batch.len()).any(|at| {
+            let words = batch.request(at, input).words();
+            executor.may_append(&Args::new(&words), session)
+        });
+        while appends && is_behind() {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     }
