@@ -2,6 +2,7 @@
 
 pub mod clients;
 pub mod connection;
+pub mod inbox;
 pub mod listener;
 pub mod metrics;
 pub mod session;
