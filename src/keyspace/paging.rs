@@ -28,7 +28,6 @@ use super::{Keyspace, StoreError};
 use crate::object::Object;
 use crate::object::dict::Dict;
 use crate::object::paged::{self, Found, Lacking, Paged, Summary, element_of};
-use crate::store::block::Cached;
 use crate::store::flush::Batch;
 use crate::store::rows;
 use smallvec::SmallVec;
@@ -314,21 +313,10 @@ impl Keyspace {
             rows::push_element_key(&mut row_key, collection, paged::hash_of(seed, element), element);
             row_key
         };
-        let (mut found, mut unknown) = (Vec::with_capacity(elements.len()), Vec::new());
+        let mut found = Vec::with_capacity(elements.len());
         for element in elements {
-            match self.store.read_cached(&row_key(element))? {
-                Cached::Row(value) => found.push((element.clone(), Some(value))),
-                Cached::Absent => found.push((element.clone(), None)),
-                Cached::Unknown => unknown.push(element),
-            }
-        }
-        if !unknown.is_empty() {
-            may_wait(|| {
-                for element in unknown {
-                    found.push((element.clone(), self.store.read(&row_key(element))?));
-                }
-                Ok::<(), StoreError>(())
-            })?;
+            let value = self.read_row(&row_key(element))?;
+            found.push((element.clone(), value.map(|value| value.to_vec())));
         }
         Ok(Found::Elements(found))
     }
