@@ -524,6 +524,8 @@ impl Connection {
 
     /// Writes the replies before `start`, and answers `WAITAOF` when what it waits for has come, or its time is over.
     async fn hold_until_synced(&mut self, start: usize, wait: &SyncWait) -> Result<(), End> {
+        // Not of a client that wants no replies.
+        let is_wanted = self.reply.len() > start;
         self.reply.truncate(start);
         self.write_reply().await?;
         let server = self.server.clone();
@@ -542,14 +544,16 @@ impl Connection {
             }
             let nap = Duration::from_millis(left.min(100) as u64);
             match server.keyspace.journal() {
-                Some(journal) if synced() < wait.offset => {
+                Some(journal) if (synced() + 1..=journal.end()).contains(&wait.offset) => {
                     // Whether it was in time is looked at again.
                     let _ = tokio::time::timeout(nap, journal.wait_synced(wait.offset)).await;
                 }
                 _ => tokio::time::sleep(nap).await,
             }
         }
-        wait.answer(&mut self.reply, synced());
+        if is_wanted {
+            wait.answer(&mut self.reply, synced());
+        }
         Ok(())
     }
 

@@ -57,7 +57,7 @@ impl Index {
     #[inline]
     pub(super) fn find(&self, hash: u64, kind: Kind, is_it: impl Fn(u32) -> bool) -> Option<u32> {
         let wanted = tag(hash, kind);
-        let mut cells = self.from_home(wanted);
+        let mut cells = self.chain_of(wanted);
         cells.find_map(|cell| cell.slot().filter(|slot| cell.tag() == wanted && is_it(*slot)))
     }
 
@@ -65,7 +65,7 @@ impl Index {
     pub(super) fn likely(&self, hash: u64) -> impl Iterator<Item = u32> {
         let wanted = hash as u32 & !KIND_BITS;
         let of_key = move |cell: &Cell| cell.tag() & !KIND_BITS == wanted;
-        self.from_home(wanted).filter(of_key).filter_map(Cell::slot)
+        self.chain_of(wanted).filter(of_key).filter_map(Cell::slot)
     }
 
     /// Where the search for the topics of a key begins.
@@ -150,7 +150,7 @@ impl Index {
 
     /// The cells from the home of a tag to the first empty one.
     #[inline]
-    fn from_home(&self, tag: u32) -> impl Iterator<Item = Cell> {
+    fn chain_of(&self, tag: u32) -> impl Iterator<Item = Cell> {
         let (before, behind) = self.cells.split_at(self.home(tag));
         let round = behind.iter().chain(before).copied();
         round.take_while(|cell| cell.slot().is_some())
