@@ -2,6 +2,7 @@
 //!
 //! A segment ends where the next one begins, even if there is more in its file: see `tail`.
 
+use super::history::distance;
 use super::record::{self, FormatError, RECORD_HEADER, RecordHeader, SEGMENT_HEADER, SegmentHeader};
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
@@ -337,14 +338,15 @@ fn read_segment(
 }
 
 /// True when a sound record stands somewhere behind the first byte: then what is before it is damage, not a torn end.
-/// Its offset must be one that can follow `end` so closely, which spares the checksum at nearly every position.
+/// Its offset must be one that can follow `end` so closely, a crash in between or not, which spares the checksum at
+/// nearly every position.
 fn sound_record_behind(bytes: &[u8], end: u64) -> bool {
     let plausible = |at: &usize| {
         let offset = bytes[at + 8..at + 16]
             .try_into()
             .map(u64::from_le_bytes)
             .unwrap_or(0);
-        offset >= end && offset - end < bytes.len() as u64
+        offset >= end && distance(end, offset) < bytes.len() as u64
     };
     let positions = 1..bytes.len().saturating_sub(RECORD_HEADER);
     positions
