@@ -503,6 +503,12 @@ impl Server {
         }
     }
 
+    /// Keys had to go to make room, which took so long.
+    pub fn note_eviction(&self, took: Duration) {
+        self.note_event("eviction-cycle", took);
+        self.note_event("eviction-del", self.keyspace.take_longest_eviction());
+    }
+
     /// Takes away keys whose time has come, for a while; true when there are more.
     fn expire(&self, now_ms: i64, effects: &mut Effects) -> bool {
         let began = Instant::now();

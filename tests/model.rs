@@ -627,7 +627,8 @@ impl World {
         let open = &self.open;
         self.model
             .retain(|key| open.keyspace.ranges().find(key).is_durable());
-        self.history = vec![(end, self.model.clone())];
+        // After a crash offsets go on far behind the end.
+        self.history = vec![(self.open.end(), self.model.clone())];
         end
     }
 

@@ -25,6 +25,7 @@ use crate::server::{Server, unix_ms};
 use smallvec::SmallVec;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Instant;
 
 /// What the connection does after a request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -399,6 +400,13 @@ impl Executor {
 
     /// Makes room for writes to these keys; false when there is none.
     pub(super) fn make_room(&self, keys: &mut dyn Iterator<Item = &[u8]>) -> bool {
+        let began = Instant::now();
+        let is_made = self.make_room_untimed(keys);
+        self.server.note_eviction(began.elapsed());
+        is_made
+    }
+
+    fn make_room_untimed(&self, keys: &mut dyn Iterator<Item = &[u8]>) -> bool {
         let keyspace = &self.server.keyspace;
         let keys: SmallVec<[&[u8]; 4]> = keys.collect();
         loop {

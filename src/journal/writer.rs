@@ -34,12 +34,13 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    pub fn new(shared: Arc<Shared>, file: Arc<File>, start: u64) -> Writer {
+    /// The segment has `len` bytes of records.
+    pub fn new(shared: Arc<Shared>, file: Arc<File>, (start, len): (u64, u64)) -> Writer {
         Writer {
             shared,
             file,
             start,
-            len: 0,
+            len,
             buf: Vec::new(),
             unwritten: VecDeque::new(),
             looked_ms: unix_ms(),
