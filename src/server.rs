@@ -18,6 +18,7 @@ use crate::keyspace::reshape::specs_at_start;
 use crate::keyspace::snapshot::{self, Frame, Saved};
 use crate::keyspace::{Effects, Keyspace, Settings, beside, warm};
 use crate::net::clients::Clients;
+use crate::net::descriptors;
 use crate::net::listener::Listeners;
 use crate::net::session::Session;
 use crate::net::tls;
@@ -431,6 +432,11 @@ impl Server {
         }
         self.apply_config();
         Ok(())
+    }
+
+    /// Has the system allow so many clients; returns how many it does.
+    pub fn allow_clients(&self, wanted: u32) -> u32 {
+        descriptors::raise_for(wanted)
     }
 
     /// Says by what the server is reached, once.

@@ -467,7 +467,11 @@ fn who_comes_while_the_data_is_read_is_told_so_and_then_served() {
     assert_eq!(show(&conn.words("PING")), show(loading.as_bytes()));
     // Half of a request before the server is there, half of it after.
     conn.send_raw(b"*2\r\n$3\r\nGET\r\n$3\r\nk").expect("sent");
-    std::thread::sleep(Duration::from_millis(2500));
+    while !server.log_tail().contains("ready to accept connections") {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    // The word that it is ready goes to connections that wait a moment later.
+    std::thread::sleep(Duration::from_millis(200));
     conn.send_raw(b"ey\r\n").expect("sent");
     assert_eq!(
         show(&conn.read_frame().expect("a reply")),

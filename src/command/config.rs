@@ -7,7 +7,6 @@ use super::spec::{Handler, Outcome, Spec, flag::*};
 use super::{glob, help, table};
 use crate::config::Config;
 use crate::keyspace::load::may_wait;
-use crate::net::descriptors;
 use crate::server::Server;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
@@ -100,7 +99,7 @@ fn set(args: &Args<'_>, context: &mut Context<'_>) -> Outcome {
             .set_many_from(&pairs, local)
             .map_err(|error| Error::new(error.to_string()))?;
         if changed.maxclients > config.maxclients {
-            make_room_for_clients(changed.maxclients)?;
+            make_room_for_clients(context.server, changed.maxclients)?;
         }
         // Also where the value is the same: the files may be new.
         let tls = pairs.iter().map(|(name, _)| *name).find(|name| is_tls(name));
@@ -117,8 +116,8 @@ fn set(args: &Args<'_>, context: &mut Context<'_>) -> Outcome {
     Ok(())
 }
 
-fn make_room_for_clients(wanted: u32) -> Outcome {
-    let most = descriptors::raise_for(wanted);
+fn make_room_for_clients(server: &Server, wanted: u32) -> Outcome {
+    let most = server.allow_clients(wanted);
     if most < wanted {
         return Err(Error::new(format!(
             "ERR CONFIG SET failed (possibly related to argument 'maxclients') - The operating system is not able to \
