@@ -11,18 +11,20 @@ pub mod dict;
 pub mod geo;
 pub mod hash;
 pub mod hyperloglog;
+pub mod intervals;
 pub mod intset;
 pub mod list;
 pub mod listpack;
 pub mod ordered;
 pub mod paged;
+pub mod pages;
 pub mod set;
 pub mod sorted_set;
 pub mod stream;
 
 pub use hash::Hash;
 pub use list::List;
-use paged::{Kind, Paged, Summary};
+use pages::{Kind, Pages, Summary};
 pub use set::Set;
 pub use sorted_set::SortedSet;
 pub use stream::Stream;
@@ -148,18 +150,20 @@ impl Object {
     }
 
     /// What is known of it as a collection that need not fit memory, if it is one.
-    pub fn pages(&self) -> Option<&Paged> {
+    pub fn pages(&self) -> Option<&dyn Pages> {
         match self {
-            Object::Hash(hash) => hash.pages(),
-            Object::Set(set) => set.pages(),
+            Object::List(list) => list.pages().map(|pages| pages as &dyn Pages),
+            Object::Hash(hash) => hash.pages().map(|pages| pages as &dyn Pages),
+            Object::Set(set) => set.pages().map(|pages| pages as &dyn Pages),
             _ => None,
         }
     }
 
-    pub fn pages_mut(&mut self) -> Option<&mut Paged> {
+    pub fn pages_mut(&mut self) -> Option<&mut dyn Pages> {
         match self {
-            Object::Hash(hash) => hash.pages_mut(),
-            Object::Set(set) => set.pages_mut(),
+            Object::List(list) => list.pages_mut().map(|pages| pages as &mut dyn Pages),
+            Object::Hash(hash) => hash.pages_mut().map(|pages| pages as &mut dyn Pages),
+            Object::Set(set) => set.pages_mut().map(|pages| pages as &mut dyn Pages),
             _ => None,
         }
     }
@@ -169,6 +173,7 @@ impl Object {
         match summary.kind {
             Kind::Hash => Object::Hash(Hash::of_summary(summary)),
             Kind::Set => Object::Set(Set::of_summary(summary)),
+            Kind::List => Object::List(List::of_summary(summary)),
         }
     }
 
@@ -176,6 +181,7 @@ impl Object {
         match self {
             Object::Hash(hash) => hash.can_be_paged(),
             Object::Set(set) => set.can_be_paged(),
+            Object::List(list) => list.can_be_paged(),
             _ => false,
         }
     }
@@ -185,6 +191,7 @@ impl Object {
         match self {
             Object::Hash(hash) => hash.page(version),
             Object::Set(set) => set.page(version),
+            Object::List(list) => list.page(version),
             _ => {}
         }
     }
@@ -197,6 +204,7 @@ impl Object {
         match self {
             Object::Hash(hash) => hash.unpage(),
             Object::Set(set) => set.unpage(),
+            Object::List(list) => list.unpage(),
             _ => {}
         }
     }

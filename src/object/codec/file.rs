@@ -22,7 +22,8 @@ use super::payload::CRC;
 use super::read::read_value;
 use super::{Form, Value, ValueRef, type_of, types, write, write_body};
 use crate::object::Limits;
-use crate::object::paged::Kind;
+use crate::object::paged;
+use crate::object::pages::Kind;
 use crc::{Digest, Table};
 use std::io::{self, Read, Write};
 
@@ -334,17 +335,20 @@ impl<W: Write> FileWriter<W> {
         output.bytes.push(match kind {
             Kind::Hash => types::HASH,
             Kind::Set => types::SET,
+            Kind::List => types::LIST,
         });
         output.string(key);
         output.number(len);
         self.settle()
     }
 
-    /// An element of the collection that was begun: a field with its value, or a member without.
-    pub fn element(&mut self, element: &[u8], value: Option<&[u8]>) -> io::Result<()> {
+    /// An element of the collection that was begun, by the place and the value of its row.
+    pub fn element(&mut self, kind: Kind, place: &[u8], value: &[u8]) -> io::Result<()> {
         let mut output = self.output();
-        output.string(element);
-        if let Some(value) = value {
+        if kind != Kind::List {
+            output.string(paged::name_of(place));
+        }
+        if kind != Kind::Set {
             output.string(value);
         }
         self.settle()
