@@ -9,6 +9,8 @@
 mod lists;
 #[path = "common/open.rs"]
 mod open;
+#[path = "paging/streams.rs"]
+mod streams;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
@@ -17,8 +19,8 @@ use open::{CACHE, How, Open};
 use tempfile::TempDir;
 use terrace::config::{EvictionPolicy, FsyncPolicy, KeyspaceEvents};
 use terrace::journal::{self, record};
-use terrace::keyspace::evict::Room;
 use terrace::keyspace::Settings;
+use terrace::keyspace::evict::Room;
 use terrace::keyspace::range::Inherited;
 use terrace::object::Limits;
 use terrace::store::block::BlockStore;
@@ -50,6 +52,7 @@ fn settings(maxmemory: u64) -> Settings {
             objects: Limits {
                 hash_max_listpack_entries: 3,
                 list_max_listpack_size: 4,
+                stream_node_max_entries: 5,
                 ..Limits::default()
             },
         },
@@ -76,6 +79,7 @@ type List = VecDeque<Vec<u8>>;
 struct Model {
     hashes: BTreeMap<Vec<u8>, Hash>,
     lists: BTreeMap<Vec<u8>, List>,
+    streams: BTreeMap<Vec<u8>, streams::Stream>,
 }
 
 /// The strings of a reply of strings, nested or not.
@@ -142,8 +146,9 @@ impl World {
     }
 
     fn step(&mut self) {
-        match self.rng.u32(..140) {
-            100.. => self.list_step(),
+        match self.rng.u32(..180) {
+            100..140 => self.list_step(),
+            140.. => self.stream_step(),
             0..30 => self.set(),
             30..42 => self.remove(),
             42..52 => self.get(),
@@ -233,7 +238,11 @@ impl World {
             })
         };
         let (first, second): (String, String) = (value(&one), value(&other));
-        let there = self.model.hashes.get(&key).is_some_and(|hash| hash.contains_key(&one));
+        let there = self
+            .model
+            .hashes
+            .get(&key)
+            .is_some_and(|hash| hash.contains_key(&one));
         self.expect(&[b"HMGET", &key, &one, &other], &format!("*2\r\n{first}{second}"));
         self.expect(&[b"HGET", &key, &other], &second);
         self.expect(&[b"HEXISTS", &key, &one], &format!(":{}\r\n", i64::from(there)));
@@ -258,8 +267,7 @@ impl World {
         let count = self.rng.usize(1..40).to_string();
         let (mut cursor, mut found, mut met) = (b"0".to_vec(), Hash::new(), 0);
         loop {
-            let reply = self
-                .run(&[b"HSCAN", &key, &cursor, b"COUNT", count.as_bytes()]);
+            let reply = self.run(&[b"HSCAN", &key, &cursor, b"COUNT", count.as_bytes()]);
             let mut reply = strings(&reply);
             cursor = reply.remove(0);
             met += reply.len() / 2;
@@ -301,7 +309,11 @@ impl World {
     /// A field that expires some time takes the whole hash into memory; one without lets it go again.
     fn expire_a_field(&mut self) {
         let (key, field) = (self.key(), self.field());
-        let there = self.model.hashes.get(&key).is_some_and(|hash| hash.contains_key(&field));
+        let there = self
+            .model
+            .hashes
+            .get(&key)
+            .is_some_and(|hash| hash.contains_key(&field));
         let found = if there { 1 } else { -2 };
         let words: [&[u8]; 6] = [b"HPEXPIREAT", &key, b"9000000", b"FIELDS", b"1", &field];
         self.expect(&words, &format!("*1\r\n:{found}\r\n"));
@@ -393,6 +405,7 @@ impl World {
             assert_eq!(pairs(&strings(&all)), expected, "HGETALL");
         }
         self.check_lists();
+        self.check_streams();
     }
 
     /// Rows of elements are those of collections that are there.
@@ -415,7 +428,7 @@ impl World {
         self.check();
         for number in 0..3 {
             let key = format!("key:{number}\0").into_bytes();
-            self.run(&[b"DEL", &key, &lists::key(number)]);
+            self.run(&[b"DEL", &key, &lists::key(number), &streams::key(number)]);
         }
         self.open.flush();
         self.model = Model::default();

@@ -4,6 +4,7 @@
 //! values and is not named touches all elements; what only looks at keys, or is of another type, touches none.
 
 use super::spec::{Spec, acl};
+use super::streams;
 use crate::keyspace::Elements;
 use crate::keyspace::paging::Count;
 
@@ -50,6 +51,7 @@ pub fn of(full_name: &str, spec: &Spec) -> Elements {
             Elements::All
         }
         "rename" | "renamenx" | "move" | "copy" | "dump" | "sort" | "sort_ro" => Elements::All,
+        _ if spec.acl & acl::STREAM != 0 => streams::touched::of(full_name),
         _ if spec.acl & (acl::HASH | acl::SET | acl::LIST) != 0 => Elements::All,
         _ => Elements::None,
     }

@@ -221,13 +221,9 @@ impl Keyspace {
                 self.lock_resident(named, Reach::Keys, call.replay.is_some(), call.now_ms)?;
             self.take_elements_in(&mut locked, std::mem::take(&mut read), true);
             let mut needs = self.needs(&mut locked, named, call);
-            if !needs.is_empty() && Keyspace::is_last_round(round) {
-                let read = self.read_needs(needs)?;
-                self.take_elements_in(&mut locked, read, false);
-                needs = self.needs(&mut locked, named, call);
-                if !needs.is_empty() {
-                    return Err(StoreError::new("rows of a paged collection are missing"));
-                }
+            if Keyspace::is_last_round(round) {
+                let needed = std::mem::take(&mut needs);
+                self.read_locked(&mut locked, named, (call, needed))?;
             }
             if needs.is_empty() {
                 return Ok((locked, known));
@@ -440,8 +436,9 @@ impl Keyspace {
             Some((offset, mut entry)) => {
                 let summary = entry.pages().map(Pages::summary);
                 // About to leave for memory: there it is kept whole.
-                let leaves = summary.filter(|_| self.ranges.load().find(key).stays_resident());
-                if let Some(summary) = leaves {
+                if let Some(summary) = &summary
+                    && self.ranges.load().find(key).stays_resident()
+                {
                     let object = self.whole_object(db, key, summary)?;
                     entry.assign_object(object, entry.expiry());
                 }

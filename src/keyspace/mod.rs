@@ -366,7 +366,7 @@ impl Keyspace {
         let clock = clock::fresh(self.tick(now));
         let mut entry = if let Some(summary) = row.summary()? {
             self.any_paged.store(true, Relaxed);
-            let value = NewValue::Object(Object::of_summary(&summary));
+            let value = NewValue::Object(Object::of_summary(&summary).ok_or(RowError::Paged)?);
             Entry::with_value(db, key, value, row.expiry, clock)
         } else {
             let object = row.object()?;

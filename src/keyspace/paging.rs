@@ -28,11 +28,11 @@ use super::{Keyspace, StoreError};
 use crate::object::Object;
 use crate::object::dict::Dict;
 use crate::object::paged::element_of;
-use crate::object::pages::{Found, Lacking, Pages, Rows, Span, Summary, Wanted};
+use crate::object::pages::{Found, Kind, Lacking, Order, Pages, Rows, Span, Summary, Wanted};
 use crate::resp::number::parse_i64;
 use crate::store::block::Cached;
 use crate::store::flush::Batch;
-use crate::store::rows;
+use crate::store::rows::{self, RowError};
 use smallvec::SmallVec;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -57,10 +57,24 @@ pub enum Elements {
         back: bool,
         count: Count,
     },
+    /// What the command's own family makes of the arguments and the value.
+    Told(Tell),
     All,
     /// All, and the value becomes one that is kept whole.
     Unpaged,
 }
+
+/// What a call with these arguments wants of the value under a key.
+#[derive(Clone, Copy, Debug)]
+pub struct Tell(pub fn(received: &[&[u8]], key: &[u8], value: &Object) -> Vec<Wanted<'static>>);
+
+impl PartialEq for Tell {
+    fn eq(&self, other: &Tell) -> bool {
+        std::ptr::fn_addr_eq(self.0, other.0)
+    }
+}
+
+impl Eq for Tell {}
 
 /// How many elements a command takes off an end.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -88,7 +102,9 @@ pub(super) struct Need {
     db: u8,
     hash: u64,
     key: Vec<u8>,
-    summary: Summary,
+    version: u64,
+    /// Kind and origin of its rows.
+    order: (Kind, u64),
     state: u64,
     lacking: Lacking,
     /// All of it is needed.
@@ -96,16 +112,25 @@ pub(super) struct Need {
 }
 
 impl Elements {
-    /// What a call with these arguments needs of a collection and memory has not.
-    fn lacking(self, pages: &dyn Pages, received: &[&[u8]]) -> Option<Lacking> {
-        pages.lacking(self.wanted(received)?)
+    /// What a call with these arguments needs of a paged collection and memory has not.
+    fn lacking(self, key: &[u8], value: &Object, received: &[&[u8]]) -> Option<Lacking> {
+        let pages = value.pages()?;
+        if let Elements::Told(tell) = self {
+            let wanted = if pages.is_whole() {
+                Vec::new()
+            } else {
+                (tell.0)(received, key, value)
+            };
+            return wanted.iter().find_map(|wanted| pages.lacking(wanted));
+        }
+        pages.lacking(&self.wanted(received)?)
     }
 
     /// What a call with these arguments touches. Nothing, where they cannot be read: it is going to be refused.
     fn wanted<'a>(self, received: &'a [&'a [u8]]) -> Option<Wanted<'a>> {
         let int = |at: usize| parse_i64(received.get(at)?);
         Some(match self {
-            Elements::None => return None,
+            Elements::None | Elements::Told(_) => return None,
             Elements::Named { first, step } => Wanted::Elements(received.get(first.into()..)?, step.into()),
             Elements::Scanned => {
                 let count = named_count(received).unwrap_or(SCAN_COUNT);
@@ -247,12 +272,14 @@ impl Keyspace {
     }
 
     fn lacks_elements(&self, state: &ShardState, (db, hash, key): (u8, u64, &[u8]), call: &Call<'_>) -> bool {
-        let pages = state.find(hash, db, key).and_then(Entry::pages);
+        let value = state.find(hash, db, key).and_then(Entry::object);
         let map = self.ranges.load();
-        pages.is_some_and(|pages| {
-            let elements = self.elements_of(map.find(key), call);
-            elements == Elements::Unpaged || elements.lacking(pages, call.received).is_some()
-        })
+        value
+            .filter(|value| value.pages().is_some())
+            .is_some_and(|value| {
+                let elements = self.elements_of(map.find(key), call);
+                elements == Elements::Unpaged || elements.lacking(key, value, call.received).is_some()
+            })
     }
 
     /// Some value is, or was, a paged collection.
@@ -294,17 +321,19 @@ impl Keyspace {
                 continue;
             };
             let state = &mut *locked.guards[at].1;
-            let Some(pages) = state.find(hash, db, key).and_then(Entry::pages) else {
+            let value = state.find(hash, db, key).and_then(Entry::object);
+            let Some((value, pages)) = value.and_then(|value| Some((value, value.pages()?))) else {
                 continue;
             };
             let range = locked.map.find(key);
             let elements = self.elements_of(range, call);
-            match elements.lacking(pages, call.received) {
+            match elements.lacking(key, value, call.received) {
                 Some(lacking) => needs.push(Need {
                     db,
                     hash,
                     key: key.to_vec(),
-                    summary: pages.summary(),
+                    version: pages.version(),
+                    order: pages.order(),
                     state: pages.state(),
                     lacking,
                     all: elements.is_all(),
@@ -330,18 +359,32 @@ impl Keyspace {
         round >= ROUNDS
     }
 
+    /// Reads what is needed while the shards are locked, until nothing is.
+    pub(super) fn read_locked(
+        &self,
+        locked: &mut Locked<'_>,
+        named: &[(u8, &[u8])],
+        (call, mut needs): (&Call<'_>, SmallVec<[Need; 1]>),
+    ) -> Result<(), StoreError> {
+        while !needs.is_empty() {
+            let before: Vec<Lacking> = needs.iter().map(|need| need.lacking.clone()).collect();
+            let read = self.read_needs(needs)?;
+            self.take_elements_in(locked, read, false);
+            needs = self.needs(locked, named, call);
+            if needs.iter().map(|need| &need.lacking).eq(&before) {
+                return Err(missing());
+            }
+        }
+        Ok(())
+    }
+
     fn read_elements(&self, need: &Need) -> Result<Found, StoreError> {
-        let Summary {
-            kind,
-            version,
-            origin,
-            ..
-        } = need.summary;
-        let bounds = rows::collection_bounds(need.db, &need.key, version);
+        let (kind, origin) = need.order;
+        let bounds = rows::collection_bounds(need.db, &need.key, need.version);
         match &need.lacking {
             Lacking::Rows(places) => self.read_named(&bounds.0, places),
             Lacking::Spans(spans) => may_wait(|| {
-                let read = |span: &Span| self.read_span(&bounds, need.summary, span.clone());
+                let read = |span: &Span| self.read_span(&bounds, kind, span.clone());
                 let read: Result<Vec<_>, StoreError> = spans.iter().map(read).collect();
                 Ok(Found::Spans(read?))
             }),
@@ -380,13 +423,15 @@ impl Keyspace {
     fn read_span(
         &self,
         bounds: &(Vec<u8>, Vec<u8>),
-        summary: Summary,
+        kind: Kind,
         span: Span,
     ) -> Result<(Span, Rows), StoreError> {
         let (from, to) = rows::place_bounds(bounds, &span.from, span.to.as_deref());
-        let mut stored = self.store.scan(from, to, false);
-        span.read(summary.kind, |place, value| {
-            let Some(row) = stored.next() else { return Ok(false) };
+        let mut stored = self.store.scan(from, to, span.order == Order::Down);
+        span.read(kind, |place, value| {
+            let Some(row) = stored.next() else {
+                return Ok(false);
+            };
             let (row_key, read) = row?;
             place.clear();
             place.extend_from_slice(place_of(&row_key, &bounds.0)?);
@@ -397,12 +442,7 @@ impl Keyspace {
 
     /// Brings in what was read, into collections that are still what they were.
     /// Where memory is full they take the place of others, if they `may_shed`.
-    pub(super) fn take_elements_in(
-        &self,
-        locked: &mut Locked<'_>,
-        read: Vec<(Need, Found)>,
-        may_shed: bool,
-    ) {
+    pub(super) fn take_elements_in(&self, locked: &mut Locked<'_>, read: Vec<(Need, Found)>, may_shed: bool) {
         for (need, found) in read {
             let shard = self.shard_of(need.hash);
             let guard = locked.guards.binary_search_by_key(&shard, |(shard, _)| *shard);
@@ -442,28 +482,34 @@ impl Keyspace {
     }
 
     /// Reads all elements of a collection and makes the object of them.
-    pub(super) fn whole_object(&self, db: u8, key: &[u8], summary: Summary) -> Result<Object, StoreError> {
-        let need = Need {
-            db,
-            hash: 0,
-            key: key.to_vec(),
-            summary,
-            state: 0,
-            lacking: Lacking::Table,
-            all: true,
-        };
-        let mut object = Object::of_summary(&summary);
+    pub(super) fn whole_object(&self, db: u8, key: &[u8], summary: &Summary) -> Result<Object, StoreError> {
+        let object = Object::of_summary(summary);
+        let mut object = object.ok_or_else(|| StoreError::new(RowError::Paged))?;
         if let Some(pages) = object.pages_mut()
-            && let Some(lacking) = pages.lacking(Wanted::All)
+            && let Some(lacking) = pages.lacking(&Wanted::All)
         {
-            pages.bring_in(self.read_elements(&Need { lacking, ..need })?, 0);
+            let need = Need {
+                db,
+                hash: 0,
+                key: key.to_vec(),
+                version: summary.version,
+                order: (summary.kind, summary.origin),
+                state: 0,
+                lacking,
+                all: true,
+            };
+            pages.bring_in(self.read_elements(&need)?, 0);
             if !pages.is_whole() {
-                return Err(StoreError::new("rows of a paged collection are missing"));
+                return Err(missing());
             }
         }
         object.unpage();
         Ok(object)
     }
+}
+
+fn missing() -> StoreError {
+    StoreError::new("rows of a paged collection are missing")
 }
 
 fn place_of<'a>(row_key: &'a [u8], collection: &[u8]) -> Result<&'a [u8], StoreError> {

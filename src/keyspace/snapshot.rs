@@ -27,7 +27,7 @@ use super::shard::ShardState;
 use super::{Keyspace, StoreError};
 use crate::object::codec::file::FileWriter;
 use crate::object::codec::{self, Form, Value, ValueRef};
-use crate::object::pages::{Pages, Summary};
+use crate::object::pages::{Kind, Pages, Summary};
 use crate::store::block::Frozen;
 use crate::store::rows::{self, Row};
 use parking_lot::Mutex;
@@ -148,7 +148,7 @@ struct SnapshotOutput {
 /// How a paged collection differed from the store.
 struct Changed {
     expiry: Option<i64>,
-    len: u64,
+    summary: Summary,
     /// Values of elements by their places; none of those that are gone.
     elements: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
     /// All rows between these places are gone.
@@ -163,7 +163,7 @@ impl Changed {
         });
         Changed {
             expiry: entry.expiry(),
-            len: pages.summary().len,
+            summary: pages.summary(),
             elements,
             dropped: pages.dropped(),
         }
@@ -384,11 +384,11 @@ impl SnapshotOutput {
         let changed = self.changed.remove(&(db, Box::from(key)));
         let changed = changed.unwrap_or_else(|| Changed {
             expiry: row.expiry,
-            len: summary.len,
+            summary: summary.clone(),
             elements: BTreeMap::new(),
             dropped: Vec::new(),
         });
-        let (expiry, len) = (changed.expiry, changed.len);
+        let (expiry, len) = (changed.expiry, changed.summary.len);
         let begun = self
             .file
             .collection(logical.into(), key, expiry, (summary.kind, len));
@@ -431,6 +431,10 @@ impl SnapshotOutput {
             return Err(StoreError::new(
                 "a paged collection has not as many elements as it says",
             ));
+        }
+        if summary.kind == Kind::Stream {
+            let facts = codec::decode_stream_facts(&changed.summary.facts).map_err(StoreError::new)?;
+            self.file.end_stream(&facts).map_err(StoreError::new)?;
         }
         self.keys += 1;
         Ok(())

@@ -5,15 +5,51 @@
 
 use std::collections::BTreeMap;
 
-#[derive(Clone, Default, Debug, PartialEq, Eq)]
-pub struct Intervals {
+/// What intervals are of.
+pub trait Number: Copy + Ord {
+    const LEAST: Self;
+    const GREATEST: Self;
+    /// How many there are from one up to another, as far as that can be told.
+    fn count(from: Self, to: Self) -> usize;
+}
+
+impl Number for i64 {
+    const LEAST: i64 = i64::MIN;
+    const GREATEST: i64 = i64::MAX;
+
+    fn count(from: i64, to: i64) -> usize {
+        to.abs_diff(from) as usize
+    }
+}
+
+impl Number for u128 {
+    const LEAST: u128 = 0;
+    const GREATEST: u128 = u128::MAX;
+
+    /// Too many to be counted: intervals are.
+    fn count(_: u128, _: u128) -> usize {
+        1
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Intervals<N> {
     /// End by start; the end is not part of it.
-    ends: BTreeMap<i64, i64>,
+    ends: BTreeMap<N, N>,
     /// Numbers in all of them.
     count: usize,
 }
 
-impl Intervals {
+impl<N> Default for Intervals<N> {
+    fn default() -> Intervals<N> {
+        Intervals {
+            ends: BTreeMap::new(),
+            count: 0,
+        }
+    }
+}
+
+impl<N: Number> Intervals<N> {
     /// How many numbers.
     pub fn count(&self) -> usize {
         self.count
@@ -21,7 +57,7 @@ impl Intervals {
 
     /// Heap bytes, about.
     pub fn bytes(&self) -> usize {
-        self.ends.len() * 2 * size_of::<(i64, i64)>()
+        self.ends.len() * 2 * size_of::<(N, N)>()
     }
 
     pub fn clear(&mut self) {
@@ -29,7 +65,7 @@ impl Intervals {
     }
 
     /// Adds [from, to).
-    pub fn add(&mut self, from: i64, to: i64) {
+    pub fn add(&mut self, from: N, to: N) {
         if from >= to {
             return;
         }
@@ -45,7 +81,7 @@ impl Intervals {
     }
 
     /// Takes [from, to) out.
-    pub fn remove(&mut self, from: i64, to: i64) {
+    pub fn remove(&mut self, from: N, to: N) {
         while from < to
             && let Some((&at, &until)) = self.ends.range(..to).next_back()
             && until > from
@@ -59,31 +95,55 @@ impl Intervals {
         }
     }
 
-    fn take(&mut self, at: i64, until: i64) {
+    fn take(&mut self, at: N, until: N) {
         self.ends.remove(&at);
-        self.count -= (until - at) as usize;
+        self.count -= N::count(at, until);
     }
 
-    fn put(&mut self, at: i64, until: i64) {
+    fn put(&mut self, at: N, until: N) {
         if at < until {
             self.ends.insert(at, until);
-            self.count += (until - at) as usize;
+            self.count += N::count(at, until);
         }
     }
 
     /// Keeps only what is in [from, to).
-    pub fn keep(&mut self, from: i64, to: i64) {
-        self.remove(i64::MIN, from);
-        self.remove(to, i64::MAX);
+    pub fn keep(&mut self, from: N, to: N) {
+        self.remove(N::LEAST, from);
+        self.remove(to, N::GREATEST);
     }
 
     /// True when some number of [from, to) is in.
-    pub fn meets(&self, from: i64, to: i64) -> bool {
+    pub fn meets(&self, from: N, to: N) -> bool {
         let last = self.ends.range(..to).next_back();
-        last.is_some_and(|(_, until)| *until > from)
+        from < to && last.is_some_and(|(_, until)| *until > from)
     }
 
-    pub fn iter(&self) -> impl Iterator<Item = (i64, i64)> {
+    /// The interval that a number is in.
+    pub fn around(&self, at: N) -> Option<(N, N)> {
+        let (from, to) = self.ends.range(..=at).next_back()?;
+        (at < *to).then_some((*from, *to))
+    }
+
+    /// What of [from, to) is not in.
+    pub fn gaps(&self, from: N, to: N) -> Vec<(N, N)> {
+        let (mut gaps, mut at) = (Vec::new(), self.around(from).map_or(from, |(_, end)| end));
+        if at >= to {
+            return gaps;
+        }
+        for (&start, &end) in self.ends.range(at..to) {
+            if at < start {
+                gaps.push((at, start));
+            }
+            at = end;
+        }
+        if at < to {
+            gaps.push((at, to));
+        }
+        gaps
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (N, N)> {
         self.ends.iter().map(|(from, to)| (*from, *to))
     }
 }
@@ -116,11 +176,20 @@ mod tests {
                 _ => {}
             }
             assert_eq!(intervals.count(), model.len());
-            assert!(intervals.iter().flat_map(|(from, to)| from..to).eq(model.iter().copied()));
+            assert!(
+                intervals
+                    .iter()
+                    .flat_map(|(from, to)| from..to)
+                    .eq(model.iter().copied())
+            );
             let apart: Vec<_> = intervals.iter().collect();
             assert!(apart.windows(2).all(|two| two[0].1 < two[1].0));
             let meets = (from..to).any(|at| model.contains(&at));
             assert_eq!(intervals.meets(from, to), meets && from < to);
+            let gaps = intervals.gaps(from, to);
+            let missing = (from..to).filter(|at| !model.contains(at));
+            assert!(gaps.iter().flat_map(|(from, to)| *from..*to).eq(missing));
+            assert_eq!(intervals.around(from).is_some(), model.contains(&from));
         }
     }
 }

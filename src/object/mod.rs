@@ -155,7 +155,8 @@ impl Object {
             Object::List(list) => list.pages().map(|pages| pages as &dyn Pages),
             Object::Hash(hash) => hash.pages().map(|pages| pages as &dyn Pages),
             Object::Set(set) => set.pages().map(|pages| pages as &dyn Pages),
-            _ => None,
+            Object::Stream(stream) => stream.is_paged().then_some(stream as &dyn Pages),
+            Object::SortedSet(_) => None,
         }
     }
 
@@ -164,17 +165,19 @@ impl Object {
             Object::List(list) => list.pages_mut().map(|pages| pages as &mut dyn Pages),
             Object::Hash(hash) => hash.pages_mut().map(|pages| pages as &mut dyn Pages),
             Object::Set(set) => set.pages_mut().map(|pages| pages as &mut dyn Pages),
-            _ => None,
+            Object::Stream(stream) => stream.is_paged().then_some(stream as &mut dyn Pages),
+            Object::SortedSet(_) => None,
         }
     }
 
-    /// A paged collection as its row describes it.
-    pub fn of_summary(summary: &Summary) -> Object {
-        match summary.kind {
+    /// A paged collection as its row describes it; none if that cannot be read.
+    pub fn of_summary(summary: &Summary) -> Option<Object> {
+        Some(match summary.kind {
             Kind::Hash => Object::Hash(Hash::of_summary(summary)),
             Kind::Set => Object::Set(Set::of_summary(summary)),
             Kind::List => Object::List(List::of_summary(summary)),
-        }
+            Kind::Stream => Object::Stream(Stream::of_summary(summary)?),
+        })
     }
 
     pub fn can_be_paged(&self) -> bool {
@@ -182,7 +185,8 @@ impl Object {
             Object::Hash(hash) => hash.can_be_paged(),
             Object::Set(set) => set.can_be_paged(),
             Object::List(list) => list.can_be_paged(),
-            _ => false,
+            Object::Stream(stream) => stream.can_be_paged(),
+            Object::SortedSet(_) => false,
         }
     }
 
@@ -192,7 +196,8 @@ impl Object {
             Object::Hash(hash) => hash.page(version),
             Object::Set(set) => set.page(version),
             Object::List(list) => list.page(version),
-            _ => {}
+            Object::Stream(stream) => stream.page(version),
+            Object::SortedSet(_) => {}
         }
     }
 
@@ -205,7 +210,8 @@ impl Object {
             Object::Hash(hash) => hash.unpage(),
             Object::Set(set) => set.unpage(),
             Object::List(list) => list.unpage(),
-            _ => {}
+            Object::Stream(stream) => stream.unpage(),
+            Object::SortedSet(_) => {}
         }
     }
 

@@ -20,7 +20,7 @@
 //! Elements have no expiry here: a hash whose fields expire is kept whole.
 
 use super::dict::{Dict, DictItem, Field, Seeded};
-use super::pages::{Found, Kind, Lacking, Pages, Rows, Span, Summary, Wanted, next_state};
+use super::pages::{Found, Kind, Lacking, Order, Pages, Rows, Span, Summary, Wanted, next_state};
 
 /// Marks of elements in the table.
 const DIRTY: u8 = 1;
@@ -312,6 +312,7 @@ impl Pages for Paged {
             version: self.version,
             origin: self.table.seed(),
             len: self.len as u64,
+            facts: Vec::new(),
         }
     }
 
@@ -331,8 +332,8 @@ impl Pages for Paged {
         self.table.bytes() / self.table.len().max(1)
     }
 
-    fn lacking(&self, wanted: Wanted<'_>) -> Option<Lacking> {
-        match wanted {
+    fn lacking(&self, wanted: &Wanted<'_>) -> Option<Lacking> {
+        match *wanted {
             Wanted::Elements(words, step) => {
                 let named = words.iter().step_by(step);
                 let missing: Vec<Vec<u8>> = named
@@ -346,10 +347,11 @@ impl Pages for Paged {
                     from: cursor.to_be_bytes().to_vec(),
                     to: None,
                     most,
+                    order: Order::Up,
                 }])
             }),
             Wanted::All => (!self.whole).then_some(Lacking::Table),
-            Wanted::Indexes(..) | Wanted::Ends { .. } => None,
+            _ => None,
         }
     }
 
@@ -470,7 +472,7 @@ mod tests {
             let mut paged = Paged::of_table(Kind::Hash, Dict::new(9), 1);
             for step in 0..4_000 {
                 let element = rng.u32(..300).to_string().into_bytes();
-                want(&rows, &mut paged, Wanted::Elements(&[&element], 1));
+                want(&rows, &mut paged, &Wanted::Elements(&[&element], 1));
                 match rng.u32(..100) {
                     0..30 => {
                         let value = vec![b'v'; rng.usize(..20)];
@@ -489,7 +491,7 @@ mod tests {
                         paged = Paged::of_summary(&paged.summary());
                     }
                     _ => {
-                        want(&rows, &mut paged, Wanted::All);
+                        want(&rows, &mut paged, &Wanted::All);
                         assert_eq!(paged.all().len(), model.len(), "{step}");
                     }
                 }
@@ -509,7 +511,7 @@ mod tests {
         paged = Paged::of_summary(&paged.summary());
         for number in 0..200u32 {
             let element = number.to_string().into_bytes();
-            want(&rows, &mut paged, Wanted::Elements(&[&element], 1));
+            want(&rows, &mut paged, &Wanted::Elements(&[&element], 1));
             match number % 2 {
                 0 => assert!(paged.remove(&element)),
                 _ => assert!(!paged.set(&element, b"new")),
@@ -518,7 +520,7 @@ mod tests {
         let mut seen: HashMap<Vec<u8>, u32> = HashMap::new();
         let mut cursor = 0;
         loop {
-            want(&rows, &mut paged, Wanted::Scan(cursor, 10));
+            want(&rows, &mut paged, &Wanted::Scan(cursor, 10));
             cursor = paged.scan(cursor, 10, |item| {
                 *seen.entry(item.key().to_vec()).or_default() += 1;
             });

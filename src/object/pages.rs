@@ -4,6 +4,7 @@
 //! ```text
 //! Paged               hashes and sets     rows in the order of hashes       what is in memory: single elements
 //! list::paged         lists               rows in the order of positions    what is in memory: runs of elements
+//! stream::paged       streams             rows of nodes, in that of ids     what is in memory: nodes, groups, and facts
 //! ```
 //!
 //! A row of an element is named by its *place*: the bytes that follow those which all rows of the collection begin
@@ -15,8 +16,8 @@
 //! * `state` is another one whenever something has left memory that the store may not say: who has read rows while
 //!   nobody held the value can tell whether they are still true. It never repeats.
 
-use super::dict::Dict;
-use super::dict::Field;
+use super::dict::{Dict, Field};
+use super::stream::{Keep, StreamId};
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -27,21 +28,42 @@ pub enum Kind {
     Hash,
     Set,
     List,
+    /// Nodes of entries.
+    Stream,
 }
 
 /// What the store's row of a collection says; the elements have rows of their own.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Summary {
     pub kind: Kind,
     /// Another one for every collection that the key has ever held.
     pub version: u64,
     /// What the order of the elements rests on: the seed of their hashes, or the position of a list's first element.
     pub origin: u64,
+    /// Rows.
     pub len: u64,
+    /// Of a stream, all but its nodes, serialized.
+    pub facts: Vec<u8>,
+}
+
+/// Which end a walk begins at.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Order {
+    Up,
+    Down,
+}
+
+/// Entries of a stream: so many of those between two ids, both included.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Bounds {
+    pub from: StreamId,
+    pub to: StreamId,
+    pub most: usize,
+    pub order: Order,
 }
 
 /// What a command is about to touch.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub enum Wanted<'a> {
     /// Elements by name: each one of the words that is so many further.
     Elements(&'a [&'a [u8]], usize),
@@ -50,7 +72,15 @@ pub enum Wanted<'a> {
     /// The elements between two indexes, both included; negative ones count from the end.
     Indexes(i64, i64),
     /// So many elements at either end.
-    Ends { front: usize, back: usize },
+    Ends {
+        front: usize,
+        back: usize,
+    },
+    Between(Bounds),
+    /// Entries by their ids.
+    Ids(Vec<StreamId>),
+    /// What a trim takes away when so many have been added, and what is the first entry then.
+    Trim(Keep, u64),
     All,
 }
 
@@ -62,6 +92,8 @@ pub struct Span {
     pub to: Option<Vec<u8>>,
     /// About so many of them.
     pub most: usize,
+    /// Counted from which end.
+    pub order: Order,
 }
 
 /// What of the store a command needs that is not in memory.
@@ -118,8 +150,8 @@ impl Rows {
 }
 
 impl Span {
-    /// Takes what comes from `next`, place and value, until there are enough. What an order of hashes has alike stays
-    /// together. The span ends there.
+    /// Takes what comes from `next`, place and value in the span's order, until there are enough. What an order of hashes
+    /// has alike stays together. The span ends there.
     pub fn read<E>(
         mut self,
         kind: Kind,
@@ -130,7 +162,10 @@ impl Span {
         while next(&mut place, &mut value)? {
             let border = &place[..kind.border(&place)];
             if rows.len() >= self.most.max(1) && last != border {
-                self.to = Some(border.to_vec());
+                match self.order {
+                    Order::Up => self.to = Some(border.to_vec()),
+                    Order::Down => self.from = last,
+                }
                 break;
             }
             last.clear();
@@ -146,7 +181,7 @@ impl Kind {
     fn border(self, place: &[u8]) -> usize {
         match self {
             Kind::Hash | Kind::Set => place.len().min(size_of::<u64>()),
-            Kind::List => place.len(),
+            Kind::List | Kind::Stream => place.len(),
         }
     }
 }
@@ -158,6 +193,12 @@ pub trait Pages {
 
     fn version(&self) -> u64 {
         self.summary().version
+    }
+
+    /// Kind and origin of its rows.
+    fn order(&self) -> (Kind, u64) {
+        let summary = self.summary();
+        (summary.kind, summary.origin)
     }
 
     fn state(&self) -> u64;
@@ -172,7 +213,7 @@ pub trait Pages {
     fn element_size(&self) -> usize;
 
     /// What of the elements wanted only the store knows.
-    fn lacking(&self, wanted: Wanted<'_>) -> Option<Lacking>;
+    fn lacking(&self, wanted: &Wanted<'_>) -> Option<Lacking>;
 
     /// Adds what was read from the store while `state` was what it is; `shed` clean elements may go for it.
     fn bring_in(&mut self, found: Found, shed: usize);
@@ -215,7 +256,7 @@ pub mod testing {
 
     /// What the store says of what is lacking.
     pub fn find(store: &Store, pages: &dyn Pages, lacking: Lacking) -> Found {
-        let Summary { kind, origin, .. } = pages.summary();
+        let (kind, origin) = pages.order();
         match lacking {
             Lacking::Rows(places) => {
                 let row = |place: Vec<u8>| {
@@ -224,12 +265,9 @@ pub mod testing {
                 };
                 Found::Rows(places.into_iter().map(row).collect())
             }
-            Lacking::Spans(spans) => Found::Spans(
-                spans
-                    .into_iter()
-                    .map(|span| read(store, kind, span))
-                    .collect(),
-            ),
+            Lacking::Spans(spans) => {
+                Found::Spans(spans.into_iter().map(|span| read(store, kind, span)).collect())
+            }
             Lacking::Table => {
                 let mut all = Dict::new(origin);
                 for (place, value) in store {
@@ -243,8 +281,15 @@ pub mod testing {
     fn read(store: &Store, kind: Kind, span: Span) -> (Span, Rows) {
         let to = span.to.clone().map_or(Bound::Unbounded, Bound::Excluded);
         let mut rows = store.range((Bound::Included(span.from.clone()), to));
+        let order = span.order;
         let read = span.read(kind, |place, value| {
-            let Some(row) = rows.next() else { return Ok::<_, Infallible>(false) };
+            let row = match order {
+                Order::Up => rows.next(),
+                Order::Down => rows.next_back(),
+            };
+            let Some(row) = row else {
+                return Ok::<_, Infallible>(false);
+            };
             (place.clone_from(row.0), value.clone_from(row.1));
             Ok(true)
         });
@@ -255,12 +300,15 @@ pub mod testing {
     }
 
     /// Brings in what a command would want.
-    pub fn want(store: &Store, pages: &mut dyn Pages, wanted: Wanted<'_>) {
-        if let Some(lacking) = pages.lacking(wanted) {
+    pub fn want(store: &Store, pages: &mut dyn Pages, wanted: &Wanted<'_>) {
+        for _ in 0..100 {
+            let Some(lacking) = pages.lacking(wanted) else {
+                return;
+            };
             let found = find(store, pages, lacking);
             pages.bring_in(found, 0);
-            assert!(pages.lacking(wanted).is_none(), "{wanted:?}");
         }
+        panic!("never enough: {wanted:?}");
     }
 
     /// Writes what has changed.

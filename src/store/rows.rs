@@ -17,13 +17,14 @@
 //! packed is of version 2, any other of version 1. The first byte of an object, its type, is never packed.
 //!
 //! A row of version 3 has `flags` bit 3 and is of a paged collection: in place of the object there is
-//! `type | version:u64 LE | origin:u64 LE | length:u64 LE`. Its elements have rows of their own, in the order of their
+//! `type | version:u64 LE | origin:u64 LE | rows:u64 LE | [facts]`. Its elements have rows of their own, in the order of their
 //! places (`object::pages`):
 //!
 //! ```text
 //! hash    place:  hash:u64 BE | field      value:  that of the field       origin:  the seed of the hashes
 //! set             hash:u64 BE | member             nothing                          the same
 //! list            position:i64 BE, its sign turned the element                      the first position
+//! stream          the node's id, 16 bytes BE       the node, a listpack             0; facts: all but the nodes
 //! ```
 //!
 //! In `key'` a byte 0x00 is followed by 0x01, so that these rows are ordered by database and key, too.
@@ -50,6 +51,7 @@ const PAGED: u8 = 1 << 3;
 const PAGED_HASH: u8 = 4;
 const PAGED_SET: u8 = 2;
 const PAGED_LIST: u8 = 1;
+const PAGED_STREAM: u8 = 21;
 
 /// Why a row's bytes cannot be used.
 #[derive(Debug, PartialEq, Eq, Clone, Copy)]
@@ -141,9 +143,13 @@ impl<'a> Row<'a> {
             PAGED_HASH => Kind::Hash,
             PAGED_SET => Kind::Set,
             PAGED_LIST => Kind::List,
+            PAGED_STREAM => Kind::Stream,
             _ => return Err(RowError::Paged),
         };
-        let numbers: &[u8; 24] = numbers.try_into().map_err(|_| RowError::Paged)?;
+        let (numbers, facts) = numbers.split_first_chunk::<24>().ok_or(RowError::Paged)?;
+        if kind != Kind::Stream && !facts.is_empty() {
+            return Err(RowError::Paged);
+        }
         let (numbers, _) = numbers.as_chunks::<8>();
         let [version, origin, len] = [0, 1, 2].map(|at| u64::from_le_bytes(numbers[at]));
         Ok(Some(Summary {
@@ -151,6 +157,7 @@ impl<'a> Row<'a> {
             version,
             origin,
             len,
+            facts: facts.to_vec(),
         }))
     }
 
@@ -199,10 +206,12 @@ pub fn encode_paged_row(out: &mut Vec<u8>, offset: u64, expiry: Option<i64>, sum
             Kind::Hash => PAGED_HASH,
             Kind::Set => PAGED_SET,
             Kind::List => PAGED_LIST,
+            Kind::Stream => PAGED_STREAM,
         });
         for number in [summary.version, summary.origin, summary.len] {
             out.extend_from_slice(&number.to_le_bytes());
         }
+        out.extend_from_slice(&summary.facts);
     });
     out[start] = VERSION_PAGED;
     out[start + 1] |= PAGED;
@@ -415,6 +424,7 @@ mod tests {
             version: 5,
             origin: 6,
             len: 8,
+            facts: Vec::new(),
         };
         assert_eq!(summary, expected);
         let mut bytes = Vec::new();

@@ -35,7 +35,11 @@ fn take(list: &mut List, front: bool) -> Option<Vec<u8>> {
 }
 
 fn put(list: &mut List, front: bool, value: Vec<u8>) {
-    if front { list.push_front(value) } else { list.push_back(value) }
+    if front {
+        list.push_front(value)
+    } else {
+        list.push_back(value)
+    }
 }
 
 impl World {
@@ -133,8 +137,8 @@ impl World {
         let key = self.list_key();
         let list = self.list(&key);
         let len = list.len() as i64;
-        let start = self.rng.i64(..=len);
-        let stop = start + self.rng.i64(..50);
+        let start = self.rng.i64(0..=len);
+        let stop = start + self.rng.i64(0..50);
         let shift = if self.rng.bool() && stop < len { len } else { 0 };
         let range = start as usize..((stop + 1).min(len).max(start)) as usize;
         self.expect(
@@ -171,10 +175,7 @@ impl World {
         let to = self.rng.usize(..=list.len() / 4);
         list.drain(..from);
         list.truncate(list.len() - to.min(list.len()));
-        self.expect(
-            &[b"LTRIM", &key, &text(from), &text(-(to as i64) - 1)],
-            "+OK\r\n",
-        );
+        self.expect(&[b"LTRIM", &key, &text(from), &text(-(to as i64) - 1)], "+OK\r\n");
         self.keep(&key, list);
     }
 

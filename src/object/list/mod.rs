@@ -201,7 +201,10 @@ impl List {
         // The place stays what it is: a packed list's node becomes the first one of a chain.
         let limit = self.prepare(&[value], limits);
         if side == Side::Back {
-            place.offset += self.nodes().nth(place.node).map_or(0, |node| node.len_at(place.offset));
+            place.offset += self
+                .nodes()
+                .nth(place.node)
+                .map_or(0, |node| node.len_at(place.offset));
             place.index += 1;
         }
         match self.view_mut() {

@@ -11,7 +11,9 @@ pub struct Walk<'a> {
     side: Side,
     /// Nodes before this one, or from this one on, are still to be walked.
     border: usize,
-    /// In their place, those of a paged list.
+    /// Where a paged list is to be walked from: nothing is looked at before it is asked for.
+    start: Option<usize>,
+    /// In place of the others, the nodes of a paged list.
     run: Option<Run<'a>>,
     rest: Rest<'a>,
 }
@@ -32,6 +34,7 @@ impl<'a> Walk<'a> {
                 Side::Front => list.node_count(),
                 Side::Back => 0,
             },
+            start: None,
             run: None,
             rest: Rest::Packed(&[]),
         };
@@ -40,7 +43,10 @@ impl<'a> Walk<'a> {
                 Side::Front => skip,
                 Side::Back => list.len() - 1 - skip,
             };
-            walk.start_at(index);
+            match list.pages() {
+                Some(_) => walk.start = Some(index),
+                None => walk.start_at(index),
+            }
         }
         walk
     }
@@ -78,6 +84,10 @@ impl<'a> Walk<'a> {
     /// Goes on to the next node; false when there is none.
     #[cold]
     fn turn(&mut self) -> bool {
+        if let Some(index) = self.start.take() {
+            self.start_at(index);
+            return true;
+        }
         if let Some(run) = &mut self.run {
             let next = run.next();
             self.rest = next.map_or(Rest::Packed(&[]), Rest::of);
