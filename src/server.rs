@@ -543,8 +543,7 @@ impl Server {
             }
             if counted.elapsed() >= COUNT_EVERY {
                 counted = Instant::now();
-                let (allocated, active, _) = crate::observe::memory::allocator();
-                self.keyspace.count_beside(active.saturating_sub(allocated));
+                self.keyspace.count_beside(crate::observe::memory::unused());
             }
             self.pubsub.broadcast();
             self.evict_clients();

@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering::Relaxed;
 /// So much is not counted: even a server with a limit of a megabyte has to flush.
 const ALLOWANCE: u64 = 4 << 20;
 /// Parts of `maxmemory`.
-const CACHE_PART: u64 = 8;
+const CACHE_PART: u64 = 4;
 const PORTION_PART: u64 = 32;
 const UNSYNCED_PART: u64 = 32;
 const RING_PART: u64 = 16;
@@ -45,12 +45,16 @@ impl Keyspace {
         }
     }
 
-    /// Brings the count up to date: some times a second. `holes` are the bytes between allocations that the allocator can
-    /// give to nobody else. They are counted where they are many, and not without bound: what is evicted leaves holes too.
+    /// Brings the count up to date: some times a second. `holes` are the bytes that the allocator has and nobody uses. They
+    /// are counted where they are many, and not without bound: what is evicted leaves holes too.
     pub fn count_beside(&self, holes: u64) {
         let unsynced = self.journal().map_or(0, |journal| journal.unsynced_bytes());
-        let bytes = self.store.memory_bytes() + self.flush.portion_bytes() + unsynced;
         let limit = self.limits.maxmemory.load(Relaxed);
+        let mut bytes = self.store.memory_bytes() + self.flush.portion_bytes() + unsynced;
+        if limit > 0 && self.ranges.load().iter().any(|range| range.is_durable()) {
+            // Counted before they are full: keys that were there first and then went would leave as many holes.
+            bytes = bytes.max(self.store.cache_bound() + part(limit, PORTION_PART));
+        }
         let holes = holes
             .saturating_sub(limit / HOLES_PART)
             .min(limit / HOLES_MOST_PART);

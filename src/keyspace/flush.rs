@@ -130,6 +130,11 @@ impl FlushState {
         self.mark.load(Relaxed)
     }
 
+    /// The store holds everything up to this offset.
+    pub(super) fn begin_at(&self, mark: u64) {
+        self.mark.store(mark, Relaxed);
+    }
+
     pub fn is_running(&self) -> bool {
         self.phase.load(Relaxed) & RUNNING != 0
     }
@@ -396,7 +401,7 @@ impl Keyspace {
         }
         state.portion_bytes.store(0, Relaxed);
         state.phase.store(parity, SeqCst);
-        state.mark.store(mark, Relaxed);
+        state.begin_at(mark);
         state.flushes.fetch_add(1, Relaxed);
         state.last_success_ms.store(crate::journal::unix_ms(), Relaxed);
         self.forget_discards(mark);

@@ -19,8 +19,8 @@ use super::shard::{ShardGuard, ShardState};
 use super::tx::{Call, Tx};
 use super::{Keyspace, StoreError, held};
 use crate::object::pages::Pages;
-use crate::store::block::Cached;
-use crate::store::rows::Row;
+use crate::store::block::{Cached, Pinned};
+use crate::store::rows::{self, Row};
 use smallvec::SmallVec;
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -416,15 +416,24 @@ impl Keyspace {
         Ok(())
     }
 
+    /// Reads a row of the block store. While rows are in the page cache that is done in place: to hand this thread's other
+    /// tasks over would take longer.
+    pub(super) fn read_row(&self, row_key: &[u8]) -> Result<Option<Pinned<'_>>, StoreError> {
+        if self.store.is_quick() {
+            return self.store.read(row_key);
+        }
+        match self.store.read_cached(row_key)? {
+            Cached::Row(row) => Ok(Some(row)),
+            Cached::Absent => Ok(None),
+            Cached::Unknown => may_wait(|| self.store.read(row_key)),
+        }
+    }
+
     /// Looks a key up in the store, to be made resident (`take_in`), or notes that it is absent.
     fn load(&self, (db, hash, key): Place<'_>, now_ms: i64, known: &mut Known) -> Result<(), StoreError> {
         let shard = &self.shards[self.shard_of(hash)];
         let epoch = shard.lock().epoch;
-        let bytes = match self.store.get_cached(db, key)? {
-            Cached::Row(bytes) => Some(bytes),
-            Cached::Absent => None,
-            Cached::Unknown => may_wait(|| self.store.get(db, key))?,
-        };
+        let bytes = self.read_row(&rows::object_key(db, key))?;
         let bad_row = |why| StoreError::new(format_args!("a row of the store cannot be read: {why}"));
         let row = bytes.as_deref().map(Row::decode).transpose().map_err(bad_row)?;
         let entry = |row: Row<'_>| {

@@ -30,7 +30,6 @@ use crate::object::dict::Dict;
 use crate::object::paged::element_of;
 use crate::object::pages::{Found, Kind, Lacking, Order, Pages, Rows, Span, Summary, Wanted};
 use crate::resp::number::parse_i64;
-use crate::store::block::Cached;
 use crate::store::flush::Batch;
 use crate::store::rows::{self, RowError};
 use smallvec::SmallVec;
@@ -400,22 +399,10 @@ impl Keyspace {
     }
 
     fn read_named(&self, collection: &[u8], places: &[Vec<u8>]) -> Result<Found, StoreError> {
-        let row_key = |place: &[u8]| [collection, place].concat();
-        let (mut found, mut unknown) = (Vec::with_capacity(places.len()), Vec::new());
+        let mut found = Vec::with_capacity(places.len());
         for place in places {
-            match self.store.read_cached(&row_key(place))? {
-                Cached::Row(value) => found.push((place.clone(), Some(value))),
-                Cached::Absent => found.push((place.clone(), None)),
-                Cached::Unknown => unknown.push(place),
-            }
-        }
-        if !unknown.is_empty() {
-            may_wait(|| {
-                for place in unknown {
-                    found.push((place.clone(), self.store.read(&row_key(place))?));
-                }
-                Ok::<(), StoreError>(())
-            })?;
+            let value = self.read_row(&[collection, place].concat())?;
+            found.push((place.clone(), value.map(|value| value.to_vec())));
         }
         Ok(Found::Rows(found))
     }

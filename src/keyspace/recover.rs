@@ -104,6 +104,7 @@ impl Keyspace {
     }
 
     fn take_over(&self, meta: Meta) -> Result<(), StoreError> {
+        self.flush.begin_at(meta.mark);
         {
             let mut stored = self.flush.stored();
             (stored.mark, stored.newest, stored.databases) = (meta.mark, meta.newest, meta.databases.clone());

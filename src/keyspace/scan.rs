@@ -333,8 +333,8 @@ impl Keyspace {
                 None if self.flush.ingests() != seen => {
                     seen = self.flush.ingests();
                     drop(state);
-                    match self.store.get(db, key)? {
-                        Some(row) => value = Cow::Owned(row),
+                    match self.store.read(&rows::object_key(db, key))? {
+                        Some(row) => value = Cow::Owned(row.to_vec()),
                         None => return Ok(()),
                     }
                     continue;

@@ -20,6 +20,13 @@ pub fn allocator() -> (u64, u64, u64) {
     )
 }
 
+/// Bytes that the allocator has of the system and nobody uses: holes between allocations, and pages not given back yet.
+pub fn unused() -> u64 {
+    let (allocated, _, resident) = allocator();
+    let metadata = stats::metadata::read().map_or(0, |bytes| bytes as u64);
+    resident.saturating_sub(allocated + metadata)
+}
+
 fn refresh() {
     // The figures stay as they are when the allocator does not answer.
     let _ = epoch::advance();

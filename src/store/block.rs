@@ -9,20 +9,33 @@ use super::flush::Meta;
 use super::rows;
 use rocksdb::statistics::{StatsLevel, Ticker};
 use rocksdb::{
-    BlockBasedOptions, BottommostLevelCompaction, Cache, CompactOptions, DB, DBCompressionType, Direction,
-    ErrorKind, IngestExternalFileOptions, IteratorMode, LogLevel, LruCacheOptions, Options, Range,
-    ReadOptions, ReadTier, Snapshot,
+    BlockBasedIndexType, BlockBasedOptions, BottommostLevelCompaction, Cache, CompactOptions, DB,
+    DBCompressionType, DBPinnableSlice, DataBlockIndexType, Direction, ErrorKind, IngestExternalFileOptions,
+    IteratorMode, LogLevel, Options, Range, ReadOptions, ReadTier, Snapshot,
 };
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU32, AtomicU64};
+use std::time::{Duration, Instant};
 
+/// Bytes that a compaction reads of a file at a time.
+const READAHEAD: usize = 256 << 10;
 /// Rows from one report of `verify` to the next.
 const REPORT_ROWS: u64 = 65_536;
 
+/// A read that took longer has waited for the disk; what comes from the page cache takes a tenth of it.
+const QUICK: Duration = Duration::from_micros(100);
+/// What a read that waited adds to `distrust`, from which each quick one takes one; and how much it may become. One that
+/// waited is not enough: perhaps another thread had the core.
+const WAITED: u32 = 32;
+const DISTRUST_MOST: u32 = 2 * WAITED;
+
+/// A row's value, where it stands in the store's memory.
+pub type Pinned<'a> = DBPinnableSlice<'a>;
+
 /// What a read without touching the disk can say.
-pub enum Cached {
-    Row(Vec<u8>),
+pub enum Cached<'a> {
+    Row(Pinned<'a>),
     Absent,
     /// The disk has to be asked.
     Unknown,
@@ -33,10 +46,13 @@ pub struct BlockStore {
     options: Options,
     cache: Cache,
     /// Bytes of the cache, if it is not bounded further.
-    cache_size: usize,
+    cache_size: u64,
+    cache_bound: AtomicU64,
     path: PathBuf,
     /// Bytes of the sorted files that came in since the start.
     ingested: AtomicU64,
+    /// Whether reads have lately waited for the disk.
+    distrust: AtomicU32,
 }
 
 /// A store as it was at one moment.
@@ -59,24 +75,23 @@ impl Frozen<'_> {
 /// Rows in key order, with an error in place of a row that cannot be read.
 pub type RowIter<'a> = Box<dyn Iterator<Item = Result<(Box<[u8]>, Box<[u8]>), StoreError>> + 'a>;
 
-/// A cache whose parts are large enough for the index and the filter of a file, which are single blocks: of a file of small
-/// rows, megabytes. What does not fit a part is read again for each row.
+/// A cache without locks, in which what is asked for often stays: index and filter, before rows.
 fn new_cache(size: usize) -> Cache {
-    const PART: usize = 16 << 20;
-    const PART_BITS_MOST: u32 = 6;
-    let mut options = LruCacheOptions::default();
-    options.set_capacity(size);
-    let bits = (size / PART).max(1).ilog2().min(PART_BITS_MOST);
-    options.set_num_shard_bits(bits as i32);
-    Cache::new_lru_cache_opts(&options)
+    Cache::new_hyper_clock_cache(size, 0)
 }
 
 fn options(cache: &Cache) -> Options {
     let mut table = BlockBasedOptions::default();
     table.set_block_cache(cache);
     table.set_bloom_filter(10.0, false);
+    // Index and filter in parts: whole ones are megabytes for each file, and where they do not all fit the cache each
+    // read of a row would read one anew.
+    table.set_index_type(BlockBasedIndexType::TwoLevelIndexSearch);
+    table.set_partition_filters(true);
+    table.set_metadata_block_size(4 << 10);
     table.set_cache_index_and_filter_blocks(true);
-    table.set_pin_l0_filter_and_index_blocks_in_cache(true);
+    table.set_pin_top_level_index_and_filter(true);
+    table.set_data_block_index_type(DataBlockIndexType::BinaryAndHash);
     table.set_format_version(5);
     let mut options = Options::default();
     options.set_block_based_table_factory(&table);
@@ -92,6 +107,8 @@ fn options(cache: &Cache) -> Options {
     options.set_max_background_jobs(2);
     options.set_max_open_files(512);
     options.set_bytes_per_sync(1 << 20);
+    // For each file that is merged: many small ones must not take more memory than the rows in use.
+    options.set_compaction_readahead_size(READAHEAD);
     options.set_keep_log_file_num(2);
     options.set_max_log_file_size(1 << 20);
     options.set_log_level(LogLevel::Warn);
@@ -121,9 +138,11 @@ impl BlockStore {
             db,
             options,
             cache,
-            cache_size,
+            cache_size: cache_size as u64,
+            cache_bound: AtomicU64::new(cache_size as u64),
             path: path.to_path_buf(),
             ingested: AtomicU64::new(0),
+            distrust: AtomicU32::new(0),
         })
     }
 
@@ -138,9 +157,11 @@ impl BlockStore {
             db,
             options,
             cache,
-            cache_size,
+            cache_size: cache_size as u64,
+            cache_bound: AtomicU64::new(cache_size as u64),
             path: path.to_path_buf(),
             ingested: AtomicU64::new(0),
+            distrust: AtomicU32::new(0),
         })
     }
 
@@ -156,16 +177,11 @@ impl BlockStore {
         &self.path
     }
 
-    /// Reads an object row without touching the disk.
-    pub fn get_cached(&self, db: u8, key: &[u8]) -> Result<Cached, StoreError> {
-        self.read_cached(&rows::object_key(db, key))
-    }
-
-    /// Reads any row without touching the disk.
-    pub fn read_cached(&self, row_key: &[u8]) -> Result<Cached, StoreError> {
+    /// Reads a row without touching the disk.
+    pub fn read_cached(&self, row_key: &[u8]) -> Result<Cached<'_>, StoreError> {
         let mut read = ReadOptions::default();
         read.set_read_tier(ReadTier::BlockCache);
-        match self.db.get_opt(row_key, &read) {
+        match self.db.get_pinned_opt(row_key, &read) {
             Ok(Some(row)) => Ok(Cached::Row(row)),
             Ok(None) => Ok(Cached::Absent),
             Err(error) if error.kind() == ErrorKind::Incomplete => Ok(Cached::Unknown),
@@ -173,14 +189,24 @@ impl BlockStore {
         }
     }
 
-    /// Reads an object row; may wait for the disk.
-    pub fn get(&self, db: u8, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        Ok(self.db.get(rows::object_key(db, key))?)
+    /// Reads a row; may wait for the disk.
+    pub fn read(&self, row_key: &[u8]) -> Result<Option<Pinned<'_>>, StoreError> {
+        let begin = Instant::now();
+        let row = self.db.get_pinned(row_key)?;
+        let distrust = self.distrust.load(Relaxed);
+        if begin.elapsed() > QUICK {
+            self.distrust
+                .store((distrust + WAITED).min(DISTRUST_MOST), Relaxed);
+        } else if distrust > 0 {
+            // Of several reads at once some may not be counted: no harm.
+            self.distrust.store(distrust - 1, Relaxed);
+        }
+        Ok(row)
     }
 
-    /// Reads any row; may wait for the disk.
-    pub fn read(&self, row_key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        Ok(self.db.get(row_key)?)
+    /// True when reads have lately not waited for the disk: what is read is in the system's page cache, mostly.
+    pub fn is_quick(&self) -> bool {
+        self.distrust.load(Relaxed) <= WAITED
     }
 
     /// The mark and counts; none in a new store.
@@ -273,8 +299,15 @@ impl BlockStore {
 
     /// Makes the block cache no larger than this, nor larger than it was opened with.
     pub fn bound_cache(&self, most: u64) {
-        let most = usize::try_from(most).unwrap_or(usize::MAX);
-        self.cache.clone().set_capacity(self.cache_size.min(most));
+        let bound = self.cache_size.min(most);
+        self.cache_bound.store(bound, Relaxed);
+        let bound = usize::try_from(bound).unwrap_or(usize::MAX);
+        self.cache.clone().set_capacity(bound);
+    }
+
+    /// Bytes that the block cache may become.
+    pub fn cache_bound(&self) -> u64 {
+        self.cache_bound.load(Relaxed)
     }
 
     /// Bytes of memory that RocksDB holds: block cache and table readers.

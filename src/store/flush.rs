@@ -361,7 +361,7 @@ mod tests {
         );
         second.write(&store, &meta(9)).expect("write");
         assert_eq!(store.meta().expect("meta").expect("present").mark, 9);
-        assert!(store.get(0, b"b").expect("get").is_none());
+        assert!(store.read(&rows::object_key(0, b"b")).expect("get").is_none());
         let (from, to) = rows::db_bounds(0);
         let keys = |reverse| -> Vec<u8> {
             store
@@ -387,7 +387,7 @@ mod tests {
         put(0);
         put(1);
         wipe(&store, &[0], &[], &meta(2)).expect("wipe");
-        assert!(store.get(0, b"k").expect("get").is_none());
+        assert!(store.read(&rows::object_key(0, b"k")).expect("get").is_none());
         let (from, to) = rows::expiry_bounds(i64::MAX);
         let index: Vec<_> = store
             .scan(from, to, false)
@@ -398,9 +398,9 @@ mod tests {
             .map(|row| rows::split_expiry_key(row).map(|(_, db, _)| db))
             .collect();
         assert_eq!(databases, [Some(1)]);
-        assert!(store.get(1, b"k").expect("get").is_some());
+        assert!(store.read(&rows::object_key(1, b"k")).expect("get").is_some());
         put(0);
-        assert!(store.get(0, b"k").expect("get").is_some());
+        assert!(store.read(&rows::object_key(0, b"k")).expect("get").is_some());
         let discard = Discard {
             range: "r".into(),
             intervals: vec![(b"k".to_vec(), Some(b"l".to_vec()))],
@@ -409,7 +409,7 @@ mod tests {
         };
         wipe(&store, &[], &[discard], &meta(3)).expect("wipe");
         for db in [0, 1] {
-            assert!(store.get(db, b"k").expect("get").is_none());
+            assert!(store.read(&rows::object_key(db, b"k")).expect("get").is_none());
         }
         let (from, to) = rows::expiry_bounds(i64::MAX);
         assert_eq!(store.scan(from, to, false).count(), 0);
