@@ -433,10 +433,11 @@ impl Pages for Stream {
         clean * (log.len / pages.nodes.max(1)).max(1) as usize
     }
 
-    /// What one change makes a flush write: a node.
+    /// Of an entry: those that come one after the other change the same node.
     fn element_size(&self) -> usize {
-        let log = self.log();
-        log.node_bytes / log.nodes.len().max(1)
+        let (log, pages) = (self.log(), self.log_pages());
+        let each = (log.len / pages.nodes.max(1)).max(1) as usize;
+        log.node_bytes / log.nodes.len().max(1) / each
     }
 
     fn lacking(&self, wanted: &Wanted<'_>) -> Option<Lacking> {
