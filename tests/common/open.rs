@@ -77,7 +77,11 @@ impl Open {
     /// Runs a data command as the pipeline does, without a session.
     pub fn run(&mut self, db: u8, now_ms: i64, words: &[&[u8]]) -> Result<Vec<u8>, Error> {
         let args = Args::new(words);
-        let row = table::find(words[0]).expect("a command");
+        let named = table::find(words[0]).expect("a command");
+        let row = words
+            .get(1)
+            .and_then(|word| named.subcommand(word))
+            .unwrap_or(named);
         let Handler::Data(handler) = row.handler else {
             panic!("not a data command")
         };

@@ -187,7 +187,7 @@ impl World {
             }
         };
         let count = count.to_string().into_bytes();
-        let words = [
+        let words: [&[u8]; 9] = [
             b"XREADGROUP",
             b"GROUP",
             b"g",
@@ -196,7 +196,7 @@ impl World {
             &count,
             b"STREAMS",
             &key,
-            b">" as &[u8],
+            b">",
         ];
         self.expect(&words, &reply);
         self.keep_stream(key, stream);
@@ -215,7 +215,7 @@ impl World {
                 None => write!(shown, "*2\r\n{}*-1\r\n", bulk(&id(*number))).expect("a string"),
             }
         }
-        let words = [
+        let words: [&[u8]; 9] = [
             b"XREADGROUP",
             b"GROUP",
             b"g",
@@ -224,7 +224,7 @@ impl World {
             b"5",
             b"STREAMS",
             &key,
-            b"0" as &[u8],
+            b"0",
         ];
         if pending.is_empty() {
             shown = format!("*1\r\n*2\r\n{}*0\r\n", bulk(&key));
