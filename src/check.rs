@@ -69,7 +69,9 @@ fn check(dir: &Path, repair: bool) -> Result<(), String> {
     let mut ticker = Ticker::new();
     store
         .verify_with(|done, total| ticker.tick("store", done, total))
-        .map_err(|error| format!("store damaged: {error}"))?;
+        .map_err(|error| {
+            format!("store damaged: {error}\nNothing can be cut off there: `terrace restore` makes a folder of a backup")
+        })?;
     let meta = store.meta().map_err(|error| format!("store: {error}"))?;
     let mark = meta.as_ref().map_or(0, |meta| meta.mark);
     let rows: i64 = meta

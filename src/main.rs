@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 use terrace::config::{Command, Config, Startup};
+use terrace::net::descriptors;
 use terrace::net::listener::Listeners;
 use terrace::observe::supervisor::Supervisor;
 use terrace::observe::{logger, memory};
@@ -44,7 +45,7 @@ fn serve(startup: Startup) -> ExitCode {
     // Crash points for tests of recovery; see `journal::crash_point`. None without the variable.
     let _scenario = std::env::var_os("FAILPOINTS").map(|_| fail::FailScenario::setup());
     let Startup {
-        config,
+        mut config,
         file,
         warnings,
     } = startup;
@@ -56,6 +57,7 @@ fn serve(startup: Startup) -> ExitCode {
     for warning in warnings {
         log::warn!("{warning}");
     }
+    descriptors::fit_clients(&mut config);
     memory::give_back_within(UNUSED_MS);
     let threads = match config.io_threads {
         0 => std::thread::available_parallelism().map_or(1, usize::from),
@@ -83,7 +85,9 @@ fn serve(startup: Startup) -> ExitCode {
 async fn run(config: Config, file: Option<std::path::PathBuf>) -> Result<(), String> {
     let mut terminate = signal(SignalKind::terminate()).map_err(|error| error.to_string())?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| error.to_string())?;
-    let pidfile = config.pidfile.clone();
+    // A terminal that goes, or a tool that rotates logs, does not end the server: taken, and nothing done.
+    let _hangup = signal(SignalKind::hangup()).map_err(|error| error.to_string())?;
+    let (pidfile, socket) = (config.pidfile.clone(), config.unixsocket.clone());
     let supervisor = Supervisor::find(config.supervised);
     // Bound before the data is read, so that a second server ends at once, and clients are told to wait.
     let (opened, ready) = watch::channel(None);
@@ -116,9 +120,9 @@ async fn run(config: Config, file: Option<std::path::PathBuf>) -> Result<(), Str
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     let closed = tokio::task::block_in_place(|| server.close());
-    if !pidfile.is_empty() {
+    for path in [&pidfile, &socket].into_iter().filter(|path| !path.is_empty()) {
         // It may be gone already.
-        let _ = std::fs::remove_file(&pidfile);
+        let _ = std::fs::remove_file(path);
     }
     closed.map_err(|error| error.to_string())?;
     log::info!("Terrace is ready to exit, bye bye...");

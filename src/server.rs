@@ -18,6 +18,7 @@ use crate::keyspace::reshape::specs_at_start;
 use crate::keyspace::snapshot::{self, Frame, Saved};
 use crate::keyspace::{Effects, Keyspace, Settings, beside, warm};
 use crate::net::clients::Clients;
+use crate::net::descriptors;
 use crate::net::listener::Listeners;
 use crate::net::session::Session;
 use crate::net::tls;
@@ -433,7 +434,11 @@ impl Server {
         Ok(())
     }
 
-    /// Reads the files of TLS that a configuration names, for connections from now on. An error changes nothing.
+    /// Has the system allow so many clients; returns how many it does.
+    pub fn allow_clients(&self, wanted: u32) -> u32 {
+        descriptors::raise_for(wanted)
+    }
+
     /// Says by what the server is reached, once.
     pub fn set_listeners(&self, listeners: Listeners) {
         // A second time nothing changes.
@@ -447,6 +452,7 @@ impl Server {
             .map_or(Ok(()), |listeners| listeners.change(config))
     }
 
+    /// Reads the files of TLS that a configuration names, for connections from now on. An error changes nothing.
     pub fn load_tls(&self, config: &Config) -> Result<(), String> {
         let tls = tls::server_config(config).map_err(|error| error.to_string())?;
         self.tls.store(tls);
@@ -495,6 +501,12 @@ impl Server {
         if threshold_ms > 0 && ms >= threshold_ms {
             self.latency.lock().note(event, unix_ms(), ms);
         }
+    }
+
+    /// Keys had to go to make room, which took so long.
+    pub fn note_eviction(&self, took: Duration) {
+        self.note_event("eviction-cycle", took);
+        self.note_event("eviction-del", self.keyspace.take_longest_eviction());
     }
 
     /// Takes away keys whose time has come, for a while; true when there are more.

@@ -250,7 +250,8 @@ fn restore_to_an_offset_gives_the_state_at_that_offset() {
         assert!(shown.contains(&format!("offset {offset}")), "{by:?}: {shown}");
         let mut restored = serve(&data);
         assert_eq!(&digest(&mut restored.connect()), expected, "{by:?}: {shown}");
-        assert_eq!(self::offset(&mut restored.connect()), *offset);
+        // From there on, far behind what the server before it has given out.
+        assert_eq!(self::offset(&mut restored.connect()), *offset + (1 << 42));
         restored.terminate();
     }
 }

@@ -246,6 +246,8 @@ const NOT_COMPARED: &[(&str, &str)] = &[
         "turns the connection into an endless stream; tests/operator.rs compares its lines",
     ),
     ("client|setinfo", "newer than the oracle; in tests/operator.rs"),
+    ("migrate", "goes to another server; in tests/operator.rs"),
+    ("waitaof", "newer than the oracle; in tests/operator.rs"),
     ("client|no-touch", "newer than the oracle; in tests/operator.rs"),
     ("digest", "newer than the oracle; in tests/operator.rs"),
     ("delex", "newer than the oracle; in tests/operator.rs"),
@@ -274,8 +276,8 @@ fn is_not_compared(name: &str) -> bool {
 /// A row of the command table that no script mentions is a row that nothing holds to Redis's behaviour.
 #[test]
 fn every_command_of_the_table_is_compared() {
-    if against_itself() {
-        return; // the oracle has far more commands than the scripts
+    if against_itself() || std::env::var_os("TERRACE_DIFF_ONLY").is_some() {
+        return; // the oracle has far more commands than the scripts, and one script has far fewer
     }
     let server = server_under_test(Tier::Memory);
     let listed = Value::parse(&server.connect().words("COMMAND LIST")).texts();

@@ -229,6 +229,76 @@ fn what_cannot_be_resumed_is_refused() {
     );
 }
 
+/// The server is killed, and of what it wrote last some bytes are gone, as when the whole machine goes down.
+fn crash(server: &mut Server, bytes: u64) {
+    server.kill();
+    let journal = server.data_dir().join("journal");
+    let names = std::fs::read_dir(journal).expect("the folder");
+    let paths = names.map(|name| name.expect("a file").path());
+    let newest = paths
+        .filter(|path| path.extension().is_some_and(|kind| kind == "log"))
+        .max();
+    let file = std::fs::OpenOptions::new()
+        .write(true)
+        .open(newest.expect("a segment"));
+    let file = file.expect("opens");
+    let len = file.metadata().expect("metadata").len();
+    file.set_len(len - bytes).expect("cut");
+}
+
+#[test]
+fn an_offset_that_a_crash_has_taken_is_told_from_one_that_came_after() {
+    let mut server = Server::terrace(KEPT);
+    let mut conn = server.connect();
+    conn.words("SET k 1");
+    let kept = offset(&mut conn);
+    conn.words("SET k 2");
+    let lost = offset(&mut conn);
+    conn.words("WAITAOF 1 0 0");
+    crash(&mut server, 3);
+    server.restart();
+
+    let mut conn = server.connect();
+    let begun = offset(&mut conn);
+    for n in 3..10 {
+        conn.words(&format!("SET k {n}"));
+    }
+    assert_eq!(conn.bulk("GET k").expect("a value"), b"9");
+    assert_eq!(
+        show(&conn.words(&format!("KWATCH k FROM {lost}"))),
+        format!(
+            "-ERR offset {lost} was lost in a crash: the journal ended at {kept} and goes on at {begun}\\r\\n"
+        )
+    );
+    for from in [kept, begun] {
+        let mut watcher = server.connect();
+        watcher.words(&format!("KWATCH k FROM {from}"));
+        for n in 3..10 {
+            let news = next(&mut watcher);
+            assert!(news.bytes.ends_with(format!("\r\n{n}\r\n").as_bytes()));
+            assert!(news.offset > begun);
+        }
+    }
+    // Another one, before anything is written.
+    let end = offset(&mut conn);
+    conn.words("WAITAOF 1 0 0");
+    server.kill();
+    server.restart();
+    server.kill();
+    server.restart();
+    let mut watcher = server.connect();
+    watcher.words(&format!("KWATCH k FROM {end}"));
+    let mut conn = server.connect();
+    assert!(offset(&mut conn) > end + 100);
+    conn.words("SET k last");
+    assert!(next(&mut watcher).bytes.ends_with(b"last\r\n"));
+    // An orderly end loses nothing.
+    let end = offset(&mut conn);
+    assert!(server.terminate().success());
+    server.restart();
+    assert_eq!(offset(&mut server.connect()), end);
+}
+
 /// Ends the threads of a test, also when it fails.
 struct Stop<'a>(&'a AtomicBool);
 

@@ -145,6 +145,42 @@ fn with_a_slow_disk_replies_wait_so_that_a_crash_takes_no_more_than_a_second() {
     server.set_env(&[]);
 }
 
+/// The journal's writer is so far behind that more writes to durable ranges have to wait: nobody else does.
+#[test]
+fn with_a_full_journal_only_those_wait_who_write_to_durable_ranges() {
+    const WRITE: Duration = Duration::from_millis(2_000);
+    let words = ["--range", "m", "m:*", "memory", "--journal-ring-size", "64kb"];
+    let mut server = Server::terrace(&words);
+    let mut conn = server.connect();
+    conn.words("SET old value");
+    server.terminate();
+    server.set_env(&[("FAILPOINTS", "journal-before-write=sleep(2000)")]);
+    server.restart();
+    let (mut conn, mut other) = (server.connect(), server.connect());
+    let large = "v".repeat(40_000);
+    let began = Instant::now();
+    // The first is being written, the second fills the journal's memory.
+    assert_eq!(conn.words("SET first v"), b"+OK\r\n");
+    assert_eq!(conn.words(&format!("SET second {large}")), b"+OK\r\n");
+    for (line, reply) in [
+        ("PING", "+PONG\r\n"),
+        ("GET old", "$5\r\nvalue\r\n"),
+        ("SET m:1 v", "+OK\r\n"),
+        ("MSET m:2 v m:3 v", "+OK\r\n"),
+        ("EVAL_RO return(1) 1 old", ":1\r\n"),
+    ] {
+        assert_eq!(other.words(line), reply.as_bytes(), "{line}");
+    }
+    assert!(began.elapsed() < WRITE / 2, "they waited: {:?}", began.elapsed());
+    assert_eq!(conn.words("SET third v"), b"+OK\r\n");
+    assert!(
+        began.elapsed() > WRITE / 2,
+        "a write did not wait: {:?}",
+        began.elapsed()
+    );
+    server.set_env(&[]);
+}
+
 #[test]
 fn a_command_comes_to_its_end_where_its_keys_do_not_fit_into_memory() {
     let server = Server::terrace(&["--enable-debug-command", "yes"]);

@@ -7,7 +7,7 @@
 //!
 //! The files: `options` reads the command line, `rows` is the list of what is measured and against which bar,
 //! `measure` carries one row out, `servers` starts, watches and stops a server, `load`, `collections`, `paced`,
-//! `sealed` and `subscribers` produce the work, `wire` is the few bytes of RESP they need, `report` prints.
+//! `sealed`, `subscribers` and `sustained` produce the work, `wire` is the few bytes of RESP they need, `report` prints.
 
 mod collections;
 mod load;
@@ -19,6 +19,7 @@ mod rows;
 mod sealed;
 mod servers;
 mod subscribers;
+mod sustained;
 mod wire;
 
 use std::fmt;

@@ -102,6 +102,9 @@ impl<'a> Bench<'a> {
                 };
                 self.cold_get(row, keys, choice, requests)
             }
+            Work::SustainedSet { keys, seconds } => {
+                self.sustained_set(row, self.options.scaled(keys), self.options.scaled(seconds))
+            }
             Work::Ruled { requests } => self.ruled(
                 row,
                 self.options.requests.unwrap_or(self.options.scaled(requests)),

@@ -117,6 +117,8 @@ pub enum Work {
         choice: Choice,
         requests: u64,
     },
+    /// SET of keys drawn by Zipf's law, for so long; judged by requests per second of server CPU.
+    SustainedSet { keys: u64, seconds: u64 },
     /// What collections add to what the server says that it uses; judged by bytes per element.
     MemoryPerElement(Collections),
     /// From exec to the first answered GET, after SIGTERM; judged by Terrace's seconds.
@@ -360,6 +362,16 @@ pub const ALL: &[Row] = &[
             pipeline: 16,
             requests: 12_000_000,
             aftermath: true,
+        },
+        bar: Bar::RatioAtLeast(1.5),
+    },
+    Row {
+        name: "durable SET -P 16, Zipf 0.99, ten minutes",
+        tier: Tier::Durable,
+        against: Baseline::AppendOnly,
+        work: Work::SustainedSet {
+            keys: 5_000_000,
+            seconds: 600,
         },
         bar: Bar::RatioAtLeast(1.5),
     },

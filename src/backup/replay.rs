@@ -118,7 +118,12 @@ impl<'a> Assembler<'a> {
                 // What came before is whole.
                 Err(error) => break Err(error.into()),
             };
-            reached = header.end();
+            let before = std::mem::replace(&mut reached, header.end());
+            // A crash has taken what is between: whoever has something of it has what did not happen here.
+            let is_lost = |at| before < at && at < header.end();
+            if header.offset > before && self.reached.is_some_and(is_lost) {
+                break Err(self.another_history(&segment.path));
+            }
             if reached_before.is_some_and(|before| header.offset < before) {
                 self.compare(&header, reader.bytes(), &segment.path)?;
                 continue;
@@ -181,10 +186,15 @@ impl<'a> Assembler<'a> {
         if !differs {
             return Ok(());
         }
-        Err(BackupError::Refused(format!(
+        Err(self.another_history(path))
+    }
+
+    fn another_history(&self, path: &Path) -> BackupError {
+        let reached = self.reached.unwrap_or(0);
+        BackupError::Refused(format!(
             "{} is of another history: it does not go on from the backup at offset {reached}",
             path.display()
-        )))
+        ))
     }
 }
 

@@ -17,7 +17,8 @@ pub enum ClientType {
 /// One condition on a client.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Filter {
-    Id(u64),
+    /// Any of these.
+    Ids(Vec<u64>),
     Addr(Vec<u8>),
     Laddr(Vec<u8>),
     Type(ClientType),
@@ -29,7 +30,7 @@ pub enum Filter {
 impl Filter {
     pub fn accepts(&self, client: &Client, now_ms: i64) -> bool {
         match self {
-            Filter::Id(id) => client.id == *id,
+            Filter::Ids(ids) => ids.contains(&client.id),
             Filter::Addr(addr) => client.addr.as_bytes() == addr,
             Filter::Laddr(addr) => client.laddr.as_bytes() == addr,
             Filter::User(name) => client.is_of_user(name),
@@ -75,19 +76,40 @@ impl KillFilter {
             kill.skip_me = false;
             return Ok(kill);
         }
-        for at in (2..args.len()).step_by(2) {
+        let mut at = 2;
+        while at < args.len() {
             let value = args.get(at + 1)?;
+            if args.is(at, "ID") {
+                at = kill.add_ids(args, at + 1)?;
+                continue;
+            }
             kill.add(args, at, value, users)?;
+            at += 2;
         }
         Ok(kill)
     }
 
+    /// Adds the ids from an argument on, of which there is one at least; returns where they end.
+    fn add_ids(&mut self, args: &Args<'_>, from: usize) -> Result<usize, Error> {
+        let more = (from + 1..args.len()).take_while(|at| args.int(*at).is_ok());
+        let to = from + 1 + more.count();
+        for at in from..to {
+            let id = args.int(at).ok().filter(|id| *id > 0);
+            let id = id.ok_or_else(|| Error::new("ERR client-id should be greater than 0"))? as u64;
+            match self
+                .filters
+                .iter_mut()
+                .find(|filter| matches!(filter, Filter::Ids(_)))
+            {
+                Some(Filter::Ids(ids)) => ids.push(id),
+                _ => self.filters.push(Filter::Ids(vec![id])),
+            }
+        }
+        Ok(to)
+    }
+
     fn add(&mut self, args: &Args<'_>, at: usize, value: &[u8], users: &Users) -> Result<(), Error> {
-        let filter = if args.is(at, "ID") {
-            let id = args.int(at + 1).ok().filter(|id| *id > 0);
-            let id = id.ok_or_else(|| Error::new("ERR client-id should be greater than 0"))?;
-            Filter::Id(id as u64)
-        } else if args.is(at, "TYPE") {
+        let filter = if args.is(at, "TYPE") {
             by_type(value)?
         } else if args.is(at, "ADDR") {
             Filter::Addr(value.to_vec())
@@ -141,7 +163,16 @@ mod tests {
                 skip_me: false
             }
         );
+        assert_eq!(
+            parse("CLIENT KILL ID 5 7 SKIPME yes ID 9").unwrap(),
+            KillFilter {
+                filters: vec![Filter::Ids(vec![5, 7, 9])],
+                skip_me: true
+            }
+        );
         for (line, error) in [
+            ("CLIENT KILL ID 5 0", "ERR client-id should be greater than 0"),
+            ("CLIENT KILL ID 5 x", "ERR syntax error"),
             (
                 "CLIENT KILL MAXAGE x SKIPME no",
                 "ERR maxage is not an integer or out of range",

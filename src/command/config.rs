@@ -98,6 +98,9 @@ fn set(args: &Args<'_>, context: &mut Context<'_>) -> Outcome {
         let changed = config
             .set_many_from(&pairs, local)
             .map_err(|error| Error::new(error.to_string()))?;
+        if changed.maxclients > config.maxclients {
+            make_room_for_clients(context.server, changed.maxclients)?;
+        }
         // Also where the value is the same: the files may be new.
         let tls = pairs.iter().map(|(name, _)| *name).find(|name| is_tls(name));
         if let Some(name) = tls {
@@ -110,6 +113,17 @@ fn set(args: &Args<'_>, context: &mut Context<'_>) -> Outcome {
         Ok::<Config, Error>(changed)
     })?;
     context.reply.ok();
+    Ok(())
+}
+
+fn make_room_for_clients(server: &Server, wanted: u32) -> Outcome {
+    let most = server.allow_clients(wanted);
+    if most < wanted {
+        return Err(Error::new(format!(
+            "ERR CONFIG SET failed (possibly related to argument 'maxclients') - The operating system is not able to \
+             handle the specified number of clients, try with {most}"
+        )));
+    }
     Ok(())
 }
 

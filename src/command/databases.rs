@@ -1,12 +1,13 @@
-//! Commands on whole databases, and `WAIT`.
+//! Commands on whole databases, `WAIT` and `WAITAOF`.
 
 use super::args::Args;
 use super::context::Context;
 use super::error::Error;
 use super::spec::{Handler, Outcome, Spec, acl, flag::*};
+use crate::journal::Journal;
 use crate::keyspace::load::may_wait;
 use crate::keyspace::range::DBS;
-use crate::net::session::Session;
+use crate::net::session::{Session, SyncWait};
 use crate::resp::Reply;
 use crate::resp::number::parse_i64;
 
@@ -70,6 +71,14 @@ pub static COMMANDS: &[Spec] = &[
             "numreplicas timeout",
             "O(1)",
             "Waits until so many replicas have this connection's writes, and returns how many have.",
+        )
+        .tips(&["request_policy:all_shards", "response_policy:agg_min"]),
+    Spec::new("waitaof", 4, NOSCRIPT, acl::CONNECTION, Handler::Admin(waitaof))
+        .group("generic", "7.2.0")
+        .doc(
+            "numlocal numreplicas timeout",
+            "O(1)",
+            "Waits until this connection's writes are durable in the journal, and returns in how many journals they are.",
         )
         .tips(&["request_policy:all_shards", "response_policy:agg_min"]),
 ];
@@ -148,17 +157,58 @@ fn wait_for(end: u64, context: &mut Context<'_>) {
 
 /// There are no replicas, so none has anything: whoever wants some waits for as long as they say, the connection held
 /// and nobody else; 0 is for ever.
+fn timeout_ms(args: &Args<'_>, at: usize) -> Result<i64, Error> {
+    let timeout_ms = args
+        .int(at)
+        .map_err(|_| Error::new("ERR timeout is not an integer or out of range"))?;
+    match timeout_ms < 0 {
+        true => Err(Error::new("ERR timeout is negative")),
+        false => Ok(timeout_ms),
+    }
+}
+
 fn wait(args: &Args<'_>, session: &mut Session, reply: &mut Reply) -> Outcome {
     let wanted = args.int(1)?;
-    let timeout_ms = args
-        .int(2)
-        .map_err(|_| Error::new("ERR timeout is not an integer or out of range"))?;
-    if timeout_ms < 0 {
-        return Err(Error::new("ERR timeout is negative"));
-    }
+    let timeout_ms = timeout_ms(args, 2)?;
     if wanted > 0 {
         session.hold = Some(timeout_ms);
     }
     reply.int(0);
+    Ok(())
+}
+
+/// Replicas are none; the journal here counts for one, as soon as it is durable beyond everything that is written now. Where
+/// no range is durable there is nothing that could be.
+fn waitaof(args: &Args<'_>, context: &mut Context<'_>) -> Outcome {
+    let local = args.int(1)?;
+    if !(0..=1).contains(&local) {
+        return Err(Error::new(
+            "ERR value is out of range, value must between 0 and 1",
+        ));
+    }
+    let replicas = args.int(2)?;
+    if replicas < 0 {
+        return Err(Error::new("ERR value is out of range, must be positive"));
+    }
+    let timeout_ms = timeout_ms(args, 3)?;
+    let keyspace = &context.server.keyspace;
+    let is_durable = keyspace.ranges().iter().any(|range| range.is_durable());
+    if local > 0 && !is_durable {
+        return Err(Error::new(
+            "ERR WAITAOF cannot be used when numlocal is set but appendonly is disabled.",
+        ));
+    }
+    let journal = keyspace.journal().filter(|_| is_durable);
+    let wait = SyncWait {
+        // Where nothing is durable, no offset ever is.
+        offset: journal.map_or(u64::MAX, Journal::end),
+        timeout_ms,
+        needs_replicas: replicas > 0,
+    };
+    let synced = journal.map_or(0, Journal::synced);
+    wait.answer(context.reply, synced);
+    if wait.needs_replicas || local > 0 && synced < wait.offset {
+        context.session.sync_wait = Some(wait);
+    }
     Ok(())
 }

@@ -25,6 +25,7 @@ use crate::server::{Server, unix_ms};
 use smallvec::SmallVec;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Instant;
 
 /// What the connection does after a request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -130,6 +131,12 @@ impl Executor {
         &mut self.finder
     }
 
+    /// Whether what a request changes may have to be journaled.
+    pub fn may_append(&mut self, args: &Args<'_>, session: &Session) -> bool {
+        let spec = resolve(args, &mut self.finder);
+        spec.is_ok_and(|spec| may_write(spec, session) && self.is_about_durable(spec, args))
+    }
+
     /// Starts bringing in what the requests of a batch will need of memory: the first key of each, and an
     /// element of its value.
     pub fn prefetch(&mut self, batch: &Batch, input: &[u8], session: &Session) {
@@ -155,10 +162,7 @@ impl Executor {
         if session.transaction.is_some() && !transactions::runs_at_once(spec) {
             return self.queue(spec, args, session, reply);
         }
-        let writes = spec.has(flag::WRITE)
-            || matches!(spec.handler, Handler::Script(_)) && !spec.has(flag::READONLY)
-            || is_exec(spec) && transactions::writes(session);
-        if self.server.pause.holds(writes, self.now_ms) {
+        if self.server.pause.holds(may_write(spec, session), self.now_ms) {
             return After::Paused;
         }
         if self.server.running.any() && !spec.has(flag::ALLOW_BUSY) {
@@ -396,6 +400,13 @@ impl Executor {
 
     /// Makes room for writes to these keys; false when there is none.
     pub(super) fn make_room(&self, keys: &mut dyn Iterator<Item = &[u8]>) -> bool {
+        let began = Instant::now();
+        let is_made = self.make_room_untimed(keys);
+        self.server.note_eviction(began.elapsed());
+        is_made
+    }
+
+    fn make_room_untimed(&self, keys: &mut dyn Iterator<Item = &[u8]>) -> bool {
         let keyspace = &self.server.keyspace;
         let keys: SmallVec<[&[u8]; 4]> = keys.collect();
         loop {
@@ -413,17 +424,18 @@ impl Executor {
 
     /// Refuses changes of durable ranges while the disk does not take them.
     pub(super) fn refuse_unwritable(&self, spec: &Command, args: &Args<'_>) -> Result<(), Error> {
-        let keyspace = &self.server.keyspace;
-        if let Some(why) = keyspace.failure() {
-            let map = keyspace.ranges();
-            let durable = |at: usize| map.find(&args[at]).is_durable();
-            if spec.keys.is_empty() && map.iter().any(|range| range.is_durable())
-                || spec.key_positions(args).into_iter().any(durable)
-            {
-                return Err(Error::Misconf(why.to_string()));
-            }
+        match self.server.keyspace.failure() {
+            Some(why) if self.is_about_durable(spec, args) => Err(Error::Misconf(why.to_string())),
+            _ => Ok(()),
         }
-        Ok(())
+    }
+
+    /// Whether a request is about keys of durable ranges, or about all keys where there are such ranges.
+    fn is_about_durable(&self, spec: &Command, args: &Args<'_>) -> bool {
+        let map = self.server.keyspace.ranges();
+        let durable = |at: usize| map.find(&args[at]).is_durable();
+        spec.keys.is_empty() && map.iter().any(|range| range.is_durable())
+            || spec.key_positions(args).into_iter().any(durable)
     }
 
     /// A script that has been running for a while, and holds the shard of something that a request may touch.
@@ -490,6 +502,13 @@ impl Executor {
             self.server.note_slow(spec, args, session, nanos);
         }
     }
+}
+
+/// Whether a request may change keys; what a transaction does is known from what it has queued.
+fn may_write(spec: &Command, session: &Session) -> bool {
+    spec.has(flag::WRITE)
+        || matches!(spec.handler, Handler::Script(_)) && !spec.has(flag::READONLY)
+        || is_exec(spec) && transactions::writes(session)
 }
 
 /// Calls that are not in their command's statistics yet: those of a pipeline are mostly alike, and are counted at once.

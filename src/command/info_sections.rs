@@ -4,13 +4,14 @@ use super::info::Text;
 use super::spec::Stats;
 use super::table::{self, Command};
 use crate::config::format_percentile;
+use crate::journal::distance;
 use crate::keyspace::range::{DBS, RangeCounters};
 use crate::keyspace::reclaim;
 use crate::keyspace::records::Kind;
 use crate::net::clients::Client;
 use crate::observe::{memory, process};
 use crate::script::engine;
-use crate::server::{REDIS_VERSION, Server, VERSION};
+use crate::server::{REDIS_VERSION, Server, VERSION, unix_ms};
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -261,7 +262,7 @@ pub fn persistence(server: &Server, text: &mut Text) {
         "module_fork_last_cow_size",
     ]);
     if durable {
-        text.field("aof_current_size", journal_end.saturating_sub(flush.mark()));
+        text.field("aof_current_size", distance(flush.mark(), journal_end));
         text.field("aof_base_size", server.keyspace.store().disk_bytes());
         text.zeros(&[
             "aof_pending_rewrite",
@@ -548,9 +549,13 @@ pub fn keyspace(server: &Server, text: &mut Text) {
         let keys = map.keys_in_db(physical);
         if keys > 0 {
             let expires = map.expires_in_db(physical);
+            let average = match expires {
+                0 => 0,
+                _ => server.keyspace.average_ttl_ms(physical, unix_ms()),
+            };
             text.field(
                 format_args!("db{db}"),
-                format_args!("keys={keys},expires={expires},avg_ttl=0"),
+                format_args!("keys={keys},expires={expires},avg_ttl={average}"),
             );
         }
     }

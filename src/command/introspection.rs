@@ -293,7 +293,8 @@ fn keys_of<'a>(args: &Args<'a>) -> Result<Vec<UsedKey<'a>>, Error> {
             _ => command.subcommand(&inner[1]),
         });
     let command = found.ok_or_else(|| Error::new("ERR Invalid command specified"))?;
-    if command.keys.is_empty() {
+    // Channels of shards are found as keys are, and are none.
+    if command.keys.iter().all(|spec| spec.flags.contains("not_key")) {
         return Err(Error::new("ERR The command has no key arguments"));
     }
     if !command.accepts(inner.len()) {

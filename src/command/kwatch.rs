@@ -23,7 +23,7 @@ use super::pubsub::{confirm, give_back};
 use super::recorded::Recorded;
 use super::spec::{Found, Handler, Outcome, Spec, flag::*, keys};
 use super::table::Finder;
-use crate::journal::{Follower, Hold, Journal};
+use crate::journal::{self, Follower, Hold, Journal};
 use crate::keyspace::Keyspace;
 use crate::keyspace::effects::push_command;
 use crate::keyspace::events::Event;
@@ -222,6 +222,13 @@ impl CatchUp {
         if offset > end {
             return Err(Error::new(format!(
                 "ERR offset {offset} is not in the journal, which ends at {end}"
+            )));
+        }
+        let lost = journal::lost(journal.dir(), offset)
+            .map_err(|error| Error::new(format!("ERR the journal cannot be read: {error}")))?;
+        if let Some((end, start)) = lost {
+            return Err(Error::new(format!(
+                "ERR offset {offset} was lost in a crash: the journal ended at {end} and goes on at {start}"
             )));
         }
         let behind = |key: &&[u8]| Behind {

@@ -86,7 +86,7 @@ pub static COMMANDS: &[Spec] = &[Spec::new("range", -2, 0, 0, Handler::Container
         Spec::new("scan", -4, READONLY, acl::KEYSPACE, Handler::Admin(scan))
             .group("server", SINCE)
             .doc(
-                "start end [LIMIT count] [REVERSE] [WITHVALUES]",
+                "from to [LIMIT count] [REVERSE] [WITHVALUES]",
                 "O(N+M) for N resident keys and M cold keys in the interval, up to the limit",
                 "Returns the keys of an interval in order.",
             ),
@@ -366,7 +366,7 @@ fn help(_: &Args<'_>, _: &mut Session, reply: &mut Reply) -> Outcome {
     let lines = [
         "ALTER <name> <option> <value> [<option> <value> ...]",
         "    Change options of a range: maxmemory, maxmemory-policy, max-keys, max-value-size,",
-        "    default-ttl, appendfsync, compression. TIER memory|durable moves it in the background.",
+        "    default-ttl, appendfsync, compression, notify. TIER memory|durable moves it in the background.",
         "CREATE <name> <keys> memory|durable [<option> <value> ...]",
         "    Make a range of the keys that begin with a prefix (user:*), or of an interval (a..m).",
         "DROP <name> [DISCARD|KEEP]",

@@ -48,6 +48,7 @@ static FAMILIES: &[&[Spec]] = &[
     super::latency::COMMANDS,
     super::lists::COMMANDS,
     super::memory::COMMANDS,
+    super::migrate::COMMANDS,
     super::module::COMMANDS,
     super::monitor::COMMANDS,
     super::slowlog::COMMANDS,

@@ -384,6 +384,8 @@ impl Executor {
             for queued in &queue.queued {
                 queued.with_args(|args| self.run_queued(queued.command, args, session, reply));
             }
+            // Within a group nothing waits: what they answered at once stands.
+            (session.hold, session.sync_wait) = (None, None);
         }));
         self.effects.set_grouped(false);
         self.gate = self.gate.max(group.commit(&mut self.effects));

@@ -9,9 +9,9 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::Config;
 use super::directives::{self, Directive, Effect};
 use super::syntax::{quote, split_args};
+use super::{Config, DATABASES_MAX};
 
 /// Includes within includes, beyond which a file most likely includes itself.
 const INCLUDE_DEPTH_MAX: usize = 16;
@@ -261,6 +261,12 @@ impl Loader {
             if directives::lookup(name.as_bytes()).is_some_and(|(_, row)| idle(row)) {
                 self.warnings.push(format!("{place}: '{name}' has no effect yet"));
             }
+        }
+        let databases = self.set.iter().find(|(name, _)| *name == "databases");
+        if let Some((_, place)) = databases.filter(|_| self.config.databases > DATABASES_MAX) {
+            let warning = format!("{place}: 'databases' is {DATABASES_MAX}, there are no more");
+            self.warnings.push(warning);
+            self.config.databases = DATABASES_MAX;
         }
         self.config.settle();
         (self.config, self.warnings)

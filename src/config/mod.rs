@@ -35,6 +35,9 @@ pub use values::{
 
 const MB: u64 = 1 << 20;
 
+/// Numbered databases that there are, whatever `databases` says.
+pub const DATABASES_MAX: u32 = 16;
+
 /// Every setting of the server. Sizes are bytes and times are seconds unless the name says otherwise; a size, limit
 /// or time of 0 means none where the directive's row says so.
 #[derive(Clone, Debug, PartialEq)]

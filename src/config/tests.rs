@@ -313,6 +313,18 @@ fn what_has_no_effect_is_warned_about_once_each() {
 }
 
 #[test]
+fn more_databases_than_there_are_become_those_that_there_are() {
+    let startup = load("port 0\ndatabases 32\n").unwrap();
+    assert_eq!(startup.config.databases, DATABASES_MAX);
+    let warnings = startup.warnings;
+    assert!(
+        warnings[0].ends_with("t.conf:2: 'databases' is 16, there are no more"),
+        "{warnings:?}"
+    );
+    assert!(load("databases 16\n").unwrap().warnings.is_empty());
+}
+
+#[test]
 fn includes_are_read_in_place_and_say_where_they_are_wrong() {
     let (folder, path) = with_file("");
     let part = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();

@@ -13,6 +13,7 @@
 //!   the disk after all. A failed write is tried again; a failed sync is not, see `tail`.
 
 mod follow;
+mod history;
 mod reader;
 pub mod record;
 mod retention;
@@ -22,11 +23,12 @@ mod tail;
 mod writer;
 
 pub use follow::Follower;
+pub use history::{distance, lost};
 pub use reader::SegmentReader;
 pub use retention::{Hold, Retention};
 pub use segment::{
-    EMPTY, ReadError, ReadSummary, Record, Segment, create, file_name, inspect, list, read, settle,
-    sync_folder,
+    EMPTY, ReadError, ReadSummary, Record, Rejection, Segment, create, file_name, inspect, list, read,
+    settle, sync_folder,
 };
 
 use parking_lot::{Condvar, Mutex};
@@ -145,9 +147,18 @@ pub fn unix_ms() -> u64 {
 }
 
 impl Journal {
-    /// Opens a new segment at offset `start`, behind everything that recovery has read.
-    pub fn open(dir: &Path, start: u64, options: Options) -> io::Result<Journal> {
-        let file = Arc::new(segment::create(dir, start, unix_ms(), segment::EMPTY)?);
+    /// Opens a new segment at offset `end`, behind everything that recovery has read. Offsets go on from there, or from
+    /// far behind, where some may be lost (see `history`).
+    pub fn open(dir: &Path, end: u64, options: Options) -> io::Result<Journal> {
+        let (start, records) = match history::may_be_lost(dir, end)? {
+            true => {
+                let (start, record) = history::skip(end);
+                (start, vec![record])
+            }
+            false => (end, Vec::new()),
+        };
+        let len = records.iter().map(Vec::len).sum::<usize>() as u64;
+        let file = Arc::new(segment::create(dir, end, unix_ms(), &records)?);
         segment::sync_folder(dir)?;
         let shared = Arc::new(Shared {
             dir: dir.to_path_buf(),
@@ -173,7 +184,7 @@ impl Journal {
             options,
         });
         let (for_writer, for_syncer) = (shared.clone(), shared.clone());
-        let writer = move || Writer::new(for_writer, file, start).run();
+        let writer = move || Writer::new(for_writer, file, (start, len)).run();
         let threads = vec![
             std::thread::Builder::new().name("journal".into()).spawn(writer)?,
             std::thread::Builder::new()
@@ -316,6 +327,9 @@ impl Journal {
         self.shared.wake_syncer();
         for thread in self.threads.lock().drain(..) {
             let _ = thread.join();
+        }
+        if clean && let Err(error) = history::note_close(self.dir(), end) {
+            log::warn!("journal: its end is not noted: {error}");
         }
         clean
     }

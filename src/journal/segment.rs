@@ -2,6 +2,7 @@
 //!
 //! A segment ends where the next one begins, even if there is more in its file: see `tail`.
 
+use super::history::distance;
 use super::record::{self, FormatError, RECORD_HEADER, RecordHeader, SEGMENT_HEADER, SegmentHeader};
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
@@ -182,15 +183,21 @@ pub fn list(dir: &Path) -> io::Result<Vec<Segment>> {
 /// A record's header and payload.
 pub type Record<'a> = (RecordHeader, &'a [u8]);
 
-/// Records handed over at once, so that the reader may look at all of them before it applies the first.
-const GROUP: usize = 32;
+/// Records handed over at once: so many that several threads may share them.
+const GROUP: usize = 8192;
 
-/// Reads every record from offset `from` on, in order, in groups. A torn end is cut off. When a group is rejected, the
-/// position in the error is the end of the group.
+/// Why the caller does not take a record, and which of the group it is.
+#[derive(Debug)]
+pub struct Rejection {
+    pub record: usize,
+    pub why: String,
+}
+
+/// Reads every record from offset `from` on, in order, in groups. A torn end is cut off.
 pub fn read(
     dir: &Path,
     from: u64,
-    apply: impl FnMut(&[Record<'_>]) -> Result<(), String>,
+    apply: impl FnMut(&[Record<'_>]) -> Result<(), Rejection>,
 ) -> Result<ReadSummary, ReadError> {
     walk(dir, from, Treat::Torn, apply)
 }
@@ -218,7 +225,7 @@ fn walk(
     dir: &Path,
     from: u64,
     treat: Treat,
-    mut apply: impl FnMut(&[Record<'_>]) -> Result<(), String>,
+    mut apply: impl FnMut(&[Record<'_>]) -> Result<(), Rejection>,
 ) -> Result<ReadSummary, ReadError> {
     let segments = list(dir).map_err(|error| ReadError::Io(dir.to_path_buf(), error))?;
     let needed = segments
@@ -292,7 +299,7 @@ fn read_segment(
     bytes: &[u8],
     from: u64,
     summary: &mut ReadSummary,
-    apply: &mut impl FnMut(&[Record<'_>]) -> Result<(), String>,
+    apply: &mut impl FnMut(&[Record<'_>]) -> Result<(), Rejection>,
 ) -> Result<Option<Bad>, ReadError> {
     if let Err(why) = SegmentHeader::decode(bytes) {
         return Ok(Some((0, why)));
@@ -303,11 +310,12 @@ fn read_segment(
         let ended = position >= bytes.len() || limit.is_some_and(|limit| reached >= limit);
         let found = (!ended).then(|| record::decode_record(&bytes[position..]));
         if !matches!(found, Some(Ok(_))) || group.len() == GROUP {
-            apply(&group).map_err(|why| {
-                let position = position as u64;
+            apply(&group).map_err(|Rejection { record, why }| {
+                let len = |(_, payload): &Record<'_>| RECORD_HEADER + payload.len();
+                let from_there: usize = group[record..].iter().map(len).sum();
                 ReadError::Rejected {
                     path: segment.path.clone(),
-                    position,
+                    position: (position - from_there) as u64,
                     why,
                 }
             })?;
@@ -330,14 +338,15 @@ fn read_segment(
 }
 
 /// True when a sound record stands somewhere behind the first byte: then what is before it is damage, not a torn end.
-/// Its offset must be one that can follow `end` so closely, which spares the checksum at nearly every position.
+/// Its offset must be one that can follow `end` so closely, a crash in between or not, which spares the checksum at
+/// nearly every position.
 fn sound_record_behind(bytes: &[u8], end: u64) -> bool {
     let plausible = |at: &usize| {
         let offset = bytes[at + 8..at + 16]
             .try_into()
             .map(u64::from_le_bytes)
             .unwrap_or(0);
-        offset >= end && offset - end < bytes.len() as u64
+        offset >= end && distance(end, offset) < bytes.len() as u64
     };
     let positions = 1..bytes.len().saturating_sub(RECORD_HEADER);
     positions

@@ -34,12 +34,13 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    pub fn new(shared: Arc<Shared>, file: Arc<File>, start: u64) -> Writer {
+    /// The segment has `len` bytes of records.
+    pub fn new(shared: Arc<Shared>, file: Arc<File>, (start, len): (u64, u64)) -> Writer {
         Writer {
             shared,
             file,
             start,
-            len: 0,
+            len,
             buf: Vec::new(),
             unwritten: VecDeque::new(),
             looked_ms: unix_ms(),
@@ -120,6 +121,7 @@ impl Writer {
     /// server stops before the disk takes it.
     fn write_until_done(&mut self) -> bool {
         let position = record::SEGMENT_HEADER as u64 + self.len;
+        crash_point("journal-before-write");
         loop {
             let mut file = &*self.file;
             let written = file

@@ -16,6 +16,7 @@ use super::{Keyspace, held};
 use crate::config::EvictionPolicy;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
 
 /// What a write has to do about memory before it runs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -244,6 +245,18 @@ impl Keyspace {
     }
 
     fn evict(&self, state: &mut ShardState, db: u8, key: &[u8], range: &Range) {
+        let began = Instant::now();
+        self.evict_untimed(state, db, key, range);
+        let nanos = began.elapsed().as_nanos() as u64;
+        self.longest_eviction_nanos.fetch_max(nanos, Relaxed);
+    }
+
+    /// How long the longest eviction of one key has taken since this was asked last.
+    pub fn take_longest_eviction(&self) -> Duration {
+        Duration::from_nanos(self.longest_eviction_nanos.swap(0, Relaxed))
+    }
+
+    fn evict_untimed(&self, state: &mut ShardState, db: u8, key: &[u8], range: &Range) {
         let hash = self.hasher.hash(db, key);
         if !range.is_durable() {
             self.remove_entry(state, hash, db, key, range);

@@ -136,10 +136,39 @@ impl ColdSweep {
 
 /// Keys taken from one shard while its lock is held: a few microseconds each.
 const PORTION: usize = 64;
+/// Keys with expiries, and others, that are looked at for the average, and those of one shard.
+const SAMPLED_EXPIRIES: u128 = 256;
+const SAMPLED_ENTRIES: usize = 16 << 10;
+const SAMPLED_IN_SHARD: usize = 64;
 /// Fields taken from one hash at a time.
 const FIELDS_PORTION: usize = 256;
 
 impl Keyspace {
+    /// How many milliseconds the keys of a physical database have left on average, of those that expire; of a sample, if they
+    /// are many.
+    pub fn average_ttl_ms(&self, db: u8, now_ms: i64) -> u64 {
+        let first = fastrand::usize(..self.shards.len());
+        let (mut looked, mut found, mut sum) = (0, 0, 0);
+        for step in 0..self.shards.len() {
+            if found >= SAMPLED_EXPIRIES || looked >= SAMPLED_ENTRIES {
+                break;
+            }
+            let state = self.shards[(first + step) & (self.shards.len() - 1)].lock();
+            if state.expiries.items() == 0 {
+                continue;
+            }
+            let entries = state.table.iter_from(fastrand::usize(..)).take(SAMPLED_IN_SHARD);
+            for entry in entries {
+                looked += 1;
+                let expiry = entry.expiry().filter(|_| entry.db() == db);
+                if let Some(left) = expiry.and_then(|at| u64::try_from(at - now_ms).ok()) {
+                    (found, sum) = (found + 1, sum + u128::from(left));
+                }
+            }
+        }
+        sum.checked_div(found).map_or(0, |average| average as u64)
+    }
+
     /// Deletes resident keys that are due, for at most `budget`; the next call goes on where this one ended. Returns how
     /// many, and whether time ran out. Also brings the count of table bytes up to date.
     pub fn expire_resident(&self, now_ms: i64, budget: Duration, effects: &mut Effects) -> (u64, bool) {

@@ -30,7 +30,7 @@ use super::range::DBS;
 use super::shard::ShardState;
 use super::{Keyspace, StoreError, held};
 use crate::config::Compression;
-use crate::journal::crash_point;
+use crate::journal::{crash_point, distance};
 use crate::object::codec;
 use crate::store::flush::{Batch, Meta, RangeMeta, wipe};
 use crate::store::rows;
@@ -340,7 +340,7 @@ impl Keyspace {
         let state = &self.flush;
         let journal = self
             .journal()
-            .map_or(0, |journal| journal.end() - state.mark.load(Relaxed));
+            .map_or(0, |journal| distance(state.mark.load(Relaxed), journal.end()));
         let most = self.limits.maxmemory.load(Relaxed);
         let pressed = most > 0 && state.dirty_bytes() as u64 > most / 8;
         journal > state.journal_flush_size.load(Relaxed)

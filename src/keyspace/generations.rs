@@ -12,7 +12,7 @@ use super::load::may_wait;
 use super::range::{DBS, Range};
 use super::seal::{Sealer, count_row};
 use super::sealed::{self, Slot, fragment};
-use super::shard::{ShardGuard, ShardState};
+use super::shard::ShardState;
 use super::{Keyspace, StoreError, clock, held};
 use crate::config::EvictionPolicy;
 use crate::store::plain::{Class, Generation, PlainBatch};
@@ -303,42 +303,25 @@ impl Keyspace {
 
     // ---- What no longer counts ----------------------------------------------------------------------------------
 
-    /// Nothing of these databases counts any more: they are being flushed, every shard is locked.
-    pub(super) fn clear_sealed(&self, guards: &mut [ShardGuard<'_>], physical: &[u8]) {
+    /// Nothing of these databases counts any more: they are being flushed, every shard is locked. The shards' slots follow
+    /// (`SealedRows::forget_databases`), and the bytes of the generations that are returned: their keys alone tell their range.
+    pub(super) fn clear_generations(&self, physical: &[u8]) -> Vec<u16> {
         let map = self.ranges.load();
-        let mixed = self.plain.generations();
-        let mixed: Vec<u16> = mixed
-            .iter()
-            .filter(|generation| generation.mixed.load(Relaxed))
-            .map(|generation| generation.id)
-            .collect();
-        for (shard, state) in guards.iter_mut().enumerate() {
-            let Some(sealed) = &mut state.sealed else { continue };
-            // Of the others it is known whose rows they are.
-            let unknown =
-                |slot: &Slot| slot.live && physical.contains(&slot.db) && mixed.contains(&slot.generation);
-            let slots: Vec<Slot> = sealed.directory.iter().filter(unknown).collect();
-            let read = self.visit_slots(shard, &slots, |_, _, key, _, bytes| {
-                let counters = &map.find(key).counters;
-                counters.sealed_bytes.fetch_sub(bytes.into(), Relaxed);
-            });
-            if let Err(error) = read {
-                log::error!("sealed keys could not be read, and their bytes stay counted: {error}");
-            }
-            let directory = &mut sealed.directory;
-            directory.for_each_mut(|slot| slot.live &= !physical.contains(&slot.db));
-        }
+        let mut mixed = Vec::new();
         for generation in self.plain.generations() {
+            let is_mixed = generation.mixed.load(Relaxed);
             for db in physical {
                 generation.live[*db as usize].store(0, Relaxed);
                 let bytes = generation.live_bytes[*db as usize].swap(0, Relaxed);
                 let range = map.by_name(&generation.class.range);
-                if let Some(range) = range.filter(|_| !mixed.contains(&generation.id)) {
+                if let Some(range) = range.filter(|_| !is_mixed) {
                     range.counters.sealed_bytes.fetch_sub(bytes, Relaxed);
                 }
             }
+            mixed.extend(is_mixed.then_some(generation.id));
         }
         self.sealing.wake();
+        mixed
     }
 
     /// Takes out the generations in which nothing counts.

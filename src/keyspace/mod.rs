@@ -29,6 +29,7 @@
 
 pub mod backup;
 pub mod beside;
+mod clear;
 pub mod clock;
 pub mod discards;
 mod doomed;
@@ -161,6 +162,7 @@ pub struct Keyspace {
     /// The listener is told of every change of every key.
     broadcasting: AtomicBool,
     pub record_counts: records::RecordCounts,
+    longest_eviction_nanos: AtomicU64,
     /// Held while the set of ranges changes.
     change: parking_lot::Mutex<()>,
     /// How often databases were flushed: a count that was under way then is made again.
@@ -218,6 +220,7 @@ impl Keyspace {
             listener: OnceLock::new(),
             broadcasting: AtomicBool::new(false),
             record_counts: records::RecordCounts::default(),
+            longest_eviction_nanos: AtomicU64::new(0),
             change: parking_lot::Mutex::new(()),
             db_flushes: AtomicU64::new(0),
             discards: ArcSwap::default(),

@@ -7,7 +7,8 @@
 //! ```
 //!
 //! So everybody sees the keyspace as if the work had been done at the moment, and nobody waits for more than one shard's
-//! part of it: some hundred entries. Snapshots, counts of ranges, their moves between tiers and their ends work so.
+//! part of it: some hundred entries. Snapshots, flushed databases, counts of ranges, their moves between tiers and their
+//! ends work so.
 
 use super::shard::{ShardGuard, ShardState};
 use super::{Keyspace, held};

@@ -5,10 +5,15 @@
 //! are asked for, then (locking each for a moment) the buckets, then the entries. By the time the first command runs,
 //! nearly everything is on its way.
 //!
+//! Where keys are watched, four more waits are between an entry and those who are told: the shard's records, their index, the
+//! record, its key. They are overlapped in the same way, for entries that have the flag.
+//!
 //! Where several requests in a row are about one key, it is the elements of its value that are far apart: they are
 //! asked for in the same way.
 
 use super::Keyspace;
+use super::entry::{self, Entry};
+use super::records::{PREFETCH_STEPS, PrefetchStep};
 use crate::pointer::prefetch;
 use smallvec::SmallVec;
 
@@ -63,7 +68,7 @@ impl Keyspace {
             let Some(state) = self.shards[self.shard_of(*hash)].try_lock() else {
                 continue;
             };
-            if let Some(entry) = state.table().entry_address(*hash) {
+            if let Some(entry) = state.table().likely(*hash).map(Entry::address) {
                 prefetch(entry);
                 prefetch(entry.wrapping_add(LINE));
             } else if let Some(slots) = state
@@ -74,6 +79,9 @@ impl Keyspace {
                 prefetch(slots);
             }
         }
+        if self.record_counts.watch() {
+            self.prefetch_records(hashes);
+        }
         for run in runs {
             let Some(state) = self.shards[self.shard_of(run.hash)].try_lock() else {
                 continue;
@@ -81,6 +89,31 @@ impl Keyspace {
             let entry = state.find(run.hash, db, run.key);
             if let Some(object) = entry.and_then(|entry| entry.object()) {
                 object.prefetch(&run.elements);
+            }
+        }
+    }
+}
+
+impl Keyspace {
+    /// What a write to a watched key will look at. Leaves the hashes of those that are.
+    #[cold]
+    fn prefetch_records(&self, hashes: &mut Vec<u64>) {
+        hashes.retain(|hash| {
+            let Some(state) = self.shards[self.shard_of(*hash)].try_lock() else {
+                return false;
+            };
+            let entry = state.table().likely(*hash);
+            let is_watched = entry.is_some_and(|entry| entry.has(entry::WATCHED));
+            if is_watched {
+                state.records.prefetch(*hash, PrefetchStep::Table);
+            }
+            is_watched
+        });
+        for step in PREFETCH_STEPS {
+            for hash in &*hashes {
+                if let Some(state) = self.shards[self.shard_of(*hash)].try_lock() {
+                    state.records.prefetch(*hash, step);
+                }
             }
         }
     }

@@ -4,7 +4,9 @@
 //! never changes: `RANGE CREATE`, `ALTER` and `DROP` build another and exchange it while every shard is locked, so
 //! who holds a shard sees one map. The counters of a range are shared between the maps it is in.
 
-use crate::config::{Bounds, Compression, EvictionPolicy, FsyncPolicy, KeyspaceEvents, RangeSpec, Tier};
+use crate::config::{
+    Bounds, Compression, DATABASES_MAX, EvictionPolicy, FsyncPolicy, KeyspaceEvents, RangeSpec, Tier,
+};
 use crate::object;
 use crossbeam_utils::CachePadded;
 use std::fmt;
@@ -12,7 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 
 /// Numbered databases.
-pub const DBS: usize = 16;
+pub const DBS: usize = DATABASES_MAX as usize;
 
 /// What a range holds, exact at every moment that no command is in the middle of.
 #[derive(Default)]

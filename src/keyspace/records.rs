@@ -18,14 +18,16 @@
 //!   their clients by name.
 //! * An entry whose changes are watched has the flag `WATCHED`; one without watchers may have it for a while.
 
+mod index;
 mod wide;
 
 use super::Keyspace;
 use super::entry;
-use super::shard::{KeyHasher, ShardGuard, ShardState};
+use super::shard::{ShardGuard, ShardState};
 use super::subscribers::Subscribers;
 use crate::journal::Journal;
-use hashbrown::HashTable;
+use crate::pointer::prefetch;
+use index::Index;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicI64, AtomicUsize};
 
@@ -101,6 +103,12 @@ impl RecordCounts {
         self.bytes.fetch_sub(bytes as i64, Relaxed);
     }
 
+    /// Somebody wants to know of changes of a key.
+    pub(super) fn watch(&self) -> bool {
+        let mut watching = KINDS.into_iter().filter(|kind| kind.watches());
+        watching.any(|kind| self.records(kind) > 0)
+    }
+
     /// Bytes of all records, without the tables that they stand in.
     pub fn bytes(&self) -> usize {
         self.bytes.load(Relaxed).max(0) as usize
@@ -141,12 +149,7 @@ pub struct Records(Option<Box<Table>>);
 struct Table {
     slots: Vec<Slot>,
     free: Option<u32>,
-    index: HashTable<u32>,
-}
-
-/// Records of one key differ in the low bits, which choose the place in the index.
-fn place_hash(hash: u64, kind: Kind) -> u64 {
-    hash ^ kind as u64
+    index: Index,
 }
 
 impl Table {
@@ -165,12 +168,12 @@ impl Table {
     }
 
     fn find(&self, hash: u64, (kind, db, key): (Kind, u8, &[u8])) -> Option<u32> {
-        let is_it = |slot: &u32| self.at(*slot).is_some_and(|record| record.is(kind, db, key));
-        self.index.find(place_hash(hash, kind), is_it).copied()
+        let is_it = |slot| self.at(slot).is_some_and(|record| record.is(kind, db, key));
+        self.index.find(hash, kind, is_it)
     }
 
-    fn add(&mut self, hasher: &KeyHasher, hash: u64, record: Record) -> u32 {
-        let place = place_hash(hash, record.kind);
+    fn add(&mut self, hash: u64, record: Record) -> u32 {
+        let kind = record.kind;
         let slot = match self.free {
             Some(slot) => {
                 if let Slot::Free(next) = self.slots[slot as usize] {
@@ -188,21 +191,13 @@ impl Table {
                 (self.slots.len() - 1) as u32
             }
         };
-        let slots = &self.slots;
-        let hash_at = |slot: &u32| match &slots[*slot as usize] {
-            Slot::Used(record) => place_hash(hasher.hash(record.db, &record.key), record.kind),
-            Slot::Free(_) => 0,
-        };
-        self.index.insert_unique(place, slot, hash_at);
+        self.index.insert(hash, kind, slot);
         slot
     }
 
     fn remove(&mut self, hash: u64, slot: u32) -> Option<Record> {
         let kind = self.at(slot)?.kind;
-        let place = place_hash(hash, kind);
-        if let Ok(found) = self.index.find_entry(place, |other| *other == slot) {
-            found.remove();
-        }
+        self.index.remove(hash, kind, slot);
         let free = Slot::Free(self.free.replace(slot));
         match std::mem::replace(&mut self.slots[slot as usize], free) {
             Slot::Used(record) => Some(record),
@@ -261,9 +256,35 @@ impl Records {
             .sum()
     }
 
+    /// Asks for the memory in which the search for a key's records will look, as far as the step before has brought it near:
+    /// the table, the index, the slots, the keys (see `keyspace::prefetch`).
+    pub(super) fn prefetch(&self, hash: u64, step: PrefetchStep) {
+        let Some(table) = &self.0 else { return };
+        if step == PrefetchStep::Table {
+            return prefetch(std::ptr::from_ref(&**table).cast());
+        }
+        if step == PrefetchStep::Index {
+            return table.index.home_address(hash).into_iter().for_each(prefetch);
+        }
+        for slot in table.index.likely(hash) {
+            let Some(slot) = table.slots.get(slot as usize) else {
+                continue;
+            };
+            match slot {
+                Slot::Used(record) if step == PrefetchStep::Keys => prefetch(record.key.as_ptr()),
+                _ if step == PrefetchStep::Slots => {
+                    let first = std::ptr::from_ref(slot).cast::<u8>();
+                    prefetch(first);
+                    prefetch(first.wrapping_add(size_of::<Slot>() - 1));
+                }
+                _ => {}
+            }
+        }
+    }
+
     pub(super) fn bytes(&self) -> usize {
         let Some(table) = &self.0 else { return 0 };
-        size_of::<Table>() + table.slots.capacity() * size_of::<Slot>() + table.index.allocation_size()
+        size_of::<Table>() + table.slots.capacity() * size_of::<Slot>() + table.index.bytes()
     }
 
     /// Gives the tables back when nothing is left in them.
@@ -273,6 +294,18 @@ impl Records {
         }
     }
 }
+
+/// What of a shard's records is asked for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum PrefetchStep {
+    Table,
+    Index,
+    Slots,
+    Keys,
+}
+
+pub(super) const PREFETCH_STEPS: [PrefetchStep; 3] =
+    [PrefetchStep::Index, PrefetchStep::Slots, PrefetchStep::Keys];
 
 /// What a new subscription is.
 pub struct Subscribed {
@@ -347,7 +380,7 @@ impl Keyspace {
                 db,
             };
             self.record_counts.bytes.fetch_add(record.bytes() as i64, Relaxed);
-            table.add(&self.hasher, hash, record)
+            table.add(hash, record)
         });
         let mut is_new = false;
         if let Some(record) = table.at_mut(slot) {
@@ -477,6 +510,7 @@ impl Keyspace {
 
 #[cfg(test)]
 mod tests {
+    use super::super::shard::KeyHasher;
     use super::*;
     use proptest::prelude::*;
     use std::collections::BTreeMap;
@@ -503,7 +537,7 @@ mod tests {
                 prop_assert_eq!(found, model.get(&(watches, key)).copied());
                 match found {
                     None if add => {
-                        model.insert((watches, key), table.add(&hasher, hash, record(key, kind)));
+                        model.insert((watches, key), table.add(hash, record(key, kind)));
                     }
                     Some(slot) if !add => {
                         prop_assert!(table.remove(hash, slot).is_some());
@@ -511,7 +545,7 @@ mod tests {
                     }
                     _ => {}
                 }
-                prop_assert_eq!(table.index.len(), model.len());
+                prop_assert_eq!(table.index.is_empty(), model.is_empty());
             }
         }
     }

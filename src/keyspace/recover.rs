@@ -10,7 +10,7 @@ use super::entry::{FLUSHED, STORED, STORED_EXPIRES, STORED_INDEX};
 use super::range::{DBS, RangeMap};
 use super::tx::count_change;
 use super::{Keyspace, StoreError};
-use crate::journal::{self, Journal, ReadError, ReadSummary, Record};
+use crate::journal::{self, Journal, ReadError, ReadSummary, Record, Rejection};
 use crate::store::flush::Meta;
 use crate::store::rows::{self, Row};
 use parking_lot::Mutex;
@@ -18,7 +18,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 /// What replay has to remember.
 #[derive(Default)]
@@ -28,6 +28,8 @@ pub struct RecoveryState {
     mark: std::sync::atomic::AtomicU64,
     /// Offsets of rows read that are newer than the mark.
     newer: Mutex<HashMap<(u8, Vec<u8>), u64>>,
+    /// There are any: mostly not, and those who replay at once do not wait for each other then.
+    has_newer: AtomicBool,
 }
 
 impl RecoveryState {
@@ -39,6 +41,7 @@ impl RecoveryState {
     pub fn note_row(&self, db: u8, key: &[u8], offset: u64) {
         if self.active.load(Relaxed) && offset > self.mark.load(Relaxed) {
             self.newer.lock().insert((db, key.to_vec()), offset);
+            self.has_newer.store(true, Release);
         }
     }
 }
@@ -70,7 +73,7 @@ impl Keyspace {
         meta: Option<Meta>,
         dir: &Path,
         options: journal::Options,
-        mut apply: impl FnMut(&Keyspace, &[Record<'_>]) -> Result<(), String>,
+        mut apply: impl FnMut(&Keyspace, &[Record<'_>]) -> Result<(), Rejection>,
     ) -> Result<ReadSummary, RecoverError> {
         std::fs::create_dir_all(dir).map_err(RecoverError::Io)?;
         let mark = meta.as_ref().map_or(0, |meta| meta.mark);
@@ -88,6 +91,7 @@ impl Keyspace {
         journal::crash_point("recover-before-open");
         self.recovery.active.store(false, Relaxed);
         self.recovery.newer.lock().clear();
+        self.recovery.has_newer.store(false, Release);
         let journal = Journal::open(dir, summary.end, options).map_err(RecoverError::Io)?;
         // Set once: a keyspace is recovered once, before anything else uses it.
         let _ = self.journal.set(journal);
@@ -96,11 +100,12 @@ impl Keyspace {
 
     /// True when a key's row already holds the effect that ends at `offset`.
     pub fn row_holds(&self, db: u8, key: &[u8], offset: u64) -> bool {
-        let newer = self.recovery.newer.lock();
-        !newer.is_empty()
-            && newer
-                .get(&(self.physical(db), key.to_vec()))
-                .is_some_and(|row| *row >= offset)
+        // A key's row is noted by the thread that asks for it here.
+        self.recovery.has_newer.load(Acquire) && {
+            let newer = self.recovery.newer.lock();
+            let row = newer.get(&(self.physical(db), key.to_vec()));
+            row.is_some_and(|row| *row >= offset)
+        }
     }
 
     fn take_over(&self, meta: Meta) -> Result<(), StoreError> {

@@ -18,7 +18,7 @@
 //! small entries take, never while a store is written, and rests as long as it works.
 
 use super::entry::{Entry, NewValue, SEALING};
-use super::range::Range;
+use super::range::{Range, RangeMap};
 use super::sealed::{self, Slot, fragment, origin_bits, origin_flags};
 use super::shard::{KeyHasher, ShardGuard, ShardState, shard_of};
 use super::{Keyspace, StoreError, clock};
@@ -255,6 +255,33 @@ impl SealedRows {
                 count_row(range, generation, slot.db, bytes, -1);
             }
         }
+    }
+
+    /// No sealed key of these databases counts in a shard any more. Their generations count none already; the bytes of keys
+    /// in mixed ones are still to be taken off their ranges.
+    pub(super) fn forget_databases(
+        &self,
+        state: &mut ShardState,
+        shard: usize,
+        (databases, mixed): (&[u8], &[u16]),
+        map: &RangeMap,
+    ) {
+        let Some(sealed) = &mut state.sealed else { return };
+        if !mixed.is_empty() {
+            let goes =
+                |slot: &Slot| slot.live && databases.contains(&slot.db) && mixed.contains(&slot.generation);
+            let slots: Vec<Slot> = sealed.directory.iter().filter(goes).collect();
+            let read = self.visit(shard, &slots, |_, _, key, _, bytes| {
+                let counters = &map.find(key).counters;
+                counters.sealed_bytes.fetch_sub(bytes.into(), Relaxed);
+            });
+            if let Err(error) = read {
+                log::error!("sealed keys could not be read, and their bytes stay counted: {error}");
+            }
+        }
+        sealed
+            .directory
+            .for_each_mut(|slot| slot.live &= !databases.contains(&slot.db));
     }
 }
 

@@ -293,9 +293,9 @@ impl Table {
         Some(std::ptr::from_ref(bucket).cast())
     }
 
-    /// The block of the first entry in the home bucket of a hash that has its fragment.
+    /// The first entry in the home bucket of a hash that has its fragment: most often that of the hash.
     #[inline]
-    pub fn entry_address(&self, hash: u64) -> Option<*const u8> {
+    pub fn likely(&self, hash: u64) -> Option<&Entry> {
         let fragment = fragment(hash);
         let bucket = self.buckets.get(self.home(fragment))?;
         bucket
@@ -303,7 +303,6 @@ impl Table {
             .iter()
             .flatten()
             .find(|entry| entry.fragment() == fragment)
-            .map(Entry::address)
     }
 }
 

@@ -1,19 +1,18 @@
 //! Commands on whole databases: flushing and exchanging them. All of them hold every shard for a moment.
 
-use super::entry::Entry;
+use super::clear::{Clear, OwedClear};
 use super::events::{Event, News, mark_more};
 use super::flush::FlushState;
-use super::range::{DBS, Range};
-use super::reclaim::{reclaim_entries, reclaim_table};
+use super::range::DBS;
 use super::shard::ShardGuard;
-use super::{Effects, Keyspace, StoreError};
+use super::{Effects, Keyspace, StoreError, held};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 impl Keyspace {
-    /// Deletes every key of a logical database, or of all. The entries are freed on another thread. Returns how many
-    /// keys there were and the journal offset behind the effect.
-    pub fn flush_db(&self, db: Option<u8>, effects: &mut Effects) -> (i64, u64) {
+    /// Deletes every key of a logical database, or of all, at one moment; then takes out what they held, shard by shard.
+    /// It is freed on another thread. Returns how many keys there were and the journal offset behind the effect.
+    pub fn flush_db(self: &Arc<Keyspace>, db: Option<u8>, effects: &mut Effects) -> (i64, u64) {
         let mut guards = self.lock_all();
         let physical: Vec<u8> = db.map_or((0..DBS as u8).collect(), |db| vec![self.physical(db)]);
         // What a group did before is a record of its own: a row is told from what was flushed by its offset.
@@ -29,14 +28,28 @@ impl Keyspace {
             Event::FlushAll
         };
         self.tell_values_of(&guards, &physical, (event, News::None), end);
-        (self.clear(guards, &physical, end), end)
+        let (count, clear) = self.clear(&mut guards, &physical, end);
+        let keyspace = Arc::downgrade(self);
+        Keyspace::owe(&mut guards, &Arc::new(OwedClear { keyspace, clear }));
+        drop(guards);
+        if held::is_active() {
+            // The group still holds every shard, and pays for those that its commands use.
+            self.spawn("clear", Keyspace::pay_all);
+        } else {
+            self.pay_all();
+        }
+        (count, end)
     }
 
     /// The part of a flush that replay repeats: `offset` is where the effect ends.
     pub fn replay_flush_db(&self, db: Option<u8>, offset: u64) -> Result<(), StoreError> {
-        let guards = self.lock_all();
+        let mut guards = self.lock_all();
         let physical: Vec<u8> = db.map_or((0..DBS as u8).collect(), |db| vec![self.physical(db)]);
-        self.clear(guards, &physical, offset);
+        let (_, clear) = self.clear(&mut guards, &physical, offset);
+        for (shard, state) in guards.iter_mut().enumerate() {
+            clear.clear_shard(self, state, shard);
+        }
+        drop(guards);
         self.keep_newer_rows(&physical, offset)
     }
 
@@ -62,61 +75,22 @@ impl Keyspace {
         end
     }
 
-    /// Takes everything out of physical databases; how many keys that was. What was there is freed in the background.
-    fn clear(&self, mut guards: Vec<ShardGuard<'_>>, physical: &[u8], end: u64) -> i64 {
-        let map = self.ranges.load();
+    /// What holds from the moment of a flush on, with every shard locked. Returns how many keys there were, and what the
+    /// shards have to do.
+    fn clear(&self, guards: &mut [ShardGuard<'_>], physical: &[u8], end: u64) -> (i64, Clear) {
         self.db_flushes.fetch_add(1, Relaxed);
-        self.break_all_transactions(&guards, physical);
-        self.forget_all_caches(&mut guards);
-        self.clear_sealed(&mut guards, physical);
-        let all = physical.len() == DBS;
-        let mut gone = Gone::default();
-        for state in &mut guards {
-            // Everybody waits for this: no entry is looked at if all of them go, and else each is once.
-            if all {
-                reclaim_table(std::mem::take(&mut state.table));
-            } else {
-                reclaim_entries(state.extract(|entry| {
-                    let wanted = physical.contains(&entry.db());
-                    if wanted {
-                        gone.note(map.find(entry.key()), entry);
-                    }
-                    wanted
-                }));
-            }
+        self.break_all_transactions(guards, physical);
+        self.forget_all_caches(guards);
+        for state in guards.iter_mut() {
             state.epoch = state.epoch.wrapping_add(1);
             state.last_offset = state.last_offset.max(end);
-            if state.is_empty() {
-                state.expiries.clear();
-                state.dirty.clear();
-                state.stale_expiries.take();
-            }
         }
-        let mut count = 0;
-        for range in map.iter() {
-            let keys: i64 = physical
-                .iter()
-                .map(|db| range.counters.keys[*db as usize].swap(0, Relaxed))
-                .sum();
-            physical
-                .iter()
-                .for_each(|db| range.counters.expires[*db as usize].store(0, Relaxed));
-            let (bytes, cold) = if all {
-                let counters = &range.counters;
-                (counters.bytes.load(Relaxed) as usize, counters.cold.load(Relaxed))
-            } else {
-                let (resident, bytes) = gone.of(range);
-                (bytes, keys - resident)
-            };
-            self.count_bytes(range, bytes, 0);
-            range.counters.cold.fetch_sub(cold, Relaxed);
-            count += keys;
-        }
+        let begun = self.begin_clear(physical);
         for db in physical.iter().filter(|_| end > 0) {
             self.wiped_at[*db as usize].store(end, Relaxed);
             FlushState::note_wipe(&self.flush, *db);
         }
-        count
+        begun
     }
 
     /// Exchanges two logical databases. Returns the journal offset behind the effect.
@@ -146,27 +120,5 @@ impl Keyspace {
         let (physical_a, physical_b) = (self.physical(a), self.physical(b));
         self.databases[a as usize].store(physical_b, Relaxed);
         self.databases[b as usize].store(physical_a, Relaxed);
-    }
-}
-
-/// Resident keys and bytes that have gone, by range: there are few ranges, and the next entry's is mostly the last one's.
-#[derive(Default)]
-struct Gone<'m>(Vec<(&'m Arc<Range>, i64, usize)>);
-
-impl<'m> Gone<'m> {
-    fn note(&mut self, range: &'m Arc<Range>, entry: &Entry) {
-        let known = self.0.iter().position(|(known, ..)| Arc::ptr_eq(known, range));
-        let at = known.unwrap_or_else(|| {
-            self.0.push((range, 0, 0));
-            self.0.len() - 1
-        });
-        let (_, keys, bytes) = &mut self.0[at];
-        *keys += i64::from(!entry.is_absent());
-        *bytes += entry.size();
-    }
-
-    fn of(&self, range: &Arc<Range>) -> (i64, usize) {
-        let known = self.0.iter().find(|(known, ..)| Arc::ptr_eq(known, range));
-        known.map_or((0, 0), |(_, keys, bytes)| (*keys, *bytes))
     }
 }

@@ -4,6 +4,7 @@
 //! out, and a waker. So nobody ever waits for a slow client.
 
 use super::connection::Connection;
+use super::inbox::Inbox;
 use crate::acl::users::DEFAULT;
 use crate::config::{Config, OutputBufferLimit};
 use crate::resp::Reply;
@@ -13,7 +14,6 @@ use bytes::Bytes;
 use dashmap::DashMap;
 use parking_lot::Mutex;
 use std::cmp::Reverse;
-use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU32, AtomicU64, AtomicUsize};
@@ -128,7 +128,7 @@ pub struct Client {
     /// Who is told in its place of changes of keys that it may have cached.
     redirection: Mutex<Option<(u64, Weak<Client>)>>,
     killed: AtomicBool,
-    inbox: Mutex<VecDeque<Bytes>>,
+    inbox: Mutex<Inbox>,
     /// What is in the inbox, and what was taken out of it and is not yet written.
     inbox_bytes: AtomicUsize,
     /// Unix milliseconds since which the inbox is above the soft limit; 0 when it is not.
@@ -192,18 +192,18 @@ impl Client {
     }
 
     /// Queues bytes for the client; one that does not read them is closed.
-    pub fn send(&self, bytes: Bytes) {
+    pub fn send(&self, bytes: &Bytes) {
         let queued = self.inbox_bytes.fetch_add(bytes.len(), Relaxed) + bytes.len();
         if queued > INBOX_MOST {
             self.kill();
             return;
         }
-        self.inbox.lock().push_back(bytes);
+        self.inbox.lock().push(bytes);
         self.signal();
     }
 
     /// As `send`, within a limit that is told each time. False when the client is being closed.
-    pub fn deliver(&self, bytes: Bytes, limit: &OutputLimit) -> bool {
+    pub fn deliver(&self, bytes: &Bytes, limit: &OutputLimit) -> bool {
         if self.is_killed() {
             return false;
         }
@@ -214,7 +214,7 @@ impl Client {
             self.kill();
             return false;
         }
-        self.inbox.lock().push_back(bytes);
+        self.inbox.lock().push(bytes);
         self.signal();
         true
     }
@@ -254,8 +254,8 @@ impl Client {
         self.signalled.load(Relaxed) && self.signalled.swap(false, AcqRel)
     }
 
-    /// Exchanges the inbox for an empty queue. Its bytes count until they are `written`.
-    pub(super) fn take_inbox(&self, empty: &mut VecDeque<Bytes>) {
+    /// Exchanges the inbox for an empty one. Its bytes count until they are `written`.
+    pub(super) fn take_inbox(&self, empty: &mut Inbox) {
         debug_assert!(empty.is_empty());
         std::mem::swap(&mut *self.inbox.lock(), empty);
     }
@@ -271,7 +271,7 @@ impl Client {
             return;
         }
         let taken = std::mem::take(&mut *self.inbox.lock());
-        for bytes in &taken {
+        for bytes in taken.parts() {
             reply.raw(bytes);
             self.written(bytes.len());
         }

@@ -7,14 +7,14 @@ mod catch_up;
 mod snapshot;
 
 use super::clients::{Client, client_flag};
-use super::session::Session;
+use super::inbox::Inbox;
+use super::session::{Session, SyncWait};
 use super::socket::Socket;
 use crate::command::blocked::{Ended, Waiter};
 use crate::command::{After, Args, Executor};
 use crate::resp::{Batch, Limits, Parser, Protocol, Reply};
 use crate::server::{Server, unix_ms};
-use bytes::{Buf, Bytes, BytesMut};
-use std::collections::VecDeque;
+use bytes::{Buf, BytesMut};
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::{Pin, pin};
@@ -34,10 +34,10 @@ const LISTENER_REPLY_BYTES: usize = 2 << 10;
 const LEND_MOST: usize = 1 << 20;
 /// Replies are written when they have grown to this, although requests are left.
 const WRITE_BYTES: usize = 64 << 10;
-/// A pushed message is copied behind others, to be written with them, unless it is longer than this.
+/// What was pushed is copied behind what is to be written, unless it is longer than this.
 const JOIN_BYTES: usize = 16 << 10;
-/// Places for pushed messages that an idle connection keeps.
-const KEEP_INCOMING: usize = 64;
+/// What was pushed is written by so many bytes at most.
+const PART_BYTES: usize = 1 << 20;
 /// Requests parsed at once.
 const BATCH: usize = 128;
 /// How long a command that a script holds up is kept before it is tried again.
@@ -65,7 +65,7 @@ pub struct Connection {
     memory: usize,
     reply: Reply,
     /// What was taken out of the inbox and is being written.
-    incoming: VecDeque<Bytes>,
+    incoming: Inbox,
     /// The last thing seen was a signal: what the client has sent comes next, however much is sent to it.
     signalled: bool,
 }
@@ -107,7 +107,7 @@ impl Connection {
             read_bytes: READ_BYTES_FIRST,
             memory: 0,
             reply: Reply::new(Protocol::Resp2),
-            incoming: VecDeque::new(),
+            incoming: Inbox::default(),
             signalled: false,
             socket,
             client,
@@ -256,6 +256,11 @@ impl Connection {
     }
 
     async fn on_signal(&mut self) -> Result<(), End> {
+        if self.session.subscriptions.is_some() {
+            // What others of this thread are about to send comes along: one write in place of several.
+            tokio::task::yield_now().await;
+            self.client.take_signal();
+        }
         if self.client.is_killed() {
             return Err(End::Closed);
         }
@@ -265,15 +270,15 @@ impl Connection {
     /// Writes what was pushed to the client: many messages with one write.
     async fn write_inbox(&mut self) -> Result<(), End> {
         self.client.take_inbox(&mut self.incoming);
+        let mut incoming = std::mem::take(&mut self.incoming);
         let mut joined = 0;
-        while let Some(bytes) = self.incoming.pop_front() {
+        for bytes in incoming.parts().flat_map(|part| part.chunks(PART_BYTES)) {
+            joined += bytes.len();
             if bytes.len() > JOIN_BYTES {
                 self.write_reply().await?;
-                self.write(&bytes).await?;
-                joined += bytes.len();
+                self.write(bytes).await?;
             } else {
-                joined += bytes.len();
-                self.reply.raw(&bytes);
+                self.reply.raw(bytes);
             }
             if self.reply.len() >= WRITE_BYTES || bytes.len() > JOIN_BYTES {
                 self.write_reply().await?;
@@ -282,9 +287,8 @@ impl Connection {
         }
         self.write_reply().await?;
         self.client.written(joined);
-        if self.incoming.capacity() > KEEP_INCOMING {
-            self.incoming = VecDeque::new();
-        }
+        incoming.clear();
+        self.incoming = incoming;
         Ok(())
     }
 
@@ -324,7 +328,7 @@ impl Connection {
     }
 
     async fn run_batch(&mut self, batch: &Batch) -> Result<(), End> {
-        self.wait_for_journal().await;
+        self.wait_for_journal(batch, 0).await;
         self.executor.begin_batch();
         let now_ms = unix_ms();
         self.client.last_active_ms.store(now_ms, Relaxed);
@@ -397,20 +401,37 @@ impl Connection {
                 self.executor.begin_batch();
                 continue;
             }
+            if let Some(sync) = self.session.sync_wait.take() {
+                drop(words);
+                self.hold_until_synced(start, &sync).await?;
+                self.executor.begin_batch();
+                continue;
+            }
             if self.reply.len() >= WRITE_BYTES {
                 drop(words);
                 self.write_reply().await?;
-                self.wait_for_journal().await;
+                self.wait_for_journal(batch, at).await;
                 self.executor.begin_batch();
             }
         }
         Ok(())
     }
 
-    /// Lets the journal's writer catch up before more is appended.
-    async fn wait_for_journal(&self) {
+    /// Lets the journal's writer catch up before the requests from this place on append more. Those that only read, or
+    /// write to memory ranges, have nothing to wait for.
+    async fn wait_for_journal(&mut self, batch: &Batch, from: usize) {
         let keyspace = &self.server.keyspace;
-        while keyspace.journal().is_some_and(|journal| !journal.has_room()) && keyspace.failure().is_none() {
+        let is_behind =
+            || keyspace.journal().is_some_and(|journal| !journal.has_room()) && keyspace.failure().is_none();
+        if !is_behind() {
+            return;
+        }
+        let (executor, session, input) = (&mut self.executor, &self.session, &self.input);
+        let appends = (from..batch.len()).any(|at| {
+            let words = batch.request(at, input).words();
+            executor.may_append(&Args::new(&words), session)
+        });
+        while appends && is_behind() {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     }
@@ -509,6 +530,41 @@ impl Connection {
             tokio::time::sleep(Duration::from_millis(left.min(100) as u64)).await;
         }
         self.reply.raw(&held);
+        Ok(())
+    }
+
+    /// Writes the replies before `start`, and answers `WAITAOF` when what it waits for has come, or its time is over.
+    async fn hold_until_synced(&mut self, start: usize, wait: &SyncWait) -> Result<(), End> {
+        // Not of a client that wants no replies.
+        let is_wanted = self.reply.len() > start;
+        self.reply.truncate(start);
+        self.write_reply().await?;
+        let server = self.server.clone();
+        let until = (wait.timeout_ms > 0).then(|| unix_ms().saturating_add(wait.timeout_ms));
+        let synced = || {
+            let journal = server.keyspace.journal();
+            journal.map_or(u64::MAX, |journal| journal.synced())
+        };
+        while wait.needs_replicas || synced() < wait.offset {
+            let left = until.map_or(i64::MAX, |until| until - unix_ms());
+            if left <= 0 {
+                break;
+            }
+            if self.client.is_killed() || self.socket.peer_is_gone() {
+                return Err(End::Closed);
+            }
+            let nap = Duration::from_millis(left.min(100) as u64);
+            match server.keyspace.journal() {
+                Some(journal) if (synced() + 1..=journal.end()).contains(&wait.offset) => {
+                    // Whether it was in time is looked at again.
+                    let _ = tokio::time::timeout(nap, journal.wait_synced(wait.offset)).await;
+                }
+                _ => tokio::time::sleep(nap).await,
+            }
+        }
+        if is_wanted {
+            wait.answer(&mut self.reply, synced());
+        }
         Ok(())
     }
 

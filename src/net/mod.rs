@@ -2,6 +2,8 @@
 
 pub mod clients;
 pub mod connection;
+pub mod descriptors;
+pub mod inbox;
 pub mod listener;
 pub mod metrics;
 pub mod session;

@@ -38,6 +38,26 @@ pub struct SnapshotWish {
     pub without_keys: bool,
 }
 
+/// What `WAITAOF` waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SyncWait {
+    /// The journal's offset behind everything that the connection has written.
+    pub offset: u64,
+    /// 0 is for ever.
+    pub timeout_ms: i64,
+    /// It wants replicas, of which there are none.
+    pub needs_replicas: bool,
+}
+
+impl SyncWait {
+    /// How many journals have it durably: here, and elsewhere.
+    pub fn answer(&self, reply: &mut Reply, synced: u64) {
+        reply.array(2);
+        reply.int(i64::from(synced >= self.offset));
+        reply.int(0);
+    }
+}
+
 pub struct Session {
     pub client: Arc<Client>,
     /// Logical database.
@@ -53,6 +73,8 @@ pub struct Session {
     /// The reply just written is to be held for so many milliseconds, 0 for ever; nothing else of this connection is
     /// done meanwhile.
     pub hold: Option<i64>,
+    /// The reply just written is a guess: it is to be held until the journal is durable.
+    pub sync_wait: Option<SyncWait>,
     /// The command just run waits for a key.
     pub blocked: Option<Arc<Waiter>>,
     /// Between MULTI and EXEC: the commands so far.
@@ -90,6 +112,7 @@ impl Session {
             reply_mode: ReplyMode::On,
             closing: false,
             hold: None,
+            sync_wait: None,
             blocked: None,
             transaction: None,
             watching: None,

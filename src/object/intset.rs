@@ -197,11 +197,6 @@ impl Intset {
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = i64> + ExactSizeIterator + Clone + '_ {
         (0..self.len()).map(|index| self.member(index))
     }
-
-    /// The place of a member, each as likely as any other; none in an empty set.
-    pub fn random_index(&self, random: &mut fastrand::Rng) -> Option<usize> {
-        (!self.is_empty()).then(|| random.usize(..self.len()))
-    }
 }
 
 #[cfg(test)]

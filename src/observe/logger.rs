@@ -1,14 +1,46 @@
 //! The log: one line per event, to standard output or a file.
+//!
+//! A file that was moved away or removed, as tools that rotate logs do, is begun anew under its name with the next line.
 
 use crate::config::LogLevel;
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use parking_lot::Mutex;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::path::Path;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 
 struct Logger {
-    file: Option<Mutex<File>>,
+    file: Option<Mutex<LogFile>>,
+}
+
+struct LogFile {
+    path: PathBuf,
+    file: File,
+    /// Device and inode of the file: what stands under the name may be another one by now.
+    identity: (u64, u64),
+}
+
+impl LogFile {
+    fn open(path: &Path) -> io::Result<LogFile> {
+        let file = OpenOptions::new().create(true).append(true).open(path)?;
+        let found = file.metadata()?;
+        Ok(LogFile {
+            path: path.into(),
+            file,
+            identity: (found.dev(), found.ino()),
+        })
+    }
+
+    fn write(&mut self, line: &str) -> io::Result<()> {
+        let is_it = |found: std::fs::Metadata| (found.dev(), found.ino()) == self.identity;
+        if !std::fs::metadata(&self.path).is_ok_and(is_it)
+            && let Ok(anew) = LogFile::open(&self.path)
+        {
+            *self = anew;
+        }
+        self.file.write_all(line.as_bytes())
+    }
 }
 
 impl Log for Logger {
@@ -35,7 +67,7 @@ impl Log for Logger {
         );
         // A log that cannot be written must not stop the server.
         let _ = match &self.file {
-            Some(file) => file.lock().write_all(line.as_bytes()),
+            Some(file) => file.lock().write(&line),
             None => io::stdout().lock().write_all(line.as_bytes()),
         };
     }
@@ -48,9 +80,7 @@ pub fn start(file: &Path, level: LogLevel) -> io::Result<()> {
     let file = if file.as_os_str().is_empty() {
         None
     } else {
-        Some(Mutex::new(
-            OpenOptions::new().create(true).append(true).open(file)?,
-        ))
+        Some(Mutex::new(LogFile::open(file)?))
     };
     set_level(level);
     log::set_boxed_logger(Box::new(Logger { file })).map_err(io::Error::other)

@@ -59,7 +59,7 @@ impl Monitors {
         line.push_str("\r\n");
         let line = Bytes::from(line);
         for client in self.clients.lock().iter() {
-            client.send(line.clone());
+            client.send(&line);
         }
     }
 }

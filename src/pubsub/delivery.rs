@@ -77,7 +77,7 @@ impl Delivery {
     }
 
     /// Leaves bytes in the inbox of one client, within the limit that it has.
-    pub(super) fn hand(&self, client: &Client, bytes: Bytes) {
+    pub(super) fn hand(&self, client: &Client, bytes: &Bytes) {
         if client.has(client_flag::PUBSUB) {
             client.deliver(bytes, &self.limit);
         } else {
@@ -96,7 +96,7 @@ impl Delivery {
                     3 => Protocol::Resp3,
                     _ => Protocol::Resp2,
                 };
-                sent += usize::from(client.deliver(message.encoded(protocol).clone(), &self.limit));
+                sent += usize::from(client.deliver(message.encoded(protocol), &self.limit));
             }
         }
         self.messages.fetch_add(sent as u64, Relaxed);

@@ -4,9 +4,6 @@ use crate::resp::{Protocol, Reply};
 use bytes::Bytes;
 use std::cell::OnceCell;
 
-/// Room for a length and line ends.
-const FRAME_BYTES: usize = 12;
-
 pub struct Message<'a> {
     words: &'a [&'a [u8]],
     resp2: OnceCell<Bytes>,
@@ -29,13 +26,25 @@ impl<'a> Message<'a> {
             Protocol::Resp3 => &self.resp3,
         };
         cell.get_or_init(|| {
-            let bytes: usize = self.words.iter().map(|word| word.len()).sum();
-            let mut reply = Reply::with_capacity(protocol, bytes + FRAME_BYTES * (1 + self.words.len()));
+            // Exactly: what has no room left is shared without another allocation.
+            let bulks = self.words.iter().map(|word| bulk_len(word.len()));
+            let bytes = head_len(self.words.len()) + bulks.sum::<usize>();
+            let mut reply = Reply::with_capacity(protocol, bytes);
             reply.push(self.words.len());
             self.words.iter().for_each(|word| reply.bulk(word));
+            debug_assert_eq!(reply.len(), bytes);
             Bytes::from(reply.take())
         })
     }
+}
+
+/// Bytes of a line that begins with a sign and holds a number.
+fn head_len(number: usize) -> usize {
+    4 + number.checked_ilog10().unwrap_or(0) as usize
+}
+
+fn bulk_len(bytes: usize) -> usize {
+    head_len(bytes) + bytes + 2
 }
 
 #[cfg(test)]

@@ -204,12 +204,12 @@ fn speaks_resp3(client: &Client) -> bool {
 /// Tells a client that tracks, or the one that it has named in its place.
 fn tell(delivery: &Delivery, client: &Client, what: &Invalidation<'_>) {
     match client.redirection() {
-        None if speaks_resp3(client) => delivery.hand(client, what.as_push().clone()),
+        None if speaks_resp3(client) => delivery.hand(client, what.as_push()),
         // What is no reply cannot be told from one in the older protocol.
         None => {}
-        Some((_, Some(other))) if speaks_resp3(&other) => delivery.hand(&other, what.as_push().clone()),
+        Some((_, Some(other))) if speaks_resp3(&other) => delivery.hand(&other, what.as_push()),
         Some((_, Some(other))) if other.has(client_flag::PUBSUB) => {
-            delivery.hand(&other, what.as_message().clone());
+            delivery.hand(&other, what.as_message());
         }
         Some((_, Some(_))) => {}
         Some((id, None)) => {
@@ -219,7 +219,7 @@ fn tell(delivery: &Delivery, client: &Client, what: &Invalidation<'_>) {
                 reply.push(2);
                 reply.bulk(b"tracking-redir-broken");
                 reply.int(id as i64);
-                delivery.hand(client, Bytes::from(reply.take()));
+                delivery.hand(client, &Bytes::from(reply.take()));
             }
         }
     }

@@ -136,3 +136,41 @@ fn the_limit_is_bytes_or_a_share_of_maxmemory() {
     conn.words("CONFIG SET maxmemory 50mb");
     assert!(large.read_to_close().is_ok(), "524 KB is the limit now");
 }
+
+/// Soft and hard limit of open files of a process.
+fn limit_files(pid: u32, soft: u64, hard: u64) {
+    let pid = rustix::process::Pid::from_raw(pid as i32);
+    let limit = rustix::process::Rlimit {
+        current: Some(soft),
+        maximum: Some(hard),
+    };
+    rustix::process::prlimit(pid, rustix::process::Resource::Nofile, limit).expect("may be lowered");
+}
+
+fn soft_limit_of_files(pid: u32) -> u64 {
+    let limits = std::fs::read_to_string(format!("/proc/{pid}/limits")).expect("limits");
+    let mut lines = limits
+        .lines()
+        .filter_map(|line| line.strip_prefix("Max open files"));
+    let numbers = lines.next().expect("a line of files").split_whitespace().next();
+    numbers.expect("a number").parse().expect("a number")
+}
+
+#[test]
+fn clients_never_take_the_files_that_the_store_needs() {
+    let server = memory_server(&["--maxclients", "100"]);
+    let mut conn = server.connect();
+    limit_files(server.pid(), 300, 3_500);
+    assert_eq!(conn.words("CONFIG SET maxclients 2000"), b"+OK\r\n");
+    assert_eq!(soft_limit_of_files(server.pid()), 3_000);
+    limit_files(server.pid(), 500, 500);
+    let refused = conn.words("CONFIG SET maxclients 3000");
+    assert_eq!(
+        show(&refused),
+        show(
+            b"-ERR CONFIG SET failed (possibly related to argument 'maxclients') - The operating system is not able to \
+              handle the specified number of clients, try with 250\r\n"
+        )
+    );
+    assert_eq!(conn.words("CONFIG SET maxclients 200"), b"+OK\r\n");
+}

@@ -11,7 +11,7 @@ pub(super) static ROWS: &[Directive] = &[
         databases,
         1,
         MAX_INT,
-        "Numbered databases for `SELECT`."
+        "Numbered databases for `SELECT`; more than 16 are taken for 16."
     )
     .fixed(),
     yes_no!(

@@ -132,7 +132,7 @@ impl Keyspace {
                 entry.set(entry::WATCHED, true);
             }
             let table = state.records.0.get_or_insert_default();
-            table.add(&self.hasher, hash, record);
+            table.add(hash, record);
         }
     }
 
