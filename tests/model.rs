@@ -20,28 +20,23 @@ mod reshape;
 mod scans;
 #[path = "model/sealing.rs"]
 mod sealing;
+#[path = "common/open.rs"]
+mod open;
 
+use open::{CACHE, How, Open};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
-use terrace::command::replay::Replayer;
-use terrace::command::spec::Handler;
-use terrace::command::{Args, Error, table};
 use terrace::config::{Bounds, EvictionPolicy, FsyncPolicy, KeyspaceEvents, RangeSpec, Tier};
 use terrace::journal::{self, Journal, ReadError, record};
 use terrace::keyspace::evict::Room;
-use terrace::keyspace::moves::undo_unfinished;
 use terrace::keyspace::range::{DBS, Inherited, RangeMap};
 use terrace::keyspace::ranges::Leftover;
-use terrace::keyspace::reshape::specs_at_start;
 use terrace::keyspace::scan::Wanted;
-use terrace::keyspace::{Call, Effects, Elements, Keyspace, Settings};
-use terrace::resp::{Protocol, Reply};
+use terrace::keyspace::{Call, Effects, Elements, Settings};
 use terrace::store::block::BlockStore;
 use terrace::store::flush::{Batch, Meta, RangeMeta, wipe};
 use terrace::store::rows::{self, Row};
@@ -52,7 +47,6 @@ const START_MS: i64 = 1_700_000_000_000;
 const USED_DBS: u8 = 3;
 /// More than any test's data: a flush starts when a step asks for one.
 const NEVER: u64 = 1 << 40;
-const CACHE: usize = 1 << 20;
 const TTL_MS: i64 = 5_000;
 
 fn cases(most: u32) -> ProptestConfig {
@@ -94,12 +88,6 @@ fn settings(maxmemory: u64, eviction: EvictionPolicy) -> Settings {
     }
 }
 
-struct Open {
-    keyspace: Arc<Keyspace>,
-    flusher: Option<JoinHandle<()>>,
-    effects: Effects,
-}
-
 impl Open {
     /// Opens a data folder as the server does; the offset at which its journal ended.
     fn at(dir: &Path, specs: &[RangeSpec], settings: &Settings, now_ms: i64) -> (Open, u64) {
@@ -114,67 +102,15 @@ impl Open {
         settings: &Settings,
         now_ms: i64,
     ) -> (Open, u64) {
-        let store = BlockStore::open(&dir.join("store"), CACHE).expect("store opens");
-        let mut meta = store.meta().expect("mark is readable");
-        let mut specs = specs.to_vec();
-        if remembers {
-            meta.iter_mut().for_each(undo_unfinished);
-            let remembered = meta.iter().flat_map(|meta| &meta.ranges).map(|range| &range.spec);
-            specs = specs_at_start(&specs, remembered).expect("no conflict");
-        }
-        let specs = &specs;
-        let map = RangeMap::new(specs, settings.inherited, None);
-        let keyspace = Arc::new(Keyspace::new(store, map, settings, 7));
-        let mut replayer = Replayer::new(now_ms);
-        let options = journal::Options {
-            segment_size: 700,
-            ring_size: 1 << 16,
-            sync_every_second: false,
-        };
-        let summary = keyspace
-            .recover(meta, &dir.join("journal"), options, |keyspace, records| {
-                replayer.apply(keyspace, records)
-            })
-            .expect("recovers");
-        let of_thread = keyspace.clone();
-        let open = Open {
-            keyspace,
-            flusher: Some(std::thread::spawn(move || of_thread.flush_loop())),
-            effects: Effects::default(),
-        };
-        (open, summary.end)
-    }
-
-    /// Runs a data command as the pipeline does, without a session.
-    fn run(&mut self, db: u8, now_ms: i64, words: &[&[u8]]) -> Result<Vec<u8>, Error> {
-        let args = Args::new(words);
-        let row = table::find(words[0]).expect("a command");
-        let Handler::Data(handler) = row.handler else {
-            panic!("not a data command")
-        };
-        let places = row.key_positions(&args);
-        let keys: Vec<&[u8]> = places.iter().map(|at| words[*at]).collect();
-        let call = Call {
-            db,
+        let how = How {
+            specs,
+            remembers,
+            settings,
             now_ms,
-            keys: &keys,
-            received: words,
-            elements: row.elements,
-            replay: None,
+            segment_size: 700,
+            seed: 7,
         };
-        let mut reply = Reply::new(Protocol::Resp2);
-        let mut tx = self.keyspace.begin(call, &mut self.effects)?;
-        let outcome = handler(&args, &mut tx, &mut reply);
-        tx.commit();
-        outcome.map(|()| reply.take())
-    }
-
-    fn end(&self) -> u64 {
-        self.keyspace.journal().expect("open").end()
-    }
-
-    fn flush(&self) {
-        self.keyspace.flush.run_and_wait().expect("flushes");
+        Open::start(dir, &how)
     }
 
     /// All keys that a scan with steps of `count` returns; none twice while nothing changes.
@@ -190,28 +126,6 @@ impl Open {
             if cursor == 0 {
                 return keys;
             }
-        }
-    }
-
-    /// Returns when no flush is under way that was asked for and nobody waited for.
-    fn flush_idle(&self) {
-        while self.keyspace.flush.is_busy() {
-            std::thread::sleep(Duration::from_millis(1));
-        }
-    }
-
-    fn close(&mut self) {
-        self.keyspace.close().expect("closes");
-        if let Some(flusher) = self.flusher.take() {
-            flusher.join().expect("flush thread");
-        }
-    }
-}
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        if self.flusher.is_some() && !std::thread::panicking() {
-            self.close();
         }
     }
 }

@@ -1,32 +1,33 @@
 //! Paged collections: commands on them give what they give on any other, whatever of them is in memory, and nothing of
 //! them is left in the store when they are gone.
 //!
-//! The same random commands run on a keyspace in which every hash that has left the packed form is paged, and on a plain
-//! map; in between elements are flushed, dropped, squeezed out, and the folder is opened again as it was left by a stop or by a
+//! The same random commands run on a keyspace in which every collection that has left the packed form is paged, and on plain
+//! ones; in between elements are flushed, dropped, squeezed out, and the folder is opened again as it was left by a stop or by a
 //! crash. `TERRACE_SEED=n` repeats one run.
 
-use std::collections::BTreeMap;
-use std::path::Path;
-use std::sync::Arc;
-use std::thread::JoinHandle;
+#[path = "paging/lists.rs"]
+mod lists;
+#[path = "common/open.rs"]
+mod open;
+#[path = "paging/streams.rs"]
+mod streams;
 
+use std::collections::{BTreeMap, VecDeque};
+use std::path::Path;
+
+use open::{CACHE, How, Open};
 use tempfile::TempDir;
-use terrace::command::replay::Replayer;
-use terrace::command::spec::Handler;
-use terrace::command::{Args, table};
 use terrace::config::{EvictionPolicy, FsyncPolicy, KeyspaceEvents};
 use terrace::journal::{self, record};
+use terrace::keyspace::Settings;
 use terrace::keyspace::evict::Room;
-use terrace::keyspace::range::{Inherited, RangeMap};
-use terrace::keyspace::{Call, Effects, Keyspace, Settings};
+use terrace::keyspace::range::Inherited;
 use terrace::object::Limits;
-use terrace::resp::{Protocol, Reply};
 use terrace::store::block::BlockStore;
 use terrace::store::rows;
 
 const NOW_MS: i64 = 1_000_000;
 const NEVER: u64 = u64::MAX / 2;
-const CACHE: usize = 1 << 20;
 const SEEDS: u64 = 10;
 const STEPS: usize = 400;
 const FIELDS: u32 = 150;
@@ -50,93 +51,36 @@ fn settings(maxmemory: u64) -> Settings {
             notify: KeyspaceEvents::default(),
             objects: Limits {
                 hash_max_listpack_entries: 3,
+                list_max_listpack_size: 4,
+                stream_node_max_entries: 5,
                 ..Limits::default()
             },
         },
     }
 }
 
-struct Open {
-    keyspace: Arc<Keyspace>,
-    flusher: Option<JoinHandle<()>>,
-    effects: Effects,
-}
-
-impl Open {
-    /// Opens a data folder as the server does; `seed` is another one in every process. Returns where its journal ended.
-    fn at(dir: &Path, seed: u64) -> (Open, u64) {
-        let store = BlockStore::open(&dir.join("store"), CACHE).expect("store opens");
-        let meta = store.meta().expect("mark is readable");
-        let settings = settings(0);
-        let map = RangeMap::new(&[], settings.inherited, None);
-        let keyspace = Arc::new(Keyspace::new(store, map, &settings, seed));
-        let mut replayer = Replayer::new(NOW_MS);
-        let options = journal::Options {
-            segment_size: 4_000,
-            ring_size: 1 << 16,
-            sync_every_second: false,
-        };
-        let summary = keyspace
-            .recover(meta, &dir.join("journal"), options, |keyspace, records| {
-                replayer.apply(keyspace, records)
-            })
-            .expect("recovers");
-        let of_thread = keyspace.clone();
-        let open = Open {
-            keyspace,
-            flusher: Some(std::thread::spawn(move || of_thread.flush_loop())),
-            effects: Effects::default(),
-        };
-        (open, summary.end)
-    }
-
-    /// Runs a data command as the pipeline does, without a session.
-    fn run(&mut self, words: &[&[u8]]) -> Vec<u8> {
-        let args = Args::new(words);
-        let row = table::find(words[0]).expect("a command");
-        let Handler::Data(handler) = row.handler else {
-            panic!("not a data command")
-        };
-        let places = row.key_positions(&args);
-        let keys: Vec<&[u8]> = places.iter().map(|at| words[*at]).collect();
-        let call = Call {
-            db: 0,
-            now_ms: NOW_MS,
-            keys: &keys,
-            received: words,
-            elements: row.elements,
-            replay: None,
-        };
-        let mut reply = Reply::new(Protocol::Resp2);
-        let mut tx = self.keyspace.begin(call, &mut self.effects).expect("reads");
-        let outcome = handler(&args, &mut tx, &mut reply);
-        tx.commit();
-        assert!(outcome.is_ok(), "{words:?}");
-        reply.take()
-    }
-
-    fn flush(&self) {
-        self.keyspace.flush.run_and_wait().expect("flushes");
-    }
-
-    fn close(&mut self) {
-        self.keyspace.close().expect("closes");
-        if let Some(flusher) = self.flusher.take() {
-            flusher.join().expect("flush thread");
-        }
-    }
-}
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        if self.flusher.is_some() && !std::thread::panicking() {
-            self.close();
-        }
-    }
+/// Opens a data folder; `seed` is another one in every process. Returns where its journal ended.
+fn open_at(dir: &Path, seed: u64) -> (Open, u64) {
+    let how = How {
+        specs: &[],
+        remembers: false,
+        settings: &settings(0),
+        now_ms: NOW_MS,
+        segment_size: 4_000,
+        seed,
+    };
+    Open::start(dir, &how)
 }
 
 type Hash = BTreeMap<Vec<u8>, Vec<u8>>;
-type Model = BTreeMap<Vec<u8>, Hash>;
+type List = VecDeque<Vec<u8>>;
+
+#[derive(Clone, Default)]
+struct Model {
+    hashes: BTreeMap<Vec<u8>, Hash>,
+    lists: BTreeMap<Vec<u8>, List>,
+    streams: BTreeMap<Vec<u8>, streams::Stream>,
+}
 
 /// The strings of a reply of strings, nested or not.
 fn strings(reply: &[u8]) -> Vec<Vec<u8>> {
@@ -173,12 +117,12 @@ struct World {
 impl World {
     fn new(seed: u64) -> World {
         let dir = tempfile::tempdir().expect("temp dir");
-        let (open, end) = Open::at(dir.path(), 1);
+        let (open, end) = open_at(dir.path(), 1);
         World {
             dir,
             open,
-            model: Model::new(),
-            history: vec![(end, Model::new())],
+            model: Model::default(),
+            history: vec![(end, Model::default())],
             rng: fastrand::Rng::with_seed(seed),
         }
     }
@@ -191,14 +135,20 @@ impl World {
         self.rng.u32(..FIELDS).to_string().into_bytes()
     }
 
+    fn run(&mut self, words: &[&[u8]]) -> Vec<u8> {
+        self.open.run(0, NOW_MS, words).expect("no error")
+    }
+
     fn expect(&mut self, words: &[&[u8]], reply: &str) {
-        let got = self.open.run(words);
+        let got = self.run(words);
         let shown: Vec<_> = words.iter().map(|word| word.escape_ascii().to_string()).collect();
         assert_eq!(String::from_utf8_lossy(&got), reply, "{}", shown.join(" "));
     }
 
     fn step(&mut self) {
-        match self.rng.u32(..100) {
+        match self.rng.u32(..180) {
+            100..140 => self.list_step(),
+            140.. => self.stream_step(),
             0..30 => self.set(),
             30..42 => self.remove(),
             42..52 => self.get(),
@@ -218,9 +168,9 @@ impl World {
             91..94 => self.crash(),
             94 => {
                 self.open.keyspace.flush_db(None, &mut self.open.effects);
-                self.model.clear();
+                self.model = Model::default();
             }
-            _ => self.set_many(),
+            95..100 => self.set_many(),
         }
         let end = self.open.keyspace.journal().expect("open").end();
         self.history.push((end, self.model.clone()));
@@ -230,7 +180,7 @@ impl World {
         let (key, field) = (self.key(), self.field());
         let value = vec![b'v'; self.rng.usize(..40)];
         let other = self.field();
-        let hash = self.model.entry(key.clone()).or_default();
+        let hash = self.model.hashes.entry(key.clone()).or_default();
         let mut new = i64::from(hash.insert(field.clone(), value.clone()).is_none());
         new += i64::from(hash.insert(other.clone(), b"7".to_vec()).is_none());
         self.expect(
@@ -238,13 +188,13 @@ impl World {
             &format!(":{new}\r\n"),
         );
         let counter = [b"n", field.as_slice()].concat();
-        let hash = self.model.entry(key.clone()).or_default();
+        let hash = self.model.hashes.entry(key.clone()).or_default();
         let old: i64 = hash
             .get(&counter)
             .map_or(0, |old| String::from_utf8_lossy(old).parse().expect("a number"));
         hash.insert(counter.clone(), (old + 3).to_string().into_bytes());
         self.expect(&[b"HINCRBY", &key, &counter, b"3"], &format!(":{}\r\n", old + 3));
-        let is_new = hash_setnx(self.model.entry(key.clone()).or_default(), &other);
+        let is_new = hash_setnx(self.model.hashes.entry(key.clone()).or_default(), &other);
         self.expect(
             &[b"HSETNX", &key, &other, b"x"],
             &format!(":{}\r\n", i64::from(is_new)),
@@ -255,7 +205,7 @@ impl World {
         let key = self.key();
         for _ in 0..self.rng.usize(..80) {
             let field = self.field();
-            let hash = self.model.entry(key.clone()).or_default();
+            let hash = self.model.hashes.entry(key.clone()).or_default();
             let new = hash.insert(field.clone(), b"many".to_vec()).is_none();
             self.expect(
                 &[b"HSET", &key, &field, b"many"],
@@ -267,13 +217,13 @@ impl World {
     fn remove(&mut self) {
         let (key, one, other) = (self.key(), self.field(), self.field());
         let mut gone = 0;
-        if let Some(hash) = self.model.get_mut(&key) {
+        if let Some(hash) = self.model.hashes.get_mut(&key) {
             gone = [&one, &other]
                 .iter()
                 .filter(|field| hash.remove(**field).is_some())
                 .count();
             if hash.is_empty() {
-                self.model.remove(&key);
+                self.model.hashes.remove(&key);
             }
         }
         self.expect(&[b"HDEL", &key, &one, &other], &format!(":{gone}\r\n"));
@@ -282,13 +232,17 @@ impl World {
     fn get(&mut self) {
         let (key, one, other) = (self.key(), self.field(), self.field());
         let value = |field: &Vec<u8>| {
-            let value = self.model.get(&key).and_then(|hash| hash.get(field));
+            let value = self.model.hashes.get(&key).and_then(|hash| hash.get(field));
             value.map_or("$-1\r\n".into(), |value| {
                 format!("${}\r\n{}\r\n", value.len(), String::from_utf8_lossy(value))
             })
         };
         let (first, second): (String, String) = (value(&one), value(&other));
-        let there = self.model.get(&key).is_some_and(|hash| hash.contains_key(&one));
+        let there = self
+            .model
+            .hashes
+            .get(&key)
+            .is_some_and(|hash| hash.contains_key(&one));
         self.expect(&[b"HMGET", &key, &one, &other], &format!("*2\r\n{first}{second}"));
         self.expect(&[b"HGET", &key, &other], &second);
         self.expect(&[b"HEXISTS", &key, &one], &format!(":{}\r\n", i64::from(there)));
@@ -296,14 +250,14 @@ impl World {
 
     fn count(&mut self) {
         let key = self.key();
-        let len = self.model.get(&key).map_or(0, BTreeMap::len);
+        let len = self.model.hashes.get(&key).map_or(0, BTreeMap::len);
         self.expect(&[b"HLEN", &key], &format!(":{len}\r\n"));
     }
 
     fn check_one(&mut self) {
         let key = self.key();
-        let all = self.open.run(&[b"HGETALL", &key]);
-        let expected = self.model.get(&key).cloned().unwrap_or_default();
+        let all = self.run(&[b"HGETALL", &key]);
+        let expected = self.model.hashes.get(&key).cloned().unwrap_or_default();
         assert_eq!(pairs(&strings(&all)), expected, "HGETALL");
     }
 
@@ -313,9 +267,7 @@ impl World {
         let count = self.rng.usize(1..40).to_string();
         let (mut cursor, mut found, mut met) = (b"0".to_vec(), Hash::new(), 0);
         loop {
-            let reply = self
-                .open
-                .run(&[b"HSCAN", &key, &cursor, b"COUNT", count.as_bytes()]);
+            let reply = self.run(&[b"HSCAN", &key, &cursor, b"COUNT", count.as_bytes()]);
             let mut reply = strings(&reply);
             cursor = reply.remove(0);
             met += reply.len() / 2;
@@ -330,7 +282,7 @@ impl World {
                 _ => {}
             }
         }
-        let expected = self.model.get(&key).cloned().unwrap_or_default();
+        let expected = self.model.hashes.get(&key).cloned().unwrap_or_default();
         assert_eq!(
             (found, met),
             (expected.clone(), expected.len()),
@@ -340,16 +292,16 @@ impl World {
 
     fn delete(&mut self) {
         let key = self.key();
-        let there = self.model.remove(&key).is_some();
+        let there = self.model.hashes.remove(&key).is_some();
         self.expect(&[b"DEL", &key], &format!(":{}\r\n", i64::from(there)));
     }
 
     fn rename(&mut self) {
         let (from, to) = (self.key(), self.key());
         if from != to
-            && let Some(hash) = self.model.remove(&from)
+            && let Some(hash) = self.model.hashes.remove(&from)
         {
-            self.model.insert(to.clone(), hash);
+            self.model.hashes.insert(to.clone(), hash);
             self.expect(&[b"RENAME", &from, &to], "+OK\r\n");
         }
     }
@@ -357,7 +309,11 @@ impl World {
     /// A field that expires some time takes the whole hash into memory; one without lets it go again.
     fn expire_a_field(&mut self) {
         let (key, field) = (self.key(), self.field());
-        let there = self.model.get(&key).is_some_and(|hash| hash.contains_key(&field));
+        let there = self
+            .model
+            .hashes
+            .get(&key)
+            .is_some_and(|hash| hash.contains_key(&field));
         let found = if there { 1 } else { -2 };
         let words: [&[u8]; 6] = [b"HPEXPIREAT", &key, b"9000000", b"FIELDS", b"1", &field];
         self.expect(&words, &format!("*1\r\n:{found}\r\n"));
@@ -383,7 +339,7 @@ impl World {
     }
 
     fn start(&mut self, dir: TempDir, end: u64) {
-        let (open, ended) = Open::at(dir.path(), self.rng.u64(..));
+        let (open, ended) = open_at(dir.path(), self.rng.u64(..));
         assert_eq!(ended, end, "the journal's end");
         (self.open, self.dir) = (open, dir);
         // After a crash offsets go on far behind the end.
@@ -397,7 +353,7 @@ impl World {
         self.open.close();
         let dir = std::mem::replace(&mut self.dir, tempfile::tempdir().expect("temp dir"));
         // The store must be closed before the folder is opened again.
-        self.open = Open::at(self.dir.path(), 1).0;
+        self.open = open_at(self.dir.path(), 1).0;
         self.start(dir, end);
     }
 
@@ -444,12 +400,14 @@ impl World {
     fn check(&mut self) {
         for number in 0..3 {
             let key = format!("key:{number}\0").into_bytes();
-            let len = self.model.get(&key).map_or(0, BTreeMap::len);
+            let len = self.model.hashes.get(&key).map_or(0, BTreeMap::len);
             self.expect(&[b"HLEN", &key], &format!(":{len}\r\n"));
-            let all = self.open.run(&[b"HGETALL", &key]);
-            let expected = self.model.get(&key).cloned().unwrap_or_default();
+            let all = self.run(&[b"HGETALL", &key]);
+            let expected = self.model.hashes.get(&key).cloned().unwrap_or_default();
             assert_eq!(pairs(&strings(&all)), expected, "HGETALL");
         }
+        self.check_lists();
+        self.check_streams();
     }
 
     /// Rows of elements are those of collections that are there.
@@ -472,10 +430,10 @@ impl World {
         self.check();
         for number in 0..3 {
             let key = format!("key:{number}\0").into_bytes();
-            self.open.run(&[b"DEL", &key]);
+            self.run(&[b"DEL", &key, &lists::key(number), &streams::key(number)]);
         }
         self.open.flush();
-        self.model.clear();
+        self.model = Model::default();
         self.check();
         let rows = self.open.keyspace.store().scan(vec![0x10], vec![0xff], false);
         assert_eq!(rows.count(), 0, "rows are left");
@@ -527,7 +485,7 @@ fn cut(dir: &Path, offset: u64) {
 }
 
 #[test]
-fn paged_hashes_are_what_other_hashes_are_through_stops_and_crashes() {
+fn paged_collections_are_what_others_are_through_stops_and_crashes() {
     let only: Option<u64> = std::env::var("TERRACE_SEED")
         .ok()
         .and_then(|seed| seed.parse().ok());

@@ -4,7 +4,9 @@
 //! values and is not named touches all elements; what only looks at keys, or is of another type, touches none.
 
 use super::spec::{Spec, acl};
+use super::streams;
 use crate::keyspace::Elements;
+use crate::keyspace::paging::Count;
 
 /// From this argument on each one is an element.
 const fn each_from(first: u8) -> Elements {
@@ -14,6 +16,10 @@ const fn each_from(first: u8) -> Elements {
 /// From this argument on elements and values take turns; also, where only one element and one value are given.
 const fn pairs_from(first: u8) -> Elements {
     Elements::Named { first, step: 2 }
+}
+
+const fn ends(front: bool, back: bool, count: Count) -> Elements {
+    Elements::Ends { front, back, count }
 }
 
 /// That of a row of the table.
@@ -26,6 +32,16 @@ pub fn of(full_name: &str, spec: &Spec) -> Elements {
         "smove" => each_from(3),
         "hscan" | "sscan" => Elements::Scanned,
         "hlen" | "scard" => Elements::None,
+        // What is added to a list, or cut off it, needs nothing of the rest.
+        "llen" | "lpush" | "rpush" | "lpushx" | "rpushx" | "ltrim" => Elements::None,
+        "lpop" => ends(true, false, Count::Third),
+        "rpop" => ends(false, true, Count::Third),
+        "blpop" => ends(true, false, Count::One),
+        "brpop" | "rpoplpush" | "brpoplpush" => ends(false, true, Count::One),
+        "lmove" | "blmove" => ends(true, true, Count::One),
+        "lmpop" | "blmpop" => ends(true, true, Count::Named),
+        "lindex" | "lset" => Elements::Index,
+        "lrange" => Elements::Indexes,
         // Fields that expire are kept with all others.
         "hexpire" | "hpexpire" | "hexpireat" | "hpexpireat" | "hpersist" | "hgetex" | "hsetex" => {
             Elements::Unpaged
@@ -35,7 +51,8 @@ pub fn of(full_name: &str, spec: &Spec) -> Elements {
             Elements::All
         }
         "rename" | "renamenx" | "move" | "copy" | "dump" | "sort" | "sort_ro" => Elements::All,
-        _ if spec.acl & (acl::HASH | acl::SET) != 0 => Elements::All,
+        _ if spec.acl & acl::STREAM != 0 => streams::touched::of(full_name),
+        _ if spec.acl & (acl::HASH | acl::SET | acl::LIST) != 0 => Elements::All,
         _ => Elements::None,
     }
 }
@@ -46,7 +63,7 @@ mod tests {
     use crate::command::table;
 
     #[test]
-    fn every_command_on_hashes_and_sets_says_what_it_touches() {
+    fn every_command_on_collections_says_what_it_touches() {
         let elements = |name: &[u8]| table::find(name).map(|command| command.elements);
         assert_eq!(elements(b"HGETALL"), Some(Elements::All));
         assert_eq!(elements(b"HRANDFIELD"), Some(Elements::All));
@@ -55,5 +72,7 @@ mod tests {
         assert_eq!(elements(b"SSCAN"), Some(Elements::Scanned));
         assert_eq!(elements(b"DEL"), Some(Elements::None));
         assert_eq!(elements(b"LPUSH"), Some(Elements::None));
+        assert_eq!(elements(b"LINSERT"), Some(Elements::All));
+        assert_eq!(elements(b"LRANGE"), Some(Elements::Indexes));
     }
 }

@@ -7,6 +7,7 @@ pub mod info;
 pub mod pending;
 pub mod range;
 pub mod read;
+pub mod touched;
 
 use super::error::{Error, quoted};
 use crate::object::listpack::Item;

@@ -19,7 +19,7 @@
 
 use super::reclaim::{LARGE_BLOCK, reclaim, reclaim_block};
 pub use crate::object::codec::Value;
-use crate::object::paged::Paged;
+use crate::object::pages::Pages;
 use crate::object::{Object, size_class};
 use crate::pointer::TaggedPtr;
 use std::alloc::{Layout, alloc, handle_alloc_error, realloc};
@@ -296,11 +296,11 @@ impl Entry {
 
     /// What is known of the value as a collection that need not fit memory, if it is one.
     #[inline]
-    pub fn pages(&self) -> Option<&Paged> {
+    pub fn pages(&self) -> Option<&dyn Pages> {
         self.object().and_then(Object::pages)
     }
 
-    pub fn pages_mut(&mut self) -> Option<&mut Paged> {
+    pub fn pages_mut(&mut self) -> Option<&mut dyn Pages> {
         self.object_mut().and_then(Object::pages_mut)
     }
 

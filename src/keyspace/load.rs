@@ -18,7 +18,7 @@ use super::seal::Guest;
 use super::shard::{ShardGuard, ShardState};
 use super::tx::{Call, Tx};
 use super::{Keyspace, StoreError, held};
-use crate::object::paged::Paged;
+use crate::object::pages::Pages;
 use crate::store::block::{Cached, Pinned};
 use crate::store::rows::{self, Row};
 use smallvec::SmallVec;
@@ -219,12 +219,11 @@ impl Keyspace {
         loop {
             let (mut locked, known) =
                 self.lock_resident(named, Reach::Keys, call.replay.is_some(), call.now_ms)?;
-            self.take_elements_in(&mut locked, std::mem::take(&mut read));
+            self.take_elements_in(&mut locked, std::mem::take(&mut read), true);
             let mut needs = self.needs(&mut locked, named, call);
-            if !needs.is_empty() && Keyspace::is_last_round(round) {
-                let read = self.read_needs(needs)?;
-                self.take_elements_in(&mut locked, read);
-                needs = self.needs(&mut locked, named, call);
+            if Keyspace::is_last_round(round) {
+                let needed = std::mem::take(&mut needs);
+                self.read_locked(&mut locked, named, (call, needed))?;
             }
             if needs.is_empty() {
                 return Ok((locked, known));
@@ -444,10 +443,11 @@ impl Keyspace {
         let loaded = row.map(entry).transpose().map_err(bad_row)?;
         match loaded {
             Some((offset, mut entry)) => {
-                let summary = entry.pages().map(Paged::summary);
+                let summary = entry.pages().map(Pages::summary);
                 // About to leave for memory: there it is kept whole.
-                let leaves = summary.filter(|_| self.ranges.load().find(key).stays_resident());
-                if let Some(summary) = leaves {
+                if let Some(summary) = &summary
+                    && self.ranges.load().find(key).stays_resident()
+                {
                     let object = self.whole_object(db, key, summary)?;
                     entry.assign_object(object, entry.expiry());
                 }

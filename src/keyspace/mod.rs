@@ -72,7 +72,7 @@ pub use paging::Elements;
 pub use tx::{Absent, Call, Change, Expiry, Tx, Wait, WrongType};
 
 use crate::journal::Journal;
-use crate::object::paged::Paged;
+use crate::object::pages::Pages;
 use crate::object::{self, Object, codec};
 use crate::store::StoreError;
 use crate::store::block::BlockStore;
@@ -342,7 +342,7 @@ impl Keyspace {
             return false;
         };
         let (before, expiry) = (entry.size(), entry.expiry());
-        let pages = entry.pages().map(Paged::version);
+        let pages = entry.pages().map(Pages::version);
         tx::count_change(range, db, Some(expiry), None);
         if range.is_durable() && entry.store_has(STORED | FLUSHED) {
             let next = entry.next_expiry();
@@ -369,7 +369,7 @@ impl Keyspace {
         let clock = clock::fresh(self.tick(now));
         let mut entry = if let Some(summary) = row.summary()? {
             self.any_paged.store(true, Relaxed);
-            let value = NewValue::Object(Object::of_summary(&summary));
+            let value = NewValue::Object(Object::of_summary(&summary).ok_or(RowError::Paged)?);
             Entry::with_value(db, key, value, row.expiry, clock)
         } else {
             let object = row.object()?;

@@ -11,7 +11,7 @@
 //! Guarantees:
 //! * A handler never meets an element that is not in memory, so nothing is read between two changes of a command.
 //! * Elements read without a lock are brought in only if the collection is still the one, in the state, that they were
-//!   read for (`Paged::state`); after some rounds in vain they are read with the shard locked, so a command comes to its end.
+//!   read for (`Pages::state`); after some rounds in vain they are read with the shard locked, so a command comes to its end.
 //! * The elements of a row's version are those of the row: a file holds a collection's row with all of its elements that
 //!   changed, and a version is never used again for other elements. It is the shard's journal offset when the collection
 //!   became paged; a deletion has a higher one.
@@ -27,9 +27,11 @@ use super::tx::Call;
 use super::{Keyspace, StoreError};
 use crate::object::Object;
 use crate::object::dict::Dict;
-use crate::object::paged::{self, Found, Lacking, Paged, Summary, element_of};
+use crate::object::paged::element_of;
+use crate::object::pages::{Found, Kind, Lacking, Order, Pages, Rows, Span, Summary, Wanted};
+use crate::resp::number::parse_i64;
 use crate::store::flush::Batch;
-use crate::store::rows;
+use crate::store::rows::{self, RowError};
 use smallvec::SmallVec;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -45,9 +47,42 @@ pub enum Elements {
     },
     /// Those that a scan from the cursor in its third argument looks at.
     Scanned,
+    /// That with the index in its third argument; or all up to that in the fourth.
+    Index,
+    Indexes,
+    /// So many at an end of a list, or at both.
+    Ends {
+        front: bool,
+        back: bool,
+        count: Count,
+    },
+    /// What the command's own family makes of the arguments and the value.
+    Told(Tell),
     All,
     /// All, and the value becomes one that is kept whole.
     Unpaged,
+}
+
+/// What a call with these arguments wants of the value under a key.
+#[derive(Clone, Copy, Debug)]
+pub struct Tell(pub fn(received: &[&[u8]], key: &[u8], value: &Object) -> Vec<Wanted<'static>>);
+
+impl PartialEq for Tell {
+    fn eq(&self, other: &Tell) -> bool {
+        std::ptr::fn_addr_eq(self.0, other.0)
+    }
+}
+
+impl Eq for Tell {}
+
+/// How many elements a command takes off an end.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Count {
+    One,
+    /// As its third argument says, if there is one.
+    Third,
+    /// As it says behind COUNT, if it does.
+    Named,
 }
 
 /// Elements of a scan without a COUNT.
@@ -66,31 +101,61 @@ pub(super) struct Need {
     db: u8,
     hash: u64,
     key: Vec<u8>,
-    summary: Summary,
+    version: u64,
+    /// Kind and origin of its rows.
+    order: (Kind, u64),
     state: u64,
     lacking: Lacking,
+    /// All of it is needed.
+    all: bool,
 }
 
 impl Elements {
-    /// What a call with these arguments needs of a collection and memory has not.
-    fn lacking(self, pages: &Paged, received: &[&[u8]]) -> Option<Lacking> {
-        match self {
-            Elements::None => None,
-            Elements::Named { first, step } => {
-                let named = received.iter().skip(first.into()).step_by(step.into());
-                let missing: Vec<Vec<u8>> = named
-                    .filter(|element| pages.lacks(element))
-                    .map(|element| element.to_vec())
-                    .collect();
-                (!missing.is_empty()).then_some(Lacking::Elements(missing))
-            }
-            Elements::Scanned => {
-                let cursor = scan_cursor(received.get(2)?)?;
-                let lacking = Lacking::Window(cursor, scan_count(received));
-                pages.lacks_window(cursor).then_some(lacking)
-            }
-            Elements::All | Elements::Unpaged => (!pages.is_whole()).then_some(Lacking::All),
+    /// What a call with these arguments needs of a paged collection and memory has not.
+    fn lacking(self, key: &[u8], value: &Object, received: &[&[u8]]) -> Option<Lacking> {
+        let pages = value.pages()?;
+        if let Elements::Told(tell) = self {
+            let wanted = if pages.is_whole() {
+                Vec::new()
+            } else {
+                (tell.0)(received, key, value)
+            };
+            return wanted.iter().find_map(|wanted| pages.lacking(wanted));
         }
+        pages.lacking(&self.wanted(received)?)
+    }
+
+    /// What a call with these arguments touches. Nothing, where they cannot be read: it is going to be refused.
+    fn wanted<'a>(self, received: &'a [&'a [u8]]) -> Option<Wanted<'a>> {
+        let int = |at: usize| parse_i64(received.get(at)?);
+        Some(match self {
+            Elements::None | Elements::Told(_) => return None,
+            Elements::Named { first, step } => Wanted::Elements(received.get(first.into()..)?, step.into()),
+            Elements::Scanned => {
+                let count = named_count(received).unwrap_or(SCAN_COUNT);
+                Wanted::Scan(scan_cursor(received.get(2)?)?, count)
+            }
+            Elements::Index => Wanted::Indexes(int(2)?, int(2)?),
+            Elements::Indexes => Wanted::Indexes(int(2)?, int(3)?),
+            Elements::Ends { front, back, count } => {
+                let count = match count {
+                    Count::One => None,
+                    Count::Third => int(2).and_then(|count| count.try_into().ok()),
+                    Count::Named => named_count(received),
+                };
+                let count = count.unwrap_or(1);
+                Wanted::Ends {
+                    front: if front { count } else { 0 },
+                    back: if back { count } else { 0 },
+                }
+            }
+            Elements::All | Elements::Unpaged => Wanted::All,
+        })
+    }
+
+    /// Nothing of it may go before the call has run.
+    fn is_all(self) -> bool {
+        matches!(self, Elements::All | Elements::Unpaged)
     }
 }
 
@@ -104,32 +169,37 @@ fn scan_cursor(text: &[u8]) -> Option<u64> {
     }
 }
 
-fn scan_count(received: &[&[u8]]) -> usize {
-    let named = received
+/// The number behind COUNT.
+fn named_count(received: &[&[u8]]) -> Option<usize> {
+    let at = received
         .iter()
-        .rposition(|word| word.eq_ignore_ascii_case(b"COUNT"));
-    let count = named.and_then(|at| std::str::from_utf8(received.get(at + 1)?).ok()?.parse().ok());
-    count.unwrap_or(SCAN_COUNT)
+        .rposition(|word| word.eq_ignore_ascii_case(b"COUNT"))?;
+    std::str::from_utf8(received.get(at + 1)?).ok()?.parse().ok()
 }
 
 /// The rows of a paged collection's elements: of all, if it is a new one, else of those that changed. Nothing of others.
 pub(super) fn push_elements(batch: &mut Batch, entry: &mut Entry, is_new: bool) {
-    let Some(version) = entry.pages().map(Paged::version) else {
+    let Some(version) = entry.pages().map(Pages::version) else {
         return;
     };
-    let collection = rows::collection_key(entry.db(), entry.key(), version);
+    let bounds = rows::collection_bounds(entry.db(), entry.key(), version);
     let Some(pages) = entry.pages_mut() else { return };
-    let mut push = |hash: u64, element: &[u8], value: Option<&[u8]>| {
-        let key = |out: &mut Vec<u8>| rows::push_element_key(out, &collection, hash, element);
+    if !is_new {
+        for (from, to) in pages.dropped() {
+            batch.drop_between(rows::place_bounds(&bounds, &from, Some(&to)));
+        }
+    }
+    let mut push = |place: &[u8], value: Option<&[u8]>| {
+        let key = |out: &mut Vec<u8>| rows::push_element_key(out, &bounds.0, place);
         batch.push(
             key,
             value.map(|value| |out: &mut Vec<u8>| out.extend_from_slice(value)),
         );
     };
     if is_new {
-        pages.each(|hash, element, value| push(hash, element, Some(value)));
+        pages.each(&mut |place, value| push(place, Some(value)));
     } else {
-        pages.each_change(push);
+        pages.each_change(&mut push);
         pages.settle_changes();
     }
 }
@@ -163,7 +233,7 @@ impl Keyspace {
         let Some(entry) = state.find_mut(hash, db, key) else {
             return;
         };
-        let Some(version) = entry.pages().map(Paged::version) else {
+        let Some(version) = entry.pages().map(Pages::version) else {
             return;
         };
         let before = entry.size();
@@ -201,12 +271,14 @@ impl Keyspace {
     }
 
     fn lacks_elements(&self, state: &ShardState, (db, hash, key): (u8, u64, &[u8]), call: &Call<'_>) -> bool {
-        let pages = state.find(hash, db, key).and_then(Entry::pages);
+        let value = state.find(hash, db, key).and_then(Entry::object);
         let map = self.ranges.load();
-        pages.is_some_and(|pages| {
-            let elements = self.elements_of(map.find(key), call);
-            elements == Elements::Unpaged || elements.lacking(pages, call.received).is_some()
-        })
+        value
+            .filter(|value| value.pages().is_some())
+            .is_some_and(|value| {
+                let elements = self.elements_of(map.find(key), call);
+                elements == Elements::Unpaged || elements.lacking(key, value, call.received).is_some()
+            })
     }
 
     /// Some value is, or was, a paged collection.
@@ -248,19 +320,22 @@ impl Keyspace {
                 continue;
             };
             let state = &mut *locked.guards[at].1;
-            let Some(pages) = state.find(hash, db, key).and_then(Entry::pages) else {
+            let value = state.find(hash, db, key).and_then(Entry::object);
+            let Some((value, pages)) = value.and_then(|value| Some((value, value.pages()?))) else {
                 continue;
             };
             let range = locked.map.find(key);
             let elements = self.elements_of(range, call);
-            match elements.lacking(pages, call.received) {
+            match elements.lacking(key, value, call.received) {
                 Some(lacking) => needs.push(Need {
                     db,
                     hash,
                     key: key.to_vec(),
-                    summary: pages.summary(),
+                    version: pages.version(),
+                    order: pages.order(),
                     state: pages.state(),
                     lacking,
+                    all: elements.is_all(),
                 }),
                 None if elements == Elements::Unpaged => self.unpage(state, (db, hash, key), range),
                 None => {}
@@ -283,66 +358,78 @@ impl Keyspace {
         round >= ROUNDS
     }
 
-    fn read_elements(&self, need: &Need) -> Result<Found, StoreError> {
-        let Summary {
-            kind, version, seed, ..
-        } = need.summary;
-        let (from, to) = rows::collection_bounds(need.db, &need.key, version);
-        match &need.lacking {
-            Lacking::Elements(elements) => self.read_named(&from, seed, elements),
-            Lacking::Window(cursor, count) => {
-                let mut start = from.clone();
-                start.extend_from_slice(&cursor.to_be_bytes());
-                may_wait(|| self.read_window((&from, start, to), *cursor, *count))
+    /// Reads what is needed while the shards are locked, until nothing is.
+    pub(super) fn read_locked(
+        &self,
+        locked: &mut Locked<'_>,
+        named: &[(u8, &[u8])],
+        (call, mut needs): (&Call<'_>, SmallVec<[Need; 1]>),
+    ) -> Result<(), StoreError> {
+        while !needs.is_empty() {
+            let before: Vec<Lacking> = needs.iter().map(|need| need.lacking.clone()).collect();
+            let read = self.read_needs(needs)?;
+            self.take_elements_in(locked, read, false);
+            needs = self.needs(locked, named, call);
+            if needs.iter().map(|need| &need.lacking).eq(&before) {
+                return Err(missing());
             }
-            Lacking::All => may_wait(|| {
-                let mut all = Dict::new(seed);
-                for row in self.store.scan(from.clone(), to, false) {
+        }
+        Ok(())
+    }
+
+    fn read_elements(&self, need: &Need) -> Result<Found, StoreError> {
+        let (kind, origin) = need.order;
+        let bounds = rows::collection_bounds(need.db, &need.key, need.version);
+        match &need.lacking {
+            Lacking::Rows(places) => self.read_named(&bounds.0, places),
+            Lacking::Spans(spans) => may_wait(|| {
+                let read = |span: &Span| self.read_span(&bounds, kind, span.clone());
+                let read: Result<Vec<_>, StoreError> = spans.iter().map(read).collect();
+                Ok(Found::Spans(read?))
+            }),
+            Lacking::Table => may_wait(|| {
+                let mut all = Dict::new(origin);
+                for row in self.store.scan(bounds.0.clone(), bounds.1.clone(), false) {
                     let (row_key, value) = row?;
-                    let (_, element) = split(&row_key, &from)?;
-                    all.insert(element_of(kind, element, &value));
+                    all.insert(element_of(kind, place_of(&row_key, &bounds.0)?, &value));
                 }
-                Ok(Found::All(all))
+                Ok(Found::Table(all))
             }),
         }
     }
 
-    fn read_named(&self, collection: &[u8], seed: u64, elements: &[Vec<u8>]) -> Result<Found, StoreError> {
-        let row_key = |element: &[u8]| {
-            let mut row_key = Vec::with_capacity(collection.len() + 8 + element.len());
-            rows::push_element_key(&mut row_key, collection, paged::hash_of(seed, element), element);
-            row_key
-        };
-        let mut found = Vec::with_capacity(elements.len());
-        for element in elements {
-            let value = self.read_row(&row_key(element))?;
-            found.push((element.clone(), value.map(|value| value.to_vec())));
+    fn read_named(&self, collection: &[u8], places: &[Vec<u8>]) -> Result<Found, StoreError> {
+        let mut found = Vec::with_capacity(places.len());
+        for place in places {
+            let value = self.read_row(&[collection, place].concat())?;
+            found.push((place.clone(), value.map(|value| value.to_vec())));
         }
-        Ok(Found::Elements(found))
+        Ok(Found::Rows(found))
     }
 
-    /// About `count` elements from a row key on; those with the hash of the last one too.
-    fn read_window(
+    fn read_span(
         &self,
-        (collection, start, end): (&[u8], Vec<u8>, Vec<u8>),
-        cursor: u64,
-        count: usize,
-    ) -> Result<Found, StoreError> {
-        let (mut elements, mut last) = (Vec::new(), None);
-        for row in self.store.scan(start, end, false) {
-            let (row_key, value) = row?;
-            let (hash, element) = split(&row_key, collection)?;
-            if elements.len() >= count.max(1) && last != Some(hash) {
-                return Ok(Found::Window(cursor, hash, elements));
-            }
-            last = Some(hash);
-            elements.push((element.to_vec(), value.into_vec()));
-        }
-        Ok(Found::Window(cursor, 0, elements))
+        bounds: &(Vec<u8>, Vec<u8>),
+        kind: Kind,
+        span: Span,
+    ) -> Result<(Span, Rows), StoreError> {
+        let (from, to) = rows::place_bounds(bounds, &span.from, span.to.as_deref());
+        let mut stored = self.store.scan(from, to, span.order == Order::Down);
+        span.read(kind, |place, value| {
+            let Some(row) = stored.next() else {
+                return Ok(false);
+            };
+            let (row_key, read) = row?;
+            place.clear();
+            place.extend_from_slice(place_of(&row_key, &bounds.0)?);
+            *value = read.into_vec();
+            Ok(true)
+        })
     }
 
     /// Brings in what was read, into collections that are still what they were.
-    pub(super) fn take_elements_in(&self, locked: &mut Locked<'_>, read: Vec<(Need, Found)>) {
+    /// Where memory is full they take the place of others, if they `may_shed`.
+    pub(super) fn take_elements_in(&self, locked: &mut Locked<'_>, read: Vec<(Need, Found)>, may_shed: bool) {
         for (need, found) in read {
             let shard = self.shard_of(need.hash);
             let guard = locked.guards.binary_search_by_key(&shard, |(shard, _)| *shard);
@@ -352,15 +439,11 @@ impl Keyspace {
                 continue;
             };
             let before = entry.size();
-            let may_shed = self.may_shed(entry) && self.is_over_limit();
+            let sheds = may_shed && !need.all && self.may_shed(entry) && self.is_over_limit();
             let Some(pages) = entry.pages_mut().filter(|pages| pages.state() == need.state) else {
                 continue;
             };
-            // What is brought in takes the place of what was before.
-            if may_shed && !matches!(need.lacking, Lacking::All) {
-                pages.shed(SHED);
-            }
-            pages.bring_in(found);
+            pages.bring_in(found, if sheds { SHED } else { 0 });
             let after = entry.size();
             let range = locked.map.find(&need.key);
             self.count_bytes(range, before, after);
@@ -386,28 +469,39 @@ impl Keyspace {
     }
 
     /// Reads all elements of a collection and makes the object of them.
-    pub(super) fn whole_object(&self, db: u8, key: &[u8], summary: Summary) -> Result<Object, StoreError> {
-        let need = Need {
-            db,
-            hash: 0,
-            key: key.to_vec(),
-            summary,
-            state: 0,
-            lacking: Lacking::All,
-        };
-        let found = self.read_elements(&need)?;
-        let mut object = Object::of_summary(&summary);
-        if let Some(pages) = object.pages_mut() {
-            pages.bring_in(found);
+    pub(super) fn whole_object(&self, db: u8, key: &[u8], summary: &Summary) -> Result<Object, StoreError> {
+        let object = Object::of_summary(summary);
+        let mut object = object.ok_or_else(|| StoreError::new(RowError::Paged))?;
+        if let Some(pages) = object.pages_mut()
+            && let Some(lacking) = pages.lacking(&Wanted::All)
+        {
+            let need = Need {
+                db,
+                hash: 0,
+                key: key.to_vec(),
+                version: summary.version,
+                order: (summary.kind, summary.origin),
+                state: 0,
+                lacking,
+                all: true,
+            };
+            pages.bring_in(self.read_elements(&need)?, 0);
+            if !pages.is_whole() {
+                return Err(missing());
+            }
         }
         object.unpage();
         Ok(object)
     }
 }
 
-fn split<'a>(row_key: &'a [u8], collection: &[u8]) -> Result<(u64, &'a [u8]), StoreError> {
-    let parts = rows::split_element_key(row_key, collection);
-    parts.ok_or_else(|| StoreError::new("an element's row cannot be read"))
+fn missing() -> StoreError {
+    StoreError::new("rows of a paged collection are missing")
+}
+
+fn place_of<'a>(row_key: &'a [u8], collection: &[u8]) -> Result<&'a [u8], StoreError> {
+    let place = rows::place_of(row_key, collection);
+    place.ok_or_else(|| StoreError::new("an element's row cannot be read"))
 }
 
 /// Giving memory back.

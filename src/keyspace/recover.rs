@@ -157,7 +157,7 @@ impl Keyspace {
                 let mut entry = self.entry_of((db, key), &row, 0).map_err(StoreError::new)?;
                 if let Some(summary) = row.summary().map_err(StoreError::new)? {
                     // Its elements are wiped with it.
-                    let object = self.whole_object(db, key, summary)?;
+                    let object = self.whole_object(db, key, &summary)?;
                     entry.assign_object(object, row.expiry);
                 }
                 let mut state = self.shards[self.shard_of(hash)].lock();

@@ -27,11 +27,11 @@ use super::shard::ShardState;
 use super::{Keyspace, StoreError};
 use crate::object::codec::file::FileWriter;
 use crate::object::codec::{self, Form, Value, ValueRef};
-use crate::object::paged::{Kind, Paged, Summary};
+use crate::object::pages::{Kind, Pages, Summary};
 use crate::store::block::Frozen;
 use crate::store::rows::{self, Row};
 use parking_lot::Mutex;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::Path;
@@ -148,21 +148,24 @@ struct SnapshotOutput {
 /// How a paged collection differed from the store.
 struct Changed {
     expiry: Option<i64>,
-    len: u64,
-    /// Values of elements; none of those that are gone.
-    elements: HashMap<Vec<u8>, Option<Vec<u8>>>,
+    summary: Summary,
+    /// Values of elements by their places; none of those that are gone.
+    elements: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
+    /// All rows between these places are gone.
+    dropped: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
 impl Changed {
-    fn of(entry: &Entry, pages: &Paged) -> Changed {
-        let mut elements = HashMap::new();
-        pages.each_change(|_, element, value| {
-            elements.insert(element.to_vec(), value.map(<[u8]>::to_vec));
+    fn of(entry: &Entry, pages: &dyn Pages) -> Changed {
+        let mut elements = BTreeMap::new();
+        pages.each_change(&mut |place, value| {
+            elements.insert(place.to_vec(), value.map(<[u8]>::to_vec));
         });
         Changed {
             expiry: entry.expiry(),
-            len: pages.len() as u64,
+            summary: pages.summary(),
             elements,
+            dropped: pages.dropped(),
         }
     }
 }
@@ -379,35 +382,48 @@ impl SnapshotOutput {
             return Ok(());
         }
         let changed = self.changed.remove(&(db, Box::from(key)));
-        let (expiry, len, mut changed) = match changed {
-            Some(changed) => (changed.expiry, changed.len, changed.elements),
-            None => (row.expiry, summary.len, HashMap::new()),
-        };
+        let changed = changed.unwrap_or_else(|| Changed {
+            expiry: row.expiry,
+            summary: summary.clone(),
+            elements: BTreeMap::new(),
+            dropped: Vec::new(),
+        });
+        let (expiry, len) = (changed.expiry, changed.summary.len);
         let begun = self
             .file
             .collection(logical.into(), key, expiry, (summary.kind, len));
         begun.map_err(StoreError::new)?;
         let mut written = 0;
-        let mut write = |element: &[u8], value: &[u8]| {
+        let mut write = |place: &[u8], value: &[u8]| {
             written += 1;
-            let value = (summary.kind == Kind::Hash).then_some(value);
-            self.file.element(element, value).map_err(StoreError::new)
+            let taken = self.file.element(summary.kind, place, value);
+            taken.map_err(StoreError::new)
         };
+        // Two sequences in the order of places: of one place, what has changed counts.
+        let mut changes = changed.elements.into_iter().peekable();
         let (from, to) = rows::collection_bounds(db, key, summary.version);
-        for row in frozen.scan(from.clone(), to) {
-            let (row_key, value) = row?;
-            let Some((_, element)) = rows::split_element_key(&row_key, &from) else {
+        for stored in frozen.scan(from.clone(), to) {
+            let (row_key, value) = stored?;
+            let Some(place) = rows::place_of(&row_key, &from) else {
                 continue;
             };
-            match changed.remove(element) {
-                None => write(element, &value)?,
-                Some(Some(value)) => write(element, &value)?,
-                Some(None) => {}
+            let mut is_stale = changed
+                .dropped
+                .iter()
+                .any(|(from, to)| from.as_slice() <= place && place < to.as_slice());
+            while let Some((changed, value)) = changes.next_if(|(changed, _)| changed.as_slice() <= place) {
+                is_stale |= changed == place;
+                if let Some(value) = value {
+                    write(&changed, &value)?;
+                }
+            }
+            if !is_stale {
+                write(place, &value)?;
             }
         }
-        for (element, value) in changed {
+        for (place, value) in changes {
             if let Some(value) = value {
-                write(&element, &value)?;
+                write(&place, &value)?;
             }
         }
         if written != len {
@@ -415,6 +431,10 @@ impl SnapshotOutput {
             return Err(StoreError::new(
                 "a paged collection has not as many elements as it says",
             ));
+        }
+        if summary.kind == Kind::Stream {
+            let facts = codec::decode_stream_facts(&changed.summary.facts).map_err(StoreError::new)?;
+            self.file.end_stream(&facts).map_err(StoreError::new)?;
         }
         self.keys += 1;
         Ok(())

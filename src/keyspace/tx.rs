@@ -22,7 +22,7 @@ use super::shard::ShardGuard;
 use super::table::Place;
 use super::{Keyspace, clock};
 use crate::journal::Journal;
-use crate::object::paged::Paged;
+use crate::object::pages::Pages;
 use crate::object::{Limits, Native, Object};
 use crate::resp::Reply;
 pub use amount::{LARGE, STRING_ELEMENT};
@@ -519,7 +519,7 @@ impl<'a> Tx<'a> {
         let watched = match spot.place.and_then(|place| state.table.at_mut(place)) {
             Some(entry) => {
                 let (before, before_next) = (entry.size(), entry.next_expiry());
-                let pages = entry.pages().map(Paged::version);
+                let pages = entry.pages().map(Pages::version);
                 entry.assign_value(value, at);
                 entry.set_clock(clock);
                 let stale = reindex(entry, before_next);
@@ -554,7 +554,7 @@ impl<'a> Tx<'a> {
             .at_mut(spot.place?)
             .filter(|entry| !entry.is_absent())?;
         let (before, expiry, origin) = (entry.size(), entry.expiry(), entry.flags(entry::ORIGIN));
-        let pages = entry.pages().map(Paged::version);
+        let pages = entry.pages().map(Pages::version);
         let value = entry.take_value();
         self.keyspace
             .count_bytes(self.map.find(key), before, entry.size());

@@ -18,7 +18,8 @@ mod packed;
 mod table;
 
 use super::listpack::{Item, Listpack};
-use super::paged::{Kind, Paged, Summary};
+use super::paged::Paged;
+use super::pages::{Kind, Summary};
 use super::{Limits, Native, object_conversions, size_class};
 use packed::{PAIRS, TRIPLES};
 use table::Table;

@@ -11,18 +11,20 @@ pub mod dict;
 pub mod geo;
 pub mod hash;
 pub mod hyperloglog;
+pub mod intervals;
 pub mod intset;
 pub mod list;
 pub mod listpack;
 pub mod ordered;
 pub mod paged;
+pub mod pages;
 pub mod set;
 pub mod sorted_set;
 pub mod stream;
 
 pub use hash::Hash;
 pub use list::List;
-use paged::{Kind, Paged, Summary};
+use pages::{Kind, Pages, Summary};
 pub use set::Set;
 pub use sorted_set::SortedSet;
 pub use stream::Stream;
@@ -148,35 +150,43 @@ impl Object {
     }
 
     /// What is known of it as a collection that need not fit memory, if it is one.
-    pub fn pages(&self) -> Option<&Paged> {
+    pub fn pages(&self) -> Option<&dyn Pages> {
         match self {
-            Object::Hash(hash) => hash.pages(),
-            Object::Set(set) => set.pages(),
-            _ => None,
+            Object::List(list) => list.pages().map(|pages| pages as &dyn Pages),
+            Object::Hash(hash) => hash.pages().map(|pages| pages as &dyn Pages),
+            Object::Set(set) => set.pages().map(|pages| pages as &dyn Pages),
+            Object::Stream(stream) => stream.is_paged().then_some(stream as &dyn Pages),
+            Object::SortedSet(_) => None,
         }
     }
 
-    pub fn pages_mut(&mut self) -> Option<&mut Paged> {
+    pub fn pages_mut(&mut self) -> Option<&mut dyn Pages> {
         match self {
-            Object::Hash(hash) => hash.pages_mut(),
-            Object::Set(set) => set.pages_mut(),
-            _ => None,
+            Object::List(list) => list.pages_mut().map(|pages| pages as &mut dyn Pages),
+            Object::Hash(hash) => hash.pages_mut().map(|pages| pages as &mut dyn Pages),
+            Object::Set(set) => set.pages_mut().map(|pages| pages as &mut dyn Pages),
+            Object::Stream(stream) => stream.is_paged().then_some(stream as &mut dyn Pages),
+            Object::SortedSet(_) => None,
         }
     }
 
-    /// A paged collection as its row describes it.
-    pub fn of_summary(summary: &Summary) -> Object {
-        match summary.kind {
+    /// A paged collection as its row describes it; none if that cannot be read.
+    pub fn of_summary(summary: &Summary) -> Option<Object> {
+        Some(match summary.kind {
             Kind::Hash => Object::Hash(Hash::of_summary(summary)),
             Kind::Set => Object::Set(Set::of_summary(summary)),
-        }
+            Kind::List => Object::List(List::of_summary(summary)),
+            Kind::Stream => Object::Stream(Stream::of_summary(summary)?),
+        })
     }
 
     pub fn can_be_paged(&self) -> bool {
         match self {
             Object::Hash(hash) => hash.can_be_paged(),
             Object::Set(set) => set.can_be_paged(),
-            _ => false,
+            Object::List(list) => list.can_be_paged(),
+            Object::Stream(stream) => stream.can_be_paged(),
+            Object::SortedSet(_) => false,
         }
     }
 
@@ -185,7 +195,9 @@ impl Object {
         match self {
             Object::Hash(hash) => hash.page(version),
             Object::Set(set) => set.page(version),
-            _ => {}
+            Object::List(list) => list.page(version),
+            Object::Stream(stream) => stream.page(version),
+            Object::SortedSet(_) => {}
         }
     }
 
@@ -197,7 +209,9 @@ impl Object {
         match self {
             Object::Hash(hash) => hash.unpage(),
             Object::Set(set) => set.unpage(),
-            _ => {}
+            Object::List(list) => list.unpage(),
+            Object::Stream(stream) => stream.unpage(),
+            Object::SortedSet(_) => {}
         }
     }
 

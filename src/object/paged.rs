@@ -1,4 +1,4 @@
-//! A collection that need not fit memory: what is known of it as a whole, and those of its elements that are in use.
+//! A hash or set that need not fit memory: what is known of it as a whole, and those of its elements that are in use.
 //!
 //! ```text
 //! in memory      version, count; a table of elements, and one of those that are known to be gone
@@ -13,19 +13,14 @@
 //! | gone | none, or it is just being told so |
 //! | gone, missed | none: somebody asked for it |
 //!
-//! Guarantees:
+//! Guarantees, besides those of `pages`:
 //! * What is in neither table is as the store says, or absent if the elements are all in memory (`whole`).
-//! * An element that is asked for was brought in before (`lacks`, `bring_in`): what a value is never depends on what is in
-//!   memory, so asking for another one is a fault that ends the command.
-//! * `state` is another one whenever something has left the table that the store may not say: who has read elements from the
-//!   store while nobody held the value can tell whether they are still true. It never repeats.
 //! * A table's order of hashes is that of the rows, and stays the same through restarts: a scan's cursor is a hash.
 //!
 //! Elements have no expiry here: a hash whose fields expire is kept whole.
 
 use super::dict::{Dict, DictItem, Field, Seeded};
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering::Relaxed;
+use super::pages::{Found, Kind, Lacking, Order, Pages, Rows, Span, Summary, Wanted, next_state};
 
 /// Marks of elements in the table.
 const DIRTY: u8 = 1;
@@ -33,46 +28,6 @@ const MISSED: u8 = 1 << 1;
 
 /// Elements that somebody asked for in vain; when there are more, all of them are forgotten.
 const MISSED_MOST: usize = 4096;
-
-/// What the elements are.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Kind {
-    /// Fields with values.
-    Hash,
-    Set,
-}
-
-/// What the store's row of a collection says; the elements have rows of their own.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Summary {
-    pub kind: Kind,
-    /// Another one for every collection that the key has ever held.
-    pub version: u64,
-    /// Of the hashes that order the elements.
-    pub seed: u64,
-    pub len: u64,
-}
-
-/// An element and its value, which is empty in a set.
-pub type Element = (Vec<u8>, Vec<u8>);
-
-/// What of the store a command needs that is not in memory.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Lacking {
-    Elements(Vec<Vec<u8>>),
-    /// About so many elements, from a hash on.
-    Window(u64, usize),
-    All,
-}
-
-/// What the store said.
-pub enum Found {
-    /// Each element that was asked for, with its value if there is one.
-    Elements(Vec<(Vec<u8>, Option<Vec<u8>>)>),
-    /// All elements whose hash is in [from, to); 0 is behind the last one.
-    Window(u64, u64, Vec<Element>),
-    All(Dict<Field>),
-}
 
 #[derive(Clone)]
 pub struct Paged {
@@ -97,17 +52,38 @@ pub struct Paged {
     hand: u64,
 }
 
-fn next_state() -> u64 {
-    static NEXT: AtomicU64 = AtomicU64::new(1);
-    NEXT.fetch_add(1, Relaxed)
+/// Bytes of a place before the element.
+const HASH_LEN: usize = size_of::<u64>();
+
+/// The element itself, behind its hash.
+pub fn name_of(place: &[u8]) -> &[u8] {
+    place.get(HASH_LEN..).unwrap_or_default()
 }
 
-/// An element as it stands in a row.
-pub fn element_of(kind: Kind, element: &[u8], value: &[u8]) -> Field {
-    match kind {
-        Kind::Hash => Field::new(element, value, None),
-        Kind::Set => Field::member(element),
+/// An element as its row has it.
+pub fn element_of(kind: Kind, place: &[u8], value: &[u8]) -> Field {
+    new_element(kind, name_of(place), value)
+}
+
+fn new_element(kind: Kind, element: &[u8], value: &[u8]) -> Field {
+    if kind == Kind::Hash {
+        Field::new(element, value, None)
+    } else {
+        Field::member(element)
     }
+}
+
+/// Where the row of an element is.
+pub fn place_of(seed: u64, element: &[u8]) -> Vec<u8> {
+    let mut place = Vec::with_capacity(HASH_LEN + element.len());
+    set_place(&mut place, hash_of(seed, element), element);
+    place
+}
+
+fn set_place(place: &mut Vec<u8>, hash: u64, element: &[u8]) {
+    place.clear();
+    place.extend_from_slice(&hash.to_be_bytes());
+    place.extend_from_slice(element);
 }
 
 impl Paged {
@@ -125,7 +101,7 @@ impl Paged {
     pub fn of_summary(summary: &Summary) -> Paged {
         Paged {
             len: summary.len as usize,
-            ..Paged::with_table(summary.kind, Dict::new(summary.seed), summary.version)
+            ..Paged::with_table(summary.kind, Dict::new(summary.origin), summary.version)
         }
     }
 
@@ -146,27 +122,6 @@ impl Paged {
         }
     }
 
-    pub fn summary(&self) -> Summary {
-        Summary {
-            kind: self.kind,
-            version: self.version,
-            seed: self.table.seed(),
-            len: self.len as u64,
-        }
-    }
-
-    pub fn version(&self) -> u64 {
-        self.version
-    }
-
-    pub fn state(&self) -> u64 {
-        self.state
-    }
-
-    pub fn is_whole(&self) -> bool {
-        self.whole
-    }
-
     pub fn len(&self) -> usize {
         self.len
     }
@@ -179,16 +134,6 @@ impl Paged {
     pub fn bytes(&self) -> usize {
         let lists = self.changed.capacity() + self.told.capacity() + self.missed.capacity();
         self.table.bytes() + self.gone.bytes() + lists * size_of::<u64>()
-    }
-
-    /// Bytes of an element, as those in memory are on average.
-    pub fn element_size(&self) -> usize {
-        self.table.bytes() / self.table.len().max(1)
-    }
-
-    /// Elements in memory that equal their rows.
-    pub fn clean_len(&self) -> usize {
-        self.table.len().saturating_sub(self.changed.len())
     }
 
     // ---- What commands do ---------------------------------------------------------------------------------------
@@ -223,7 +168,7 @@ impl Paged {
                 gone.is_some() || self.whole,
                 "an element is brought in before it is set"
             );
-            let mut item = element_of(kind, element, value);
+            let mut item = new_element(kind, element, value);
             item.set_marks(DIRTY);
             self.table.insert(item);
             self.len += 1;
@@ -294,8 +239,6 @@ impl Paged {
         self.table
     }
 
-    // ---- What comes from the store ------------------------------------------------------------------------------
-
     /// True when nothing is known of this element but by the store.
     pub fn lacks(&self, element: &[u8]) -> bool {
         !self.whole && !self.table.contains(element) && !self.gone.contains(element)
@@ -306,46 +249,36 @@ impl Paged {
         !self.whole && !self.covered.is_some_and(|covered| is_inside(covered, cursor))
     }
 
-    /// Adds what was read from the store while `state` was what it is.
-    pub fn bring_in(&mut self, found: Found) {
-        match found {
-            Found::Elements(elements) => {
-                if self.missed.len() > MISSED_MOST {
-                    self.forget_missed();
-                }
-                for (element, value) in elements {
-                    self.bring_in_one(&element, value.as_deref());
-                }
-            }
-            Found::Window(from, to, elements) => {
-                for (element, value) in elements {
-                    self.bring_in_one(&element, Some(&value));
-                }
-                self.covered = Some((from, to));
-            }
-            Found::All(mut all) => {
-                // What is in memory is newer, and mostly less.
-                let known: Vec<Vec<u8>> = self.table.iter().map(|item| item.key().to_vec()).collect();
-                for element in known {
-                    if let Some(item) = self.table.remove(&element) {
-                        all.replace(item);
-                    }
-                }
-                self.gone.iter().for_each(|gone| drop(all.remove(gone.key())));
-                self.table = all;
-                self.forget_missed();
-                self.covered = None;
-                self.whole = true;
-            }
+    fn bring_in_window(&mut self, span: &Span, rows: &Rows) {
+        for (place, value) in rows.iter() {
+            self.bring_in_one(place, Some(value));
         }
+        let hash = |place: &[u8]| place.first_chunk().map_or(0, |hash| u64::from_be_bytes(*hash));
+        self.covered = Some((hash(&span.from), span.to.as_deref().map_or(0, hash)));
     }
 
-    fn bring_in_one(&mut self, element: &[u8], value: Option<&[u8]>) {
+    fn bring_in_all(&mut self, mut all: Dict<Field>) {
+        // What is in memory is newer, and mostly less.
+        let known: Vec<Vec<u8>> = self.table.iter().map(|item| item.key().to_vec()).collect();
+        for element in known {
+            if let Some(item) = self.table.remove(&element) {
+                all.replace(item);
+            }
+        }
+        self.gone.iter().for_each(|gone| drop(all.remove(gone.key())));
+        self.table = all;
+        self.forget_missed();
+        self.covered = None;
+        self.whole = true;
+    }
+
+    fn bring_in_one(&mut self, place: &[u8], value: Option<&[u8]>) {
+        let element = name_of(place);
         if self.table.contains(element) || self.gone.contains(element) {
             return;
         }
         match value {
-            Some(value) => self.table.insert(element_of(self.kind, element, value)),
+            Some(value) => self.table.insert(new_element(self.kind, element, value)),
             None => {
                 let mut missed = Field::member(element);
                 missed.set_marks(MISSED);
@@ -370,9 +303,79 @@ impl Paged {
             .iter()
             .for_each(|element| drop(self.gone.remove(element)));
     }
+}
 
-    /// Drops about `most` clean elements; the last flush of them has ended.
-    pub fn shed(&mut self, most: usize) {
+impl Pages for Paged {
+    fn summary(&self) -> Summary {
+        Summary {
+            kind: self.kind,
+            version: self.version,
+            origin: self.table.seed(),
+            len: self.len as u64,
+            facts: Vec::new(),
+        }
+    }
+
+    fn state(&self) -> u64 {
+        self.state
+    }
+
+    fn is_whole(&self) -> bool {
+        self.whole
+    }
+
+    fn clean_len(&self) -> usize {
+        self.table.len().saturating_sub(self.changed.len())
+    }
+
+    fn element_size(&self) -> usize {
+        self.table.bytes() / self.table.len().max(1)
+    }
+
+    fn lacking(&self, wanted: &Wanted<'_>) -> Option<Lacking> {
+        match *wanted {
+            Wanted::Elements(words, step) => {
+                let named = words.iter().step_by(step);
+                let missing: Vec<Vec<u8>> = named
+                    .filter(|element| self.lacks(element))
+                    .map(|element| place_of(self.table.seed(), element))
+                    .collect();
+                (!missing.is_empty()).then_some(Lacking::Rows(missing))
+            }
+            Wanted::Scan(cursor, most) => self.lacks_window(cursor).then(|| {
+                Lacking::Spans(vec![Span {
+                    from: cursor.to_be_bytes().to_vec(),
+                    to: None,
+                    most,
+                    order: Order::Up,
+                }])
+            }),
+            Wanted::All => (!self.whole).then_some(Lacking::Table),
+            _ => None,
+        }
+    }
+
+    fn bring_in(&mut self, found: Found, shed: usize) {
+        if shed > 0 {
+            self.shed(shed);
+        }
+        match found {
+            Found::Rows(rows) => {
+                if self.missed.len() > MISSED_MOST {
+                    self.forget_missed();
+                }
+                for (place, value) in rows {
+                    self.bring_in_one(&place, value.as_deref());
+                }
+            }
+            Found::Spans(spans) => spans
+                .iter()
+                .for_each(|(span, rows)| self.bring_in_window(span, rows)),
+            Found::Table(all) => self.bring_in_all(all),
+        }
+    }
+
+    fn shed(&mut self, most: usize) {
         let mut clean: Vec<Vec<u8>> = Vec::new();
         self.hand = self.table.scan(self.hand, most, |item| {
             if item.marks() & DIRTY == 0 {
@@ -388,35 +391,34 @@ impl Paged {
         self.state = next_state();
     }
 
-    // ---- What goes to the store ---------------------------------------------------------------------------------
-
-    /// Every element with its hash and value: they are in memory.
-    pub fn each(&self, mut visit: impl FnMut(u64, &[u8], &[u8])) {
-        self.all()
-            .iter()
-            .for_each(|item| visit(self.table.hash(item.key()), item.key(), item.value()));
+    fn each(&self, visit: &mut dyn FnMut(&[u8], &[u8])) {
+        let mut place = Vec::new();
+        for item in self.all().iter() {
+            set_place(&mut place, self.table.hash(item.key()), item.key());
+            visit(&place, item.value());
+        }
     }
 
-    /// Every dirty element once, with its hash, and its value unless it is gone.
-    pub fn each_change(&self, mut visit: impl FnMut(u64, &[u8], Option<&[u8]>)) {
+    fn each_change(&self, visit: &mut dyn FnMut(&[u8], Option<&[u8]>)) {
         let mut hashes = self.changed.clone();
         hashes.sort_unstable();
         // Two elements may have one hash; each is to come once.
         hashes.dedup();
+        let mut place = Vec::new();
         for hash in hashes {
             let changed = |item: &&Field| item.marks() & DIRTY != 0 && self.table.hash(item.key()) == hash;
             for item in self.table.like(hash).filter(changed) {
-                visit(hash, item.key(), Some(item.value()));
+                set_place(&mut place, hash, item.key());
+                visit(&place, Some(item.value()));
             }
             for item in self.gone.like(hash).filter(changed) {
-                visit(hash, item.key(), None);
+                set_place(&mut place, hash, item.key());
+                visit(&place, None);
             }
         }
     }
 
-    /// Every change has been written into a file: the elements are clean. Called once for each flush, when the one
-    /// before has ended.
-    pub fn settle_changes(&mut self) {
+    fn settle_changes(&mut self) {
         if !self.told.is_empty() {
             for hash in std::mem::take(&mut self.told) {
                 self.forget_gone(hash, 0);
@@ -448,54 +450,9 @@ pub fn hash_of(seed: u64, element: &[u8]) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::pages::testing::{Store, flush, want};
     use super::*;
-    use std::collections::{BTreeMap, HashMap};
-
-    /// A store of one collection: rows by hash and element.
-    type Rows = BTreeMap<(u64, Vec<u8>), Vec<u8>>;
-
-    fn find(rows: &Rows, paged: &Paged, lacking: Lacking) -> Found {
-        let seed = paged.summary().seed;
-        match lacking {
-            Lacking::Elements(elements) => Found::Elements(
-                elements
-                    .into_iter()
-                    .map(|element| {
-                        let value = rows.get(&(hash_of(seed, &element), element.clone())).cloned();
-                        (element, value)
-                    })
-                    .collect(),
-            ),
-            Lacking::Window(from, count) => {
-                let mut rest = rows.range((from, Vec::new())..);
-                let window: Vec<_> = rest.by_ref().take(count).collect();
-                let to = rest.next().map_or(0, |((hash, _), _)| *hash);
-                let elements = window
-                    .into_iter()
-                    .map(|((_, element), value)| (element.clone(), value.clone()));
-                Found::Window(from, to, elements.collect())
-            }
-            Lacking::All => {
-                let mut all = Dict::new(seed);
-                for ((_, element), value) in rows {
-                    all.insert(element_of(Kind::Hash, element, value));
-                }
-                Found::All(all)
-            }
-        }
-    }
-
-    fn flush(rows: &mut Rows, paged: &mut Paged) {
-        let mut seen = std::collections::HashSet::new();
-        paged.each_change(|hash, element, value| {
-            assert!(seen.insert(element.to_vec()), "once");
-            match value {
-                Some(value) => rows.insert((hash, element.to_vec()), value.to_vec()),
-                None => rows.remove(&(hash, element.to_vec())),
-            };
-        });
-        paged.settle_changes();
-    }
+    use std::collections::HashMap;
 
     #[test]
     fn the_order_of_rows_on_disk_stays_what_it_is() {
@@ -511,14 +468,11 @@ mod tests {
         for seed in 0..20 {
             let mut rng = fastrand::Rng::with_seed(seed);
             let mut model: HashMap<Vec<u8>, Vec<u8>> = HashMap::new();
-            let mut rows = Rows::new();
+            let mut rows = Store::new();
             let mut paged = Paged::of_table(Kind::Hash, Dict::new(9), 1);
             for step in 0..4_000 {
                 let element = rng.u32(..300).to_string().into_bytes();
-                if paged.lacks(&element) {
-                    let found = find(&rows, &paged, Lacking::Elements(vec![element.clone()]));
-                    paged.bring_in(found);
-                }
+                want(&rows, &mut paged, &Wanted::Elements(&[&element], 1));
                 match rng.u32(..100) {
                     0..30 => {
                         let value = vec![b'v'; rng.usize(..20)];
@@ -537,8 +491,7 @@ mod tests {
                         paged = Paged::of_summary(&paged.summary());
                     }
                     _ => {
-                        let found = find(&rows, &paged, Lacking::All);
-                        paged.bring_in(found);
+                        want(&rows, &mut paged, &Wanted::All);
                         assert_eq!(paged.all().len(), model.len(), "{step}");
                     }
                 }
@@ -549,7 +502,7 @@ mod tests {
 
     #[test]
     fn a_scan_by_windows_meets_every_element_once() {
-        let mut rows = Rows::new();
+        let mut rows = Store::new();
         let mut paged = Paged::of_table(Kind::Hash, Dict::new(3), 1);
         for number in 0..1_000u32 {
             paged.set(number.to_string().as_bytes(), b"old");
@@ -558,8 +511,7 @@ mod tests {
         paged = Paged::of_summary(&paged.summary());
         for number in 0..200u32 {
             let element = number.to_string().into_bytes();
-            let found = find(&rows, &paged, Lacking::Elements(vec![element.clone()]));
-            paged.bring_in(found);
+            want(&rows, &mut paged, &Wanted::Elements(&[&element], 1));
             match number % 2 {
                 0 => assert!(paged.remove(&element)),
                 _ => assert!(!paged.set(&element, b"new")),
@@ -568,10 +520,7 @@ mod tests {
         let mut seen: HashMap<Vec<u8>, u32> = HashMap::new();
         let mut cursor = 0;
         loop {
-            if paged.lacks_window(cursor) {
-                let found = find(&rows, &paged, Lacking::Window(cursor, 10));
-                paged.bring_in(found);
-            }
+            want(&rows, &mut paged, &Wanted::Scan(cursor, 10));
             cursor = paged.scan(cursor, 10, |item| {
                 *seen.entry(item.key().to_vec()).or_default() += 1;
             });

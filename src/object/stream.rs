@@ -1,13 +1,14 @@
 //! Streams: entries of fields and values under growing ids, and groups of consumers that read them.
 //!
 //! `log` has the entries, in packed nodes (`node`); `group` the consumers. The two know nothing of each other: what
-//! reading for a group means is put together in the commands.
+//! reading for a group means is put together in the commands. `paged` is what makes of it one that need not fit memory.
 
 pub mod group;
 pub mod id;
 mod id_map;
 pub mod log;
 pub mod node;
+mod paged;
 
 pub use group::{Consumer, ConsumerNumber, Group, GroupMut, Groups, Pending};
 pub use id::{IdText, StreamId};

@@ -3,8 +3,8 @@
 //! ```text
 //! key:    0x01                                           the mark and counts (one row)
 //!         0x10 | database:u8 | key                       an object
-//!         0x18 | database | key' | 0x00 0x00 | version:u64 BE | hash:u64 BE | element
-//!                                                        an element of a paged collection; the value is that of a field
+//!         0x18 | database | key' | 0x00 0x00 | version:u64 BE | place
+//!                                                        an element of a paged collection
 //!         0x20 | expiry, unix ms:u64 BE | database | key expiry index, empty value: one for every object that expires
 //!
 //! object value:  version:u8 | flags:u8 | offset:u64 LE | [expiry, unix ms:i64 LE] | object
@@ -17,13 +17,22 @@
 //! packed is of version 2, any other of version 1. The first byte of an object, its type, is never packed.
 //!
 //! A row of version 3 has `flags` bit 3 and is of a paged collection: in place of the object there is
-//! `type | version:u64 LE | seed:u64 LE | length:u64 LE`. Its elements have rows of their own, in the order of their hashes
-//! (`object::paged`). In `key'` a byte 0x00 is followed by 0x01, so that these rows are ordered by database and key, too.
+//! `type | version:u64 LE | origin:u64 LE | rows:u64 LE | [facts]`. Its elements have rows of their own, in the order of their
+//! places (`object::pages`):
+//!
+//! ```text
+//! hash    place:  hash:u64 BE | field      value:  that of the field       origin:  the seed of the hashes
+//! set             hash:u64 BE | member             nothing                          the same
+//! list            position:i64 BE, its sign turned the element                      the first position
+//! stream          the node's id, 16 bytes BE       the node, a listpack             0; facts: all but the nodes
+//! ```
+//!
+//! In `key'` a byte 0x00 is followed by 0x01, so that these rows are ordered by database and key, too.
 
 use super::packing::{Packer, unpack};
 use crate::config::Compression;
 use crate::object::codec::{self, CodecError};
-use crate::object::paged::{Kind, Summary};
+use crate::object::pages::{Kind, Summary};
 use std::borrow::Cow;
 use std::fmt;
 
@@ -38,9 +47,11 @@ const HAS_EXPIRY: u8 = 1;
 const PACKED_SHIFT: u8 = 1;
 const PACKED_MASK: u8 = 3;
 const PAGED: u8 = 1 << 3;
-/// The types of paged collections: those that RDB files have for large hashes and sets.
+/// The types of paged collections: those that RDB files have for large ones, where elements follow one by one.
 const PAGED_HASH: u8 = 4;
 const PAGED_SET: u8 = 2;
+const PAGED_LIST: u8 = 1;
+const PAGED_STREAM: u8 = 21;
 
 /// Why a row's bytes cannot be used.
 #[derive(Debug, PartialEq, Eq, Clone, Copy)]
@@ -131,16 +142,22 @@ impl<'a> Row<'a> {
         let kind = match kind {
             PAGED_HASH => Kind::Hash,
             PAGED_SET => Kind::Set,
+            PAGED_LIST => Kind::List,
+            PAGED_STREAM => Kind::Stream,
             _ => return Err(RowError::Paged),
         };
-        let numbers: &[u8; 24] = numbers.try_into().map_err(|_| RowError::Paged)?;
+        let (numbers, facts) = numbers.split_first_chunk::<24>().ok_or(RowError::Paged)?;
+        if kind != Kind::Stream && !facts.is_empty() {
+            return Err(RowError::Paged);
+        }
         let (numbers, _) = numbers.as_chunks::<8>();
-        let [version, seed, len] = [0, 1, 2].map(|at| u64::from_le_bytes(numbers[at]));
+        let [version, origin, len] = [0, 1, 2].map(|at| u64::from_le_bytes(numbers[at]));
         Ok(Some(Summary {
             kind,
             version,
-            seed,
+            origin,
             len,
+            facts: facts.to_vec(),
         }))
     }
 
@@ -188,10 +205,13 @@ pub fn encode_paged_row(out: &mut Vec<u8>, offset: u64, expiry: Option<i64>, sum
         out.push(match summary.kind {
             Kind::Hash => PAGED_HASH,
             Kind::Set => PAGED_SET,
+            Kind::List => PAGED_LIST,
+            Kind::Stream => PAGED_STREAM,
         });
-        for number in [summary.version, summary.seed, summary.len] {
+        for number in [summary.version, summary.origin, summary.len] {
             out.extend_from_slice(&number.to_le_bytes());
         }
+        out.extend_from_slice(&summary.facts);
     });
     out[start] = VERSION_PAGED;
     out[start + 1] |= PAGED;
@@ -302,16 +322,24 @@ pub fn collection_bounds(db: u8, key: &[u8], version: u64) -> (Vec<u8>, Vec<u8>)
 }
 
 /// Appends an element's row key; `collection` is what `collection_key` returns.
-pub fn push_element_key(out: &mut Vec<u8>, collection: &[u8], hash: u64, element: &[u8]) {
+pub fn push_element_key(out: &mut Vec<u8>, collection: &[u8], place: &[u8]) {
     out.extend_from_slice(collection);
-    out.extend_from_slice(&hash.to_be_bytes());
-    out.extend_from_slice(element);
+    out.extend_from_slice(place);
 }
 
-/// Hash and element of a row of this collection.
-pub fn split_element_key<'a>(row_key: &'a [u8], collection: &[u8]) -> Option<(u64, &'a [u8])> {
-    let (hash, element) = row_key.strip_prefix(collection)?.split_first_chunk()?;
-    Some((u64::from_be_bytes(*hash), element))
+/// The row keys between which those with places from one up to another are; without an end, all that follow.
+pub fn place_bounds(
+    (collection, end): &(Vec<u8>, Vec<u8>),
+    from: &[u8],
+    to: Option<&[u8]>,
+) -> (Vec<u8>, Vec<u8>) {
+    let row_key = |place: &[u8]| [collection, place].concat();
+    (row_key(from), to.map_or_else(|| end.clone(), row_key))
+}
+
+/// The place of a row of this collection.
+pub fn place_of<'a>(row_key: &'a [u8], collection: &[u8]) -> Option<&'a [u8]> {
+    row_key.strip_prefix(collection)
 }
 
 /// The row keys between which the elements of a database are.
@@ -394,8 +422,9 @@ mod tests {
         let expected = Summary {
             kind: Kind::Hash,
             version: 5,
-            seed: 6,
+            origin: 6,
             len: 8,
+            facts: Vec::new(),
         };
         assert_eq!(summary, expected);
         let mut bytes = Vec::new();
@@ -411,12 +440,9 @@ mod tests {
         for (at, key) in keys.iter().enumerate() {
             let (from, to) = collection_bounds(1, key, 3);
             let mut element = Vec::new();
-            push_element_key(&mut element, &from, u64::MAX, b"\xff\xff");
+            push_element_key(&mut element, &from, b"\xff\xff");
             assert!(from < element && element < to && to < element_db_bounds(1).1);
-            assert_eq!(
-                split_element_key(&element, &from),
-                Some((u64::MAX, &b"\xff\xff"[..]))
-            );
+            assert_eq!(place_of(&element, &from), Some(&b"\xff\xff"[..]));
             for (end, other) in keys.iter().enumerate() {
                 let (start, _) = element_interval(1, other, None);
                 assert_eq!(start <= element, end <= at, "{key:?} {other:?}");

@@ -61,8 +61,8 @@ const TRIMMED_MAX: usize = 1_000_000;
 
 /// The options in front of an entry's id, and those of XTRIM.
 #[derive(Default)]
-struct TrimOptions {
-    keep: Option<Keep>,
+pub(super) struct TrimOptions {
+    pub(super) keep: Option<Keep>,
     approximate: bool,
     limit: Option<u64>,
     no_make: bool,
@@ -70,7 +70,7 @@ struct TrimOptions {
 
 impl TrimOptions {
     /// Takes the option that comes next, if it is one.
-    fn take(&mut self, words: &mut Options<'_>) -> Result<bool, Error> {
+    pub(super) fn take(&mut self, words: &mut Options<'_>) -> Result<bool, Error> {
         if words.left() < 2 {
             return Ok(false);
         }

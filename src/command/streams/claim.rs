@@ -269,8 +269,8 @@ fn claim_ids(
 }
 
 /// Pending entries looked at for each that is to be claimed.
-const ATTEMPTS: usize = 10;
-const CLAIMED_DEFAULT: usize = 100;
+pub(super) const ATTEMPTS: usize = 10;
+pub(super) const CLAIMED_DEFAULT: usize = 100;
 
 /// The options of XAUTOCLAIM: how many, and whether ids alone will do.
 fn auto_options(args: &Args<'_>) -> Result<(usize, bool), Error> {

@@ -134,7 +134,7 @@ fn write_progress(stream: &Stream, group: &Group, reply: &mut Reply) {
 }
 
 /// Things of each kind that FULL shows when no count is given.
-const SHOWN_DEFAULT: i64 = 10;
+pub(super) const SHOWN_DEFAULT: i64 = 10;
 
 /// With FULL, how many things of each kind are wanted; 0 for all.
 fn full(args: &Args<'_>) -> Result<Option<i64>, Error> {

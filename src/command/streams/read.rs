@@ -51,7 +51,7 @@ pub static COMMANDS: &[Spec] = &[
 ];
 
 /// Where the word STREAMS stands. Words that are values of options are passed over, whatever they are.
-fn streams_at(args: &Args<'_>) -> Option<usize> {
+pub(super) fn streams_at(args: &Args<'_>) -> Option<usize> {
     let mut at = 1;
     while at < args.len() {
         match () {

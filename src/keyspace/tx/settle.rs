@@ -8,7 +8,7 @@ use super::super::shard::{ShardState, stale_expiry};
 use super::super::table::Place;
 use super::LARGE;
 use crate::object::codec;
-use crate::object::paged::Paged;
+use crate::object::pages::Pages;
 use std::sync::atomic::Ordering::Relaxed;
 
 /// A changed element of a large collection counts for so many times its size.
@@ -46,7 +46,7 @@ pub(in crate::keyspace) fn settle(
         // It grows with each change; and what a flush writes of it, it writes with the shard locked: so it comes soon.
         let element = object
             .pages()
-            .map_or_else(|| object.bytes() / object.len(), Paged::element_size);
+            .map_or_else(|| object.bytes() / object.len(), Pages::element_size);
         keyspace.flush.note_dirty(LARGE_WEIGHT * element);
     }
 }

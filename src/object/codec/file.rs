@@ -20,9 +20,10 @@ use super::input::Input;
 use super::output::Output;
 use super::payload::CRC;
 use super::read::read_value;
-use super::{Form, Value, ValueRef, type_of, types, write, write_body};
-use crate::object::Limits;
-use crate::object::paged::Kind;
+use super::{Form, Value, ValueRef, stream, type_of, types, write, write_body};
+use crate::object::paged;
+use crate::object::pages::Kind;
+use crate::object::{Limits, Stream};
 use crc::{Digest, Table};
 use std::io::{self, Read, Write};
 
@@ -334,19 +335,37 @@ impl<W: Write> FileWriter<W> {
         output.bytes.push(match kind {
             Kind::Hash => types::HASH,
             Kind::Set => types::SET,
+            Kind::List => types::LIST,
+            Kind::Stream => write::type_of_stream(output.form),
         });
         output.string(key);
         output.number(len);
         self.settle()
     }
 
-    /// An element of the collection that was begun: a field with its value, or a member without.
-    pub fn element(&mut self, element: &[u8], value: Option<&[u8]>) -> io::Result<()> {
+    /// An element of the collection that was begun, by the place and the value of its row.
+    pub fn element(&mut self, kind: Kind, place: &[u8], value: &[u8]) -> io::Result<()> {
         let mut output = self.output();
-        output.string(element);
-        if let Some(value) = value {
-            output.string(value);
+        match kind {
+            Kind::Hash => {
+                output.string(paged::name_of(place));
+                output.string(value);
+            }
+            Kind::Set => output.string(paged::name_of(place)),
+            Kind::List => output.string(value),
+            Kind::Stream => {
+                output.raw(place);
+                output.string(value);
+            }
         }
+        self.settle()
+    }
+
+    /// What stands behind the nodes of a stream, which were written as its elements.
+    pub fn end_stream(&mut self, facts: &Stream) -> io::Result<()> {
+        let mut output = self.output();
+        let kind = write::type_of_stream(output.form);
+        stream::write_facts(&mut output, facts, kind);
         self.settle()
     }
 

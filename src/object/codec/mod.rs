@@ -26,7 +26,7 @@ mod write;
 pub use error::{CodecError, Problem};
 pub use payload::{dump, dump_libraries, restore, restore_libraries};
 
-use super::{Limits, Object};
+use super::{Limits, Object, Stream};
 use input::{Input, Slice};
 use output::{Output, push_number};
 
@@ -135,6 +135,31 @@ pub fn decode_object(bytes: &[u8], limits: &Limits) -> Result<Object, CodecError
     match decode(bytes, limits)? {
         Value::Object(object) => Ok(object),
         Value::String(_) => Slice::new(bytes).fail(Problem::Type(types::STRING)),
+    }
+}
+
+/// A stream but for its nodes, which have rows of their own (`stream::paged`).
+pub fn encode_stream_facts(stream: &Stream) -> Vec<u8> {
+    let mut bytes = vec![types::STREAM_LISTPACKS_3];
+    let mut output = Output {
+        bytes: &mut bytes,
+        form: Form::ROW,
+    };
+    stream::write_facts(&mut output, stream, types::STREAM_LISTPACKS_3);
+    bytes
+}
+
+/// The stream that `encode_stream_facts` has written, which is to be paged: its nodes are elsewhere.
+pub fn decode_stream_facts(bytes: &[u8]) -> Result<Stream, CodecError> {
+    let mut input = Slice::new(bytes);
+    let kind = input.byte()?;
+    if kind != types::STREAM_LISTPACKS_3 {
+        return input.fail(Problem::Type(kind));
+    }
+    let facts = stream::read_facts_alone(&mut input)?;
+    match input.left() {
+        0 => Ok(facts),
+        _ => input.fail(Problem::Trailing),
     }
 }
 

@@ -37,6 +37,21 @@ pub(super) fn read_stream(input: &mut impl Input, kind: u8) -> Result<Stream, Co
     Ok(stream)
 }
 
+/// A stream without its nodes, which stand elsewhere: what `write_facts` has written of it, in the newest form.
+pub(super) fn read_facts_alone(input: &mut impl Input) -> Result<Stream, CodecError> {
+    let mut stream = Stream::empty();
+    let len = input.number()?;
+    let [last_id, first_id, max_deleted_id] = [read_id(input)?, read_id(input)?, read_id(input)?];
+    let log = stream.log_mut();
+    (log.last_id, log.max_deleted_id) = (last_id, max_deleted_id);
+    log.entries_added = input.number()?;
+    log.expect_entries(len, first_id);
+    for _ in 0..input.count(4)? {
+        read_group(input, STREAM_LISTPACKS_3, &mut stream)?;
+    }
+    Ok(stream)
+}
+
 fn read_node_id(input: &mut impl Input) -> Result<StreamId, CodecError> {
     let mut scratch = Vec::new();
     let id = input.string(&mut scratch)?.try_into().map(StreamId::from_bytes);
@@ -164,6 +179,12 @@ pub(super) fn write_stream(output: &mut Output<'_>, stream: &Stream, kind: u8) {
         output.raw(&id.to_bytes());
         output.string(Listpack::as_bytes(node));
     }
+    write_facts(output, stream, kind);
+}
+
+/// What stands behind the nodes of a stream.
+pub(super) fn write_facts(output: &mut Output<'_>, stream: &Stream, kind: u8) {
+    let log = stream.log();
     output.number(log.len());
     for id in [log.last_id, log.first_id(), log.max_deleted_id] {
         write_id(output, id);

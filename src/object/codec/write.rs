@@ -12,6 +12,14 @@ use crate::object::{Hash, List, Native, Object, Set, SortedSet};
 /// Hashes without a field that expires give a moment from here on.
 const NO_TIME: i64 = i64::MAX - 1;
 
+pub(super) fn type_of_stream(form: Form) -> u8 {
+    if form.version >= VERSION_OF_PACKED_SETS {
+        STREAM_LISTPACKS_3
+    } else {
+        STREAM_LISTPACKS_2
+    }
+}
+
 /// The type that an object is written as.
 pub(super) fn type_of(object: &Object, form: Form) -> u8 {
     match object {
@@ -27,8 +35,7 @@ pub(super) fn type_of(object: &Object, form: Form) -> u8 {
         },
         Object::SortedSet(set) if set.as_listpack().is_some() => ZSET_LISTPACK,
         Object::SortedSet(_) => ZSET_2,
-        Object::Stream(_) if form.version >= VERSION_OF_PACKED_SETS => STREAM_LISTPACKS_3,
-        Object::Stream(_) => STREAM_LISTPACKS_2,
+        Object::Stream(_) => type_of_stream(form),
     }
 }
 

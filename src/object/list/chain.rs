@@ -66,7 +66,7 @@ impl NodeLimit {
 
     /// True when an element of so many bytes, in listpack form, may join a node.
     #[inline]
-    fn admits(self, node: &Node, len: usize) -> bool {
+    pub(super) fn admits(self, node: &Node, len: usize) -> bool {
         !node.is_plain() && self.holds(node.listpack_bytes() + len, node.len() + 1)
     }
 }
@@ -115,6 +115,10 @@ impl Chain {
     #[inline]
     pub fn nodes(&self) -> &VecDeque<Node> {
         &self.nodes
+    }
+
+    pub fn into_nodes(self) -> VecDeque<Node> {
+        self.nodes
     }
 
     /// Takes the node out, if it is the only one and `wanted`.
@@ -366,7 +370,7 @@ impl Chain {
 }
 
 /// A node with this one element.
-fn alone(value: &[u8], limit: NodeLimit) -> Node {
+pub(super) fn alone(value: &[u8], limit: NodeLimit) -> Node {
     if limit.is_large(value.len()) {
         return Node::plain(value);
     }

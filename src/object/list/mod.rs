@@ -1,13 +1,14 @@
 //! Lists: sequences of byte strings, quick at both ends.
 //!
-//! Two encodings, which no command sees. A small list is one packed node; a large one a chain of packed nodes, with
+//! Three encodings, which no command sees. A small list is one packed node; a large one a chain of packed nodes, with
 //! elements larger than a node may be as plain nodes of their own:
 //!
 //! ```text
 //! List::Packed(node)      one block
-//! List::Chain(box)   →    [ node | node | node | … ]   a queue of 24 bytes each: block, start, count
+//! Large::Chain       →    [ node | node | node | … ]   a queue of 24 bytes each: block, start, count
 //!                             ↓      ↓      ↓
 //!                           block  block  block        about 8 kB each (`list-max-listpack-size`)
+//! Large::Paged       →    those nodes that are in use; the other elements are in a store (`paged`)
 //! ```
 //!
 //! * A list becomes a chain when the elements to be added would make it exceed one node, and goes back when removals
@@ -21,13 +22,16 @@
 mod chain;
 mod element;
 mod node;
+mod paged;
 #[cfg(test)]
 mod tests;
 mod walk;
 
 use self::chain::{Chain, NodeLimit, Place};
 use self::element::{Element, Wanted};
+use self::paged::PagedList;
 use super::listpack::{Item, Listpack};
+use super::pages::Summary;
 use super::{Limits, Native, object_conversions};
 use std::ops::Range;
 
@@ -35,11 +39,32 @@ pub use self::node::{Node, Side};
 pub use self::walk::Walk;
 
 const _: () = assert!(size_of::<List>() <= 24);
+/// What a chain counts as its own place.
+const _: () = assert!(size_of::<Large>() == size_of::<Chain>());
 
 #[derive(Clone)]
 pub enum List {
     Packed(Node),
-    Chain(Box<Chain>),
+    Large(Box<Large>),
+}
+
+#[derive(Clone)]
+pub enum Large {
+    Chain(Chain),
+    Paged(Box<PagedList>),
+}
+
+/// A list by its encoding.
+enum View<'a> {
+    Packed(&'a Node),
+    Chain(&'a Chain),
+    Paged(&'a PagedList),
+}
+
+enum ViewMut<'a> {
+    Packed(&'a mut Node),
+    Chain(&'a mut Chain),
+    Paged(&'a mut PagedList),
 }
 
 impl Native for List {
@@ -51,24 +76,26 @@ impl Native for List {
 
     #[inline]
     fn len(&self) -> usize {
-        match self {
-            List::Packed(node) => node.len(),
-            List::Chain(chain) => chain.len(),
+        match self.view() {
+            View::Packed(node) => node.len(),
+            View::Chain(chain) => chain.len(),
+            View::Paged(paged) => paged.len(),
         }
     }
 
     #[inline]
     fn bytes(&self) -> usize {
-        match self {
-            List::Packed(node) => node.heap_bytes(),
-            List::Chain(chain) => chain.heap_bytes(),
+        match self.view() {
+            View::Packed(node) => node.heap_bytes(),
+            View::Chain(chain) => chain.heap_bytes(),
+            View::Paged(paged) => paged.bytes(),
         }
     }
 
     fn encoding(&self) -> &'static str {
-        match self {
-            List::Packed(_) => "listpack",
-            List::Chain(_) => "quicklist",
+        match self.view() {
+            View::Packed(_) => "listpack",
+            View::Chain(_) | View::Paged(_) => "quicklist",
         }
     }
 
@@ -76,39 +103,71 @@ impl Native for List {
 }
 
 impl List {
+    #[inline]
+    fn view(&self) -> View<'_> {
+        match self {
+            List::Packed(node) => View::Packed(node),
+            List::Large(large) => match &**large {
+                Large::Chain(chain) => View::Chain(chain),
+                Large::Paged(paged) => View::Paged(paged),
+            },
+        }
+    }
+
+    #[inline]
+    fn view_mut(&mut self) -> ViewMut<'_> {
+        match self {
+            List::Packed(node) => ViewMut::Packed(node),
+            List::Large(large) => match &mut **large {
+                Large::Chain(chain) => ViewMut::Chain(chain),
+                Large::Paged(paged) => ViewMut::Paged(paged),
+            },
+        }
+    }
+
+    fn chain(chain: Chain) -> List {
+        List::Large(Box::new(Large::Chain(chain)))
+    }
+
     /// Adds elements at one end, one after the other: the last one will be the outermost.
     #[inline]
     pub fn push(&mut self, side: Side, values: &[&[u8]], limits: &Limits) {
         let limit = self.prepare(values, limits);
-        match self {
-            List::Packed(node) => values
+        match self.view_mut() {
+            ViewMut::Packed(node) => values
                 .iter()
                 .for_each(|value| node.push(side, &Element::of(value))),
-            List::Chain(chain) => values.iter().for_each(|value| chain.push(side, value, limit)),
+            ViewMut::Chain(chain) => values.iter().for_each(|value| chain.push(side, value, limit)),
+            ViewMut::Paged(paged) => values.iter().for_each(|value| paged.push(side, value, limit)),
         }
     }
 
     /// The element at one end.
     #[inline]
     pub fn peek(&self, side: Side) -> Option<Item<'_>> {
-        match self {
-            List::Packed(node) => node.peek(side),
-            List::Chain(chain) => chain.peek(side),
+        match self.view() {
+            View::Packed(node) => node.peek(side),
+            View::Chain(chain) => chain.peek(side),
+            View::Paged(paged) => paged.peek(side),
         }
     }
 
     /// Takes `count` elements off one end, or all if there are no more.
     #[inline]
     pub fn shorten(&mut self, side: Side, count: usize, limits: &Limits) {
-        match self {
-            List::Packed(node) => node.shorten(side, count.min(node.len())),
-            List::Chain(chain) => chain.shorten(side, count),
+        match self.view_mut() {
+            ViewMut::Packed(node) => node.shorten(side, count.min(node.len())),
+            ViewMut::Chain(chain) => chain.shorten(side, count),
+            ViewMut::Paged(paged) => paged.shorten(side, count),
         }
         self.settle(limits);
     }
 
     /// Element `index` from the front.
     pub fn get(&self, index: usize) -> Option<Item<'_>> {
+        if let View::Paged(paged) = self.view() {
+            return (index < paged.len()).then(|| paged.get(index));
+        }
         let place = (index < self.len()).then(|| self.locate(index))?;
         Some(self.node(place.node)?.get(place.offset))
     }
@@ -125,9 +184,10 @@ impl List {
         }
         let limit = self.prepare(&[value], limits);
         let place = self.locate(index);
-        match self {
-            List::Packed(node) => node.replace(place.offset, &Element::of(value)),
-            List::Chain(chain) => chain.replace(place, value, limit),
+        match self.view_mut() {
+            ViewMut::Packed(node) => node.replace(place.offset, &Element::of(value)),
+            ViewMut::Chain(chain) => chain.replace(place, value, limit),
+            ViewMut::Paged(paged) => paged.set(index, value, limit),
         }
         self.settle(limits);
         true
@@ -141,12 +201,19 @@ impl List {
         // The place stays what it is: a packed list's node becomes the first one of a chain.
         let limit = self.prepare(&[value], limits);
         if side == Side::Back {
-            place.offset += self.node(place.node).map_or(0, |node| node.len_at(place.offset));
+            place.offset += self
+                .nodes()
+                .nth(place.node)
+                .map_or(0, |node| node.len_at(place.offset));
             place.index += 1;
         }
-        match self {
-            List::Packed(node) => node.insert(place.offset, &Element::of(value)),
-            List::Chain(chain) => chain.insert(place, value, limit),
+        match self.view_mut() {
+            ViewMut::Packed(node) => node.insert(place.offset, &Element::of(value)),
+            ViewMut::Chain(chain) => chain.insert(place, value, limit),
+            ViewMut::Paged(paged) => {
+                let from = paged.index_of(place);
+                paged.edit(from, |chain| chain.insert(place, value, limit));
+            }
         }
         true
     }
@@ -154,9 +221,15 @@ impl List {
     /// Removes the elements that equal `value`, at most so many, beginning at one side. Returns how many there were.
     pub fn remove(&mut self, value: &[u8], side: Side, most: usize, limits: &Limits) -> usize {
         let wanted = Wanted::new(value);
-        let removed = match self {
-            List::Packed(node) => node.remove_equal(&wanted, side, most),
-            List::Chain(chain) => chain.remove_equal(&wanted, side, most),
+        // Asked of a paged list only: what is before the first one stays where it is.
+        let first = self.is_paged().then(|| self.find(&wanted));
+        let removed = match self.view_mut() {
+            ViewMut::Packed(node) => node.remove_equal(&wanted, side, most),
+            ViewMut::Chain(chain) => chain.remove_equal(&wanted, side, most),
+            ViewMut::Paged(paged) => first.flatten().map_or(0, |first| {
+                let from = paged.index_of(first);
+                paged.edit(from, |chain| chain.remove_equal(&wanted, side, most))
+            }),
         };
         if removed > 0 {
             self.settle(limits);
@@ -173,17 +246,22 @@ impl List {
 
     /// Its nodes, for stored forms. A packed list is one node.
     pub fn nodes(&self) -> impl Iterator<Item = &Node> {
-        let (first, second) = match self {
-            List::Packed(node) => (std::slice::from_ref(node), &[][..]),
-            List::Chain(chain) => chain.nodes().as_slices(),
+        let (first, second, paged) = match self.view() {
+            View::Packed(node) => (std::slice::from_ref(node), &[][..], None),
+            View::Chain(chain) => {
+                let (first, second) = chain.nodes().as_slices();
+                (first, second, None)
+            }
+            View::Paged(paged) => (&[][..], &[][..], Some(paged.all())),
         };
-        first.iter().chain(second)
+        first.iter().chain(second).chain(paged.into_iter().flatten())
     }
 
     pub fn node_count(&self) -> usize {
-        match self {
-            List::Packed(_) => 1,
-            List::Chain(chain) => chain.nodes().len(),
+        match self.view() {
+            View::Packed(_) => 1,
+            View::Chain(chain) => chain.nodes().len(),
+            View::Paged(paged) => paged.node_count(),
         }
     }
 
@@ -242,11 +320,12 @@ impl List {
     fn make_chain(&mut self) -> &mut Chain {
         if let List::Packed(node) = self {
             let node = std::mem::replace(node, Node::new());
-            *self = List::Chain(Box::new(Chain::new(node)));
+            *self = List::chain(Chain::new(node));
         }
-        match self {
-            List::Chain(chain) => chain,
-            List::Packed(_) => unreachable!("it was made a chain above"),
+        match self.view_mut() {
+            ViewMut::Chain(chain) => chain,
+            ViewMut::Packed(_) => unreachable!("it was made a chain above"),
+            ViewMut::Paged(_) => unreachable!("only what is packed or loaded is made a chain"),
         }
     }
 
@@ -259,7 +338,9 @@ impl List {
 
     #[inline]
     fn make_packed_if(&mut self, small: impl Fn(usize, usize) -> bool) {
-        let List::Chain(chain) = self else { return };
+        let ViewMut::Chain(chain) = self.view_mut() else {
+            return;
+        };
         let only = chain.take_only_if(|node| !node.is_plain() && small(node.listpack_bytes(), node.len()));
         if let Some(node) = only {
             *self = List::Packed(node);
@@ -268,21 +349,28 @@ impl List {
 
     #[inline]
     fn node(&self, at: usize) -> Option<&Node> {
-        match self {
-            List::Packed(node) => (at == 0).then_some(node),
-            List::Chain(chain) => chain.nodes().get(at),
+        match self.view() {
+            View::Packed(node) => (at == 0).then_some(node),
+            View::Chain(chain) => chain.nodes().get(at),
+            View::Paged(_) => None,
         }
     }
 
     /// The place of element `index`, which there is.
     fn locate(&self, index: usize) -> Place {
-        match self {
-            List::Packed(node) => Place {
+        match self.view() {
+            View::Packed(node) => Place {
                 node: 0,
                 index,
                 offset: node.offset_of(index),
             },
-            List::Chain(chain) => chain.locate(index),
+            View::Chain(chain) => chain.locate(index),
+            // By its position instead.
+            View::Paged(_) => Place {
+                node: 0,
+                index,
+                offset: 0,
+            },
         }
     }
 
@@ -293,5 +381,53 @@ impl List {
             let (index, offset) = it.find(wanted)?;
             Some(Place { node, index, offset })
         })
+    }
+}
+
+/// As a collection that need not fit memory.
+impl List {
+    pub fn of_summary(summary: &Summary) -> List {
+        List::paged(PagedList::of_summary(summary))
+    }
+
+    fn paged(paged: PagedList) -> List {
+        List::Large(Box::new(Large::Paged(Box::new(paged))))
+    }
+
+    fn is_paged(&self) -> bool {
+        matches!(self.view(), View::Paged(_))
+    }
+
+    pub fn pages(&self) -> Option<&PagedList> {
+        match self.view() {
+            View::Paged(paged) => Some(paged),
+            _ => None,
+        }
+    }
+
+    pub fn pages_mut(&mut self) -> Option<&mut PagedList> {
+        match self.view_mut() {
+            ViewMut::Paged(paged) => Some(paged),
+            _ => None,
+        }
+    }
+
+    pub fn can_be_paged(&self) -> bool {
+        matches!(self.view(), View::Chain(_))
+    }
+
+    /// Makes a chain paged; all of it is in memory still, and none of it in the store.
+    pub fn page(&mut self, version: u64) {
+        if let ViewMut::Chain(chain) = self.view_mut() {
+            let chain = std::mem::replace(chain, Chain::new(Node::new()));
+            *self = List::paged(PagedList::of_chain(chain, version));
+        }
+    }
+
+    /// Makes a chain of a paged list, all of which is in memory.
+    pub fn unpage(&mut self) {
+        if let ViewMut::Paged(paged) = self.view_mut() {
+            *self = List::chain(paged.take_chain());
+        }
     }
 }

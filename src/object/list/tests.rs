@@ -74,7 +74,7 @@ fn check(list: &List, model: &Model) {
     let blocks: usize = list.nodes().map(Node::heap_bytes).sum();
     match list {
         List::Packed(node) => assert!(!node.is_plain() && list.bytes() == blocks),
-        List::Chain(_) => {
+        List::Large(_) => {
             assert!(list.nodes().all(|node| !node.is_empty()));
             let table = size_class(size_of::<Node>() * 2 * list.node_count().max(4));
             assert!(list.bytes() > blocks && list.bytes() <= blocks + table + 64);

@@ -1,6 +1,7 @@
 //! Walking over a list's elements from either end.
 
 use super::node::{Node, Side};
+use super::paged::Run;
 use super::{List, Native, element};
 use crate::object::listpack::Item;
 
@@ -10,6 +11,10 @@ pub struct Walk<'a> {
     side: Side,
     /// Nodes before this one, or from this one on, are still to be walked.
     border: usize,
+    /// Where a paged list is to be walked from: nothing is looked at before it is asked for.
+    start: Option<usize>,
+    /// In place of the others, the nodes of a paged list.
+    run: Option<Run<'a>>,
     rest: Rest<'a>,
 }
 
@@ -29,6 +34,8 @@ impl<'a> Walk<'a> {
                 Side::Front => list.node_count(),
                 Side::Back => 0,
             },
+            start: None,
+            run: None,
             rest: Rest::Packed(&[]),
         };
         if skip < list.len() {
@@ -36,25 +43,40 @@ impl<'a> Walk<'a> {
                 Side::Front => skip,
                 Side::Back => list.len() - 1 - skip,
             };
-            walk.start_at(index);
+            match list.pages() {
+                Some(_) => walk.start = Some(index),
+                None => walk.start_at(index),
+            }
         }
         walk
     }
 
     fn start_at(&mut self, index: usize) {
+        if let Some(paged) = self.list.pages() {
+            let (mut run, index) = paged.nodes_from(self.side, index);
+            if let Some(node) = run.next() {
+                self.start_in(node, node.offset_of(index));
+            }
+            self.run = Some(run);
+            return;
+        }
         let place = self.list.locate(index);
         let Some(node) = self.list.node(place.node) else {
             return;
         };
-        self.rest = Rest::of(node);
+        self.start_in(node, place.offset);
         match self.side {
             Side::Front => self.border = place.node + 1,
             Side::Back => self.border = place.node,
         }
+    }
+
+    fn start_in(&mut self, node: &'a Node, offset: usize) {
+        self.rest = Rest::of(node);
         if let Rest::Packed(bytes) = &mut self.rest {
             *bytes = match self.side {
-                Side::Front => &bytes[place.offset..],
-                Side::Back => &bytes[..place.offset + node.len_at(place.offset)],
+                Side::Front => &bytes[offset..],
+                Side::Back => &bytes[..offset + node.len_at(offset)],
             };
         }
     }
@@ -62,6 +84,15 @@ impl<'a> Walk<'a> {
     /// Goes on to the next node; false when there is none.
     #[cold]
     fn turn(&mut self) -> bool {
+        if let Some(index) = self.start.take() {
+            self.start_at(index);
+            return true;
+        }
+        if let Some(run) = &mut self.run {
+            let next = run.next();
+            self.rest = next.map_or(Rest::Packed(&[]), Rest::of);
+            return next.is_some();
+        }
         let next = match self.side {
             Side::Front => self.border,
             Side::Back if self.border == 0 => return false,

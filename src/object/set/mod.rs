@@ -29,7 +29,8 @@ pub use algebra::{difference, intersection, union};
 use super::dict::{Dict, DictItem, Field};
 use super::intset::Intset;
 use super::listpack::{Cursor, Item, Listpack};
-use super::paged::{Kind, Paged, Summary};
+use super::paged::Paged;
+use super::pages::{Kind, Summary};
 use super::{Limits, Native, object_conversions, size_class};
 use crate::resp::number::parse_i64;
 

@@ -5,8 +5,10 @@
 use super::id::StreamId;
 use super::id_map::{IdMap, Range};
 use super::node::{DamagedNode, Entry, Node, Walk};
+use super::paged::LogPages;
 use crate::object::Limits;
 use crate::object::listpack::Listpack;
+use crate::object::size_class;
 
 /// Bytes of fields and values together that one entry may have.
 pub const ENTRY_BYTES_MAX: usize = 1 << 30;
@@ -14,19 +16,21 @@ pub const ENTRY_BYTES_MAX: usize = 1 << 30;
 /// The log of a stream. Its facts beside the entries can be set freely (XSETID, a stored stream).
 #[derive(Clone, Default)]
 pub struct Log {
-    nodes: IdMap<Node>,
+    pub(super) nodes: IdMap<Node>,
     /// Heap bytes of the nodes.
-    node_bytes: usize,
+    pub(super) node_bytes: usize,
     /// Entries that are not deleted.
-    len: u64,
+    pub(super) len: u64,
     /// The first of them; 0-0 when there is none.
-    first_id: StreamId,
+    pub(super) first_id: StreamId,
     /// The greatest id ever given.
     pub last_id: StreamId,
     /// The greatest id that XDEL ever deleted.
     pub max_deleted_id: StreamId,
     /// Entries ever added.
     pub entries_added: u64,
+    /// Of one whose nodes need not all be in memory: which are, and what has changed.
+    pub(super) pages: Option<Box<LogPages>>,
 }
 
 /// What a trim leaves.
@@ -63,12 +67,23 @@ impl Log {
 
     /// Heap bytes.
     pub fn bytes(&self) -> usize {
-        self.nodes.bytes() + self.node_bytes
+        let pages = self
+            .pages
+            .as_ref()
+            .map_or(0, |pages| size_class(size_of::<LogPages>()) + pages.bytes());
+        self.nodes.bytes() + self.node_bytes + pages
     }
 
     /// How many nodes there are.
     pub fn node_count(&self) -> usize {
-        self.nodes.len()
+        self.pages
+            .as_ref()
+            .map_or(self.nodes.len(), |pages| pages.nodes() as usize)
+    }
+
+    /// So many entries are to come in nodes, from this one on.
+    pub fn expect_entries(&mut self, len: u64, first_id: StreamId) {
+        (self.len, self.first_id) = (len, first_id);
     }
 
     /// The nodes as they are stored: each with the id that its ids are relative to.
@@ -103,16 +118,24 @@ impl Log {
     pub fn append(&mut self, id: StreamId, pairs: &[&[u8]], limits: &Limits) {
         debug_assert!(id > self.last_id);
         let added: usize = pairs.iter().map(|text| text.len()).sum();
+        let pages = &mut self.pages;
+        let is_last = |master| pages.as_ref().is_none_or(|pages| pages.is_last(master));
         match self.nodes.last_mut() {
-            Some((master, node)) if has_room(node, added, limits) => {
+            Some((master, node)) if has_room(node, added, limits) && is_last(master) => {
                 let before = node.heap_bytes();
                 node.push(master, id, pairs);
                 self.node_bytes += node.heap_bytes() - before;
+                if let Some(pages) = pages {
+                    pages.note_change(master);
+                }
             }
             _ => {
                 let node = Node::new(pairs);
                 self.node_bytes += node.heap_bytes();
                 self.nodes.insert(id, node);
+                if let Some(pages) = pages {
+                    pages.note_new(id);
+                }
             }
         }
         self.entries_added += 1;
@@ -125,6 +148,7 @@ impl Log {
 
     /// Deletes an entry; false when there is none of this id.
     pub fn delete(&mut self, id: StreamId) -> bool {
+        self.expect_from(id);
         let Some((master, _)) = self.nodes.floor(id) else {
             return false;
         };
@@ -135,7 +159,9 @@ impl Log {
             return false;
         }
         self.node_bytes = self.node_bytes + node.heap_bytes() - before;
-        if node.counts().0 == 0 {
+        let is_empty = node.counts().0 == 0;
+        self.note_change(master);
+        if is_empty {
             self.remove_node(master);
         }
         self.len -= 1;
@@ -149,6 +175,15 @@ impl Log {
     fn remove_node(&mut self, master: StreamId) {
         if let Some(node) = self.nodes.remove(master) {
             self.node_bytes -= node.heap_bytes();
+            if let Some(pages) = &mut self.pages {
+                pages.note_gone(master);
+            }
+        }
+    }
+
+    fn note_change(&mut self, master: StreamId) {
+        if let Some(pages) = &mut self.pages {
+            pages.note_change(master);
         }
     }
 
@@ -159,6 +194,13 @@ impl Log {
     /// Removes the oldest entries; returns how many.
     pub fn trim(&mut self, trim: Trim) -> u64 {
         let mut trimmed = 0;
+        let removes = match trim.keep {
+            Keep::Newest(most) => self.len > most,
+            Keep::From(id) => self.first_id < id,
+        };
+        if self.len > 0 && removes {
+            self.expect_from(StreamId::ZERO);
+        }
         while let Some((master, node)) = self.nodes.first() {
             let (live, _) = node.counts();
             let goes_whole = match trim.keep {
@@ -197,7 +239,9 @@ impl Log {
             Keep::From(from) => id < from,
         });
         self.node_bytes = self.node_bytes + node.heap_bytes() - before;
-        if node.counts().0 == 0 {
+        let is_empty = node.counts().0 == 0;
+        self.note_change(master);
+        if is_empty {
             self.remove_node(master);
         }
         self.len -= deleted;
@@ -209,6 +253,7 @@ impl Log {
     }
 
     pub fn get(&self, id: StreamId) -> Option<Entry<'_>> {
+        self.expect_from(id);
         let (master, node) = self.nodes.floor(id)?;
         node.find(master, id)
     }
@@ -219,17 +264,29 @@ impl Log {
 
     /// Entries from one id to another, both included.
     pub fn range(&self, from: StreamId, to: StreamId) -> Entries<'_> {
+        if from <= to {
+            self.expect_from(from);
+        }
+        self.entries(from, to)
+    }
+
+    fn entries(&self, from: StreamId, to: StreamId) -> Entries<'_> {
         Entries {
             nodes: self.nodes.range_from_floor(from, to),
             walk: None,
             from,
             to,
+            pages: self.pages.as_deref().filter(|_| from <= to && self.len > 0),
+            last: None,
         }
     }
 
     /// The same entries, the last one first.
     pub fn range_back(&self, from: StreamId, to: StreamId) -> EntriesBack<'_> {
-        EntriesBack(self.range(from, to))
+        if from <= to {
+            self.expect_from(to);
+        }
+        EntriesBack(self.entries(from, to))
     }
 
     /// Whether there may be deleted entries from an id on. (What is known is only the greatest deleted id.)
@@ -279,6 +336,10 @@ pub struct Entries<'a> {
     walk: Option<Walk<'a>>,
     from: StreamId,
     to: StreamId,
+    /// Of a stream that need not fit memory: a walk goes over what was brought in, and no further.
+    pages: Option<&'a LogPages>,
+    /// The node that was walked over last.
+    last: Option<StreamId>,
 }
 
 impl<'a> Iterator for Entries<'a> {
@@ -290,11 +351,17 @@ impl<'a> Iterator for Entries<'a> {
                 if entry.id > self.to {
                     self.walk = None;
                     self.nodes.end();
+                    self.pages = None;
                 } else if !entry.is_deleted() {
                     return Some(entry);
                 }
             }
-            let (master, node) = self.nodes.next()?;
+            let next = self.nodes.next();
+            if let Some(pages) = self.pages {
+                pages.expect_up(self.last.unwrap_or(self.from), next.map(|(id, _)| id), self.to);
+            }
+            let (master, node) = next?;
+            self.last = Some(master);
             let mut walk = Walk::new(node, master);
             walk.seek(self.from);
             self.walk = Some(walk);
@@ -316,11 +383,17 @@ impl<'a> Iterator for EntriesBack<'a> {
                 if entry.id < inner.from {
                     inner.walk = None;
                     inner.nodes.end();
+                    inner.pages = None;
                 } else if entry.id <= inner.to && !entry.is_deleted() {
                     return Some(entry);
                 }
             }
-            let (master, node) = inner.nodes.next_back()?;
+            let next = inner.nodes.next_back();
+            if let Some(pages) = inner.pages {
+                pages.expect_down(inner.last.unwrap_or(inner.to), next.map(|(id, _)| id), inner.from);
+            }
+            let (master, node) = next?;
+            inner.last = Some(master);
             inner.walk = Some(Walk::from_end(node, master));
         }
     }
