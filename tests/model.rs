@@ -10,6 +10,8 @@
 mod eviction;
 #[path = "model/expiry.rs"]
 mod expiry;
+#[path = "common/open.rs"]
+mod open;
 #[path = "model/range_map.rs"]
 mod range_map;
 #[path = "model/read_back.rs"]
@@ -20,8 +22,6 @@ mod reshape;
 mod scans;
 #[path = "model/sealing.rs"]
 mod sealing;
-#[path = "common/open.rs"]
-mod open;
 
 use open::{CACHE, How, Open};
 use proptest::prelude::*;

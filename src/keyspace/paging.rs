@@ -64,8 +64,10 @@ pub enum Elements {
 }
 
 /// What a call with these arguments wants of the value under a key.
+type TellFn = fn(received: &[&[u8]], key: &[u8], value: &Object) -> Vec<Wanted<'static>>;
+
 #[derive(Clone, Copy, Debug)]
-pub struct Tell(pub fn(received: &[&[u8]], key: &[u8], value: &Object) -> Vec<Wanted<'static>>);
+pub struct Tell(pub TellFn);
 
 impl PartialEq for Tell {
     fn eq(&self, other: &Tell) -> bool {

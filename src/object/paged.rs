@@ -20,7 +20,9 @@
 //! Elements have no expiry here: a hash whose fields expire is kept whole.
 
 use super::dict::{Dict, DictItem, Field, Seeded};
-use super::pages::{Found, Kind, Lacking, Order, Pages, Rows, Span, Summary, Wanted, next_state};
+use super::pages::{
+    Found, Kind, Lacking, Order, Pages, Rows, Span, Summary, VisitChange, Wanted, next_state,
+};
 
 /// Marks of elements in the table.
 const DIRTY: u8 = 1;
@@ -399,7 +401,7 @@ impl Pages for Paged {
         }
     }
 
-    fn each_change(&self, visit: &mut dyn FnMut(&[u8], Option<&[u8]>)) {
+    fn each_change(&self, visit: &mut VisitChange<'_>) {
         let mut hashes = self.changed.clone();
         hashes.sort_unstable();
         // Two elements may have one hash; each is to come once.

@@ -186,6 +186,9 @@ impl Kind {
     }
 }
 
+/// Is told the place of a row and its value, unless it is to go.
+pub type VisitChange<'a> = dyn FnMut(&[u8], Option<&[u8]>) + 'a;
+
 /// A collection that need not fit memory.
 pub trait Pages {
     /// What its row is to say.
@@ -225,7 +228,7 @@ pub trait Pages {
     fn each(&self, visit: &mut dyn FnMut(&[u8], &[u8]));
 
     /// Every row that is to change once, with its value unless it is to go.
-    fn each_change(&self, visit: &mut dyn FnMut(&[u8], Option<&[u8]>));
+    fn each_change(&self, visit: &mut VisitChange<'_>);
 
     /// The places from one up to another between which all rows are to go.
     fn dropped(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
@@ -290,7 +293,8 @@ pub mod testing {
             let Some(row) = row else {
                 return Ok::<_, Infallible>(false);
             };
-            (place.clone_from(row.0), value.clone_from(row.1));
+            place.clone_from(row.0);
+            value.clone_from(row.1);
             Ok(true)
         });
         match read {

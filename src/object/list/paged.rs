@@ -19,7 +19,9 @@ use super::element::Element;
 use super::node::{Node, Side};
 use crate::object::intervals::Intervals;
 use crate::object::listpack::Item;
-use crate::object::pages::{Found, Kind, Lacking, Order, Pages, Rows, Span, Summary, Wanted, next_state};
+use crate::object::pages::{
+    Found, Kind, Lacking, Order, Pages, Rows, Span, Summary, VisitChange, Wanted, next_state,
+};
 use crate::object::size_class;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Range as NodeRange;
@@ -538,7 +540,7 @@ impl Pages for PagedList {
         self.visit(self.head, self.tail, visit);
     }
 
-    fn each_change(&self, visit: &mut dyn FnMut(&[u8], Option<&[u8]>)) {
+    fn each_change(&self, visit: &mut VisitChange<'_>) {
         for (from, to) in self.dirty.iter() {
             self.visit(from, to, &mut |place, value| visit(place, Some(value)));
         }

@@ -23,7 +23,7 @@ use crate::object::codec;
 use crate::object::intervals::Intervals;
 use crate::object::listpack::Listpack;
 use crate::object::pages::{
-    Bounds, Found, Kind, Lacking, Order, Pages, Rows, Span, Summary, Wanted, next_state,
+    Bounds, Found, Kind, Lacking, Order, Pages, Rows, Span, Summary, VisitChange, Wanted, next_state,
 };
 use std::collections::BTreeSet;
 
@@ -488,7 +488,7 @@ impl Pages for Stream {
         }
     }
 
-    fn each_change(&self, visit: &mut dyn FnMut(&[u8], Option<&[u8]>)) {
+    fn each_change(&self, visit: &mut VisitChange<'_>) {
         let (log, pages) = (self.log(), self.log_pages());
         for id in &pages.dirty {
             if let Some(node) = log.nodes.get(*id) {
