@@ -49,6 +49,8 @@ pub struct Pair {
     pub protocol: Protocol,
     /// What is in memory is on the disk as well, and gives way when memory is full.
     pub spills: bool,
+    /// Collections are rows for their elements: how a list is cut into nodes is not kept.
+    pub pages: bool,
     /// What puts every key out of memory.
     banish: Option<&'static str>,
     /// For it; the oracle has such a connection too, so that both count the same clients.
@@ -67,6 +69,7 @@ impl Pair {
         Pair {
             protocol,
             spills: matches!(tier, Tier::Durable | Tier::Cold),
+            pages: tier == Tier::Paged,
             banish: command,
             aside: RefCell::new([0, 1].map(|side| servers[side].connect())),
             servers,

@@ -103,14 +103,17 @@ fn bgsave(args: &Args<'_>, context: &mut Context<'_>) -> Outcome {
     if args.len() > 2 || args.len() == 2 && !args.is(1, "SCHEDULE") {
         return Err(Error::Syntax);
     }
-    if context.server.keyspace.snapshots.is_running() {
+    let Some(announced) = context.server.keyspace.announce_snapshot() else {
         return Err(Error::new(SAVING));
-    }
+    };
     let server = context.server.clone();
     std::thread::Builder::new()
         .name("save".into())
-        // What becomes of it is in the log and in INFO; another one that was a little earlier does as well.
-        .spawn(move || drop(server.save()))
+        .spawn(move || {
+            let _announced = announced;
+            // What becomes of it is in the log and in INFO; another one that was a little earlier does as well.
+            drop(server.save());
+        })
         .map_err(|error| Error::new(format!("ERR {error}")))?;
     context.reply.simple("Background saving started");
     Ok(())

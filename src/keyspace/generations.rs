@@ -357,7 +357,12 @@ impl Keyspace {
     /// Moves what counts out of a generation that is mostly rows which do not, or whose keys are of other ranges by now.
     /// True when there is more to move.
     fn clean(&self, sealer: &mut Sealer, pass: &mut Pass, began: Instant) -> Result<bool, StoreError> {
-        if pass.cleaning.is_none() {
+        // Between two passes others may have taken it out; then its number may be that of another one by now.
+        if pass
+            .cleaning
+            .as_ref()
+            .is_none_or(|(generation, _)| generation.is_gone())
+        {
             let wants = |generation: &Arc<Generation>| {
                 let sparse = (generation.live_bytes() as u64) < generation.written.load(Relaxed) / 2;
                 generation.closed.load(Relaxed) && (sparse || generation.mixed.load(Relaxed))

@@ -36,7 +36,7 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64};
 use std::time::Instant;
 
@@ -44,6 +44,8 @@ use std::time::Instant;
 pub struct SnapshotState {
     /// Held while one is made.
     one: Mutex<()>,
+    /// Somebody has been told that one is made.
+    announced: AtomicBool,
     /// The server ends: what is being made is given up.
     stopping: AtomicBool,
     pub last_failed: AtomicBool,
@@ -58,6 +60,7 @@ impl Default for SnapshotState {
     fn default() -> SnapshotState {
         SnapshotState {
             one: Mutex::default(),
+            announced: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             last_failed: AtomicBool::new(false),
             last_success_ms: AtomicU64::new(0),
@@ -68,8 +71,9 @@ impl Default for SnapshotState {
 }
 
 impl SnapshotState {
+    /// One is being made, or is about to be.
     pub fn is_running(&self) -> bool {
-        self.one.is_locked()
+        self.one.is_locked() || self.announced.load(SeqCst)
     }
 
     /// Gives up the snapshot that is being made, if there is one, and waits until it is gone.
@@ -231,7 +235,24 @@ impl Snapshot {
     }
 }
 
+/// That a snapshot will be made; until this is dropped.
+pub struct Announced(Arc<Keyspace>);
+
+impl Drop for Announced {
+    fn drop(&mut self) {
+        self.0.snapshots.announced.store(false, SeqCst);
+    }
+}
+
 impl Keyspace {
+    /// From here on a snapshot is under way for everybody who asks. None when one is already.
+    pub fn announce_snapshot(self: &Arc<Keyspace>) -> Option<Announced> {
+        if self.snapshots.one.is_locked() || self.snapshots.announced.swap(true, SeqCst) {
+            return None;
+        }
+        Some(Announced(self.clone()))
+    }
+
     /// Writes a snapshot to the file of this name in a folder, in place of what was there. None when one is under way
     /// already.
     pub fn save(&self, dir: &Path, name: &str, frame: Frame<'_>) -> Option<Result<Saved, StoreError>> {

@@ -293,6 +293,11 @@ impl Generation {
         self.live_bytes.iter().map(|bytes| bytes.load(Relaxed)).sum()
     }
 
+    /// True once it has been taken out of the store: its number may be another one's.
+    pub fn is_gone(&self) -> bool {
+        self.doomed.load(Relaxed)
+    }
+
     /// Brings all rows into tables, merged: a lookup looks into one, and rows need least memory.
     pub fn settle(&self) -> Result<(), StoreError> {
         let written = self.written.load(Relaxed);

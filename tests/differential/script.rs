@@ -6,8 +6,8 @@
 //! ```text
 //! @reset              FLUSHALL, and the connection back in database 0
 //! @normalize <rule>   how the next command's replies are compared (see normalize.rs)
-//! @only resp2|resp3|memory   the next command runs in that protocol only, or where memory can be full: what is durable
-//!                     gives way when it has been flushed
+//! @only resp2|resp3|memory|unpaged   the next command runs in that protocol only, or where memory can be full (what is
+//!                     durable gives way when it has been flushed), or where collections are not paged
 //! @conn <name>        the following commands use the connection of that name; the first one is `main`
 //! @fresh <name>       the same, with a new connection
 //! @send <command>     sends, and reads no reply
@@ -182,7 +182,8 @@ impl<'a> Run<'a> {
                     "resp2" => self.pair.protocol == Protocol::Resp2,
                     "resp3" => self.pair.protocol == Protocol::Resp3,
                     "memory" => !self.pair.spills,
-                    _ => self.bad_script("@only resp2, resp3 or memory"),
+                    "unpaged" => !self.pair.pages,
+                    _ => self.bad_script("@only resp2, resp3, memory or unpaged"),
                 }
             }
             "conn" => {
