@@ -186,20 +186,24 @@ impl World {
                 format!("*1\r\n*2\r\n{}{entries}", bulk(&key))
             }
         };
-        let count = count.to_string().into_bytes();
+        let count = count.to_string();
+        self.read_group((&key, b">"), count.as_bytes(), &reply);
+        self.keep_stream(key, stream);
+    }
+
+    fn read_group(&mut self, (key, from): (&[u8], &[u8]), count: &[u8], reply: &str) {
         let words: [&[u8]; 9] = [
             b"XREADGROUP",
             b"GROUP",
             b"g",
             b"c",
             b"COUNT",
-            &count,
+            count,
             b"STREAMS",
-            &key,
-            b">",
+            key,
+            from,
         ];
-        self.expect(&words, &reply);
-        self.keep_stream(key, stream);
+        self.expect(&words, reply);
     }
 
     fn acknowledge(&mut self) {
@@ -215,21 +219,7 @@ impl World {
                 None => write!(shown, "*2\r\n{}*-1\r\n", bulk(&id(*number))).expect("a string"),
             }
         }
-        let words: [&[u8]; 9] = [
-            b"XREADGROUP",
-            b"GROUP",
-            b"g",
-            b"c",
-            b"COUNT",
-            b"5",
-            b"STREAMS",
-            &key,
-            b"0",
-        ];
-        if pending.is_empty() {
-            shown = format!("*1\r\n*2\r\n{}*0\r\n", bulk(&key));
-        }
-        self.expect(&words, &shown);
+        self.read_group((&key, b"0"), b"5", &shown);
         if let Some(first) = pending.pop_first() {
             self.expect(&[b"XACK", &key, b"g", &id(first)], ":1\r\n");
         }
