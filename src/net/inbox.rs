@@ -33,6 +33,10 @@ impl Parcel {
     pub fn len(&self) -> usize {
         self.bytes().len()
     }
+
+    pub fn is_empty(&self) -> bool {
+        self.bytes().is_empty()
+    }
 }
 
 impl From<Vec<u8>> for Parcel {
