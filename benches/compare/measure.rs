@@ -163,12 +163,19 @@ impl<'a> Bench<'a> {
             &self.options.terrace,
             &self.root.join("terrace"),
             &arguments,
+            row.work.cores(),
         )
     }
 
     fn start_redis(&self, row: &Row) -> Result<Server, Failure> {
         let arguments = own(row.against.arguments());
-        Server::start("Redis", &self.options.redis, &self.root.join("redis"), &arguments)
+        Server::start(
+            "Redis",
+            &self.options.redis,
+            &self.root.join("redis"),
+            &arguments,
+            row.work.cores(),
+        )
     }
 
     /// Both servers, started, and filled one after the other.

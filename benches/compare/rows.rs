@@ -4,6 +4,7 @@ use crate::collections::{Collections, Kind};
 use crate::load::{FIXED_VALUE, Fill, VARIED_VALUE};
 use crate::paced::Request;
 use crate::sealed::Choice;
+use crate::servers::Cores;
 
 /// How Terrace is set up for a row.
 #[derive(Clone, Copy, Debug)]
@@ -255,6 +256,16 @@ const XREADGROUP: &[&str] = &[
     STREAM,
     ">",
 ];
+
+impl Work {
+    /// A replay has no load beside it: each server has all cores.
+    pub fn cores(self) -> Cores {
+        match self {
+            Work::Replay { .. } => Cores::All,
+            _ => Cores::Own,
+        }
+    }
+}
 
 /// A throughput row of a memory range against Redis without persistence.
 const fn memory(

@@ -53,6 +53,15 @@ pub struct Server {
     log: PathBuf,
 }
 
+/// Where a server runs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Cores {
+    /// On its own core, beside the load on the other.
+    Own,
+    /// On all, where there is no load.
+    All,
+}
+
 /// How long a server must have used next to no CPU to count as idle.
 #[derive(Clone, Copy)]
 pub enum Quiet {
@@ -64,13 +73,14 @@ pub enum Quiet {
 }
 
 impl Server {
-    /// Starts `program` pinned to the server's core, with `folder` (created if absent) as its data folder, and
+    /// Starts `program` pinned to its cores, with `folder` (created if absent) as its data folder, and
     /// waits until it answers PING with PONG. Refused connections and errors such as LOADING mean "not yet".
     pub fn start(
         label: &'static str,
         program: &Path,
         folder: &Path,
         arguments: &[String],
+        cores: Cores,
     ) -> Result<Server, Failure> {
         fs::create_dir_all(folder).map_err(Failure::io(format!("creating {}", folder.display())))?;
         let port = free_port().map_err(Failure::io("looking for a free port"))?;
@@ -78,10 +88,14 @@ impl Server {
         let sink = File::create(&log).map_err(Failure::io(format!("creating {}", log.display())))?;
         let errors = sink.try_clone().map_err(Failure::io("sharing the log"))?;
         let started = Instant::now();
-        // taskset replaces itself by the server, so the child's number is the server's, and the server sees one
-        // core from its first instruction and sizes its threads accordingly.
+        // taskset replaces itself by the server, so the child's number is the server's, and the server sees its
+        // cores from its first instruction and sizes its threads accordingly.
+        let cores = match cores {
+            Cores::Own => SERVER_CORE.to_owned(),
+            Cores::All => format!("{SERVER_CORE},{LOAD_CORE}"),
+        };
         let child = Command::new("taskset")
-            .args(["-c", SERVER_CORE])
+            .args(["-c", &cores])
             .arg(program)
             .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--dir"])
             .arg(folder)
