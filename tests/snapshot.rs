@@ -102,6 +102,24 @@ fn a_real_server_loads_what_save_wrote() {
     }
 }
 
+#[test]
+fn what_packs_is_packed_where_the_setting_says_so() {
+    for tier in TIERS {
+        let server = terrace(tier);
+        let mut conn = server.connect();
+        conn.call(&["SET", "text", &"abc".repeat(50_000)]);
+        conn.call(&["HSET", "hash", "field", &"xyz".repeat(20_000)]);
+        let mut sizes = Vec::new();
+        for packed in ["yes", "no"] {
+            conn.call(&["CONFIG", "SET", "rdbcompression", packed]);
+            // Rows that are in the store, and those that are not.
+            expect_ok(&conn.call(&["SAVE"]));
+            sizes.push(std::fs::metadata(dump_of(&server)).expect("a file").len());
+        }
+        assert!(sizes[0] < 10_000 && sizes[1] > 200_000, "{tier}: {sizes:?}");
+    }
+}
+
 fn wait_for_save(conn: &mut Conn) {
     let began = Instant::now();
     while show(&conn.words("INFO persistence")).contains("rdb_bgsave_in_progress:1") {

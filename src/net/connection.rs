@@ -7,6 +7,7 @@ mod catch_up;
 mod snapshot;
 
 use super::clients::{Client, client_flag};
+use super::gather::note_work;
 use super::inbox::Inbox;
 use super::session::{Session, SyncWait};
 use super::socket::Socket;
@@ -158,7 +159,9 @@ impl Connection {
             self.run_input().await?;
         }
         loop {
-            match self.next_event().await {
+            let event = self.next_event().await;
+            note_work();
+            match event {
                 Event::Signal => self.on_signal().await?,
                 Event::Read(read) => {
                     let read = read?;
@@ -170,8 +173,7 @@ impl Connection {
                     self.server.totals.reads.fetch_add(1, Relaxed);
                     self.note_memory()?;
                     self.run_input().await?;
-                    let last = self.session.last_command.map_or(0, |command| command.number);
-                    self.client.last_command.store(last, Relaxed);
+                    self.show_last_command();
                 }
             }
             if self.session.closing {
@@ -256,11 +258,6 @@ impl Connection {
     }
 
     async fn on_signal(&mut self) -> Result<(), End> {
-        if self.session.subscriptions.is_some() {
-            // What others of this thread are about to send comes along: one write in place of several.
-            tokio::task::yield_now().await;
-            self.client.take_signal();
-        }
         if self.client.is_killed() {
             return Err(End::Closed);
         }
@@ -271,21 +268,23 @@ impl Connection {
     async fn write_inbox(&mut self) -> Result<(), End> {
         self.client.take_inbox(&mut self.incoming);
         let mut incoming = std::mem::take(&mut self.incoming);
+        let join_bytes = if incoming.is_one_part() { 0 } else { JOIN_BYTES };
         let mut joined = 0;
         for bytes in incoming.parts().flat_map(|part| part.chunks(PART_BYTES)) {
             joined += bytes.len();
-            if bytes.len() > JOIN_BYTES {
-                self.write_reply().await?;
+            if bytes.len() > join_bytes {
+                self.write_out().await?;
                 self.write(bytes).await?;
+                self.client.written(std::mem::take(&mut joined));
             } else {
                 self.reply.raw(bytes);
             }
-            if self.reply.len() >= WRITE_BYTES || bytes.len() > JOIN_BYTES {
-                self.write_reply().await?;
+            if self.reply.len() >= WRITE_BYTES {
+                self.write_out().await?;
                 self.client.written(std::mem::take(&mut joined));
             }
         }
-        self.write_reply().await?;
+        self.write_out().await?;
         self.client.written(joined);
         incoming.clear();
         self.incoming = incoming;
@@ -333,7 +332,6 @@ impl Connection {
         let now_ms = unix_ms();
         self.client.last_active_ms.store(now_ms, Relaxed);
         self.client.commands.fetch_add(batch.len() as u64, Relaxed);
-        self.server.totals.commands.fetch_add(batch.len() as u64, Relaxed);
         self.executor.prefetch(batch, &self.input, &self.session);
         if self.session.hears() {
             // What came before the requests is read before their replies.
@@ -395,12 +393,6 @@ impl Connection {
                 self.executor.begin_batch();
                 continue;
             }
-            if let Some(hold_ms) = self.session.hold.take() {
-                drop(words);
-                self.hold_reply(start, hold_ms).await?;
-                self.executor.begin_batch();
-                continue;
-            }
             if let Some(sync) = self.session.sync_wait.take() {
                 drop(words);
                 self.hold_until_synced(start, &sync).await?;
@@ -446,11 +438,18 @@ impl Connection {
         Ok(())
     }
 
+    /// Lets others see which command was the last.
+    fn show_last_command(&self) {
+        let last = self.session.last_command.map_or(0, |command| command.number);
+        self.client.last_command.store(last, Relaxed);
+    }
+
     /// Waits until the command that found nothing has been served, or its time is over, and appends its reply.
     async fn wait_for_key(&mut self) -> Result<(), End> {
         let Some(waiter) = self.session.blocked.take() else {
             return Ok(());
         };
+        self.show_last_command();
         let ended = self.end_of_wait(&waiter).await;
         self.server.blocked.leave(&waiter);
         if self.session.hears() {
@@ -510,27 +509,6 @@ impl Connection {
                 }
             }
         }
-    }
-
-    /// Writes the replies before `start`, and lets what follows them go out only after `hold_ms` milliseconds; 0 is
-    /// never.
-    async fn hold_reply(&mut self, start: usize, hold_ms: i64) -> Result<(), End> {
-        let held = self.reply.as_slice()[start..].to_vec();
-        self.reply.truncate(start);
-        self.write_reply().await?;
-        let until = (hold_ms > 0).then(|| unix_ms().saturating_add(hold_ms));
-        loop {
-            let left = until.map_or(i64::MAX, |until| until - unix_ms());
-            if left <= 0 {
-                break;
-            }
-            if self.client.is_killed() || self.socket.peer_is_gone() {
-                return Err(End::Closed);
-            }
-            tokio::time::sleep(Duration::from_millis(left.min(100) as u64)).await;
-        }
-        self.reply.raw(&held);
-        Ok(())
     }
 
     /// Writes the replies before `start`, and answers `WAITAOF` when what it waits for has come, or its time is over.
@@ -598,6 +576,11 @@ impl Connection {
         if self.session.tracking.is_some() {
             self.client.move_inbox_to(&mut self.reply);
         }
+        self.write_out().await
+    }
+
+    /// The same of what is in the buffer, and nothing that comes meanwhile.
+    async fn write_out(&mut self) -> Result<(), End> {
         self.pass_gate().await?;
         self.note_memory()?;
         if self.reply.is_empty() {
