@@ -15,6 +15,8 @@ use tokio::sync::watch;
 
 /// How long connections may take to end before the last flush begins.
 const DRAIN: Duration = Duration::from_millis(500);
+/// How long nobody may listen to the network while a worker is held up.
+const WAKE_EVERY: Duration = Duration::from_millis(50);
 
 /// How long those may take who are sent what was gathered for them.
 const LAST_MESSAGES: Duration = Duration::from_millis(5);
@@ -71,7 +73,9 @@ fn serve(startup: Startup) -> ExitCode {
         .enable_all()
         .build();
     let outcome = match runtime {
-        Ok(runtime) => runtime.block_on(run(config, file)),
+        Ok(runtime) => keep_listening(runtime.handle().clone())
+            .map_err(|error| error.to_string())
+            .and_then(|()| runtime.block_on(run(config, file))),
         Err(error) => Err(error.to_string()),
     };
     match outcome {
@@ -83,6 +87,20 @@ fn serve(startup: Startup) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Wakes a worker now and then, so that somebody listens to the network. What takes long says so and lets its worker's
+/// other work be done; a script inside one function of Lua's library cannot say so, and its worker may have been the one
+/// that listened.
+fn keep_listening(runtime: tokio::runtime::Handle) -> std::io::Result<()> {
+    let wake = move || {
+        loop {
+            std::thread::sleep(WAKE_EVERY);
+            runtime.spawn(std::future::ready(()));
+        }
+    };
+    std::thread::Builder::new().name("wake".into()).spawn(wake)?;
+    Ok(())
 }
 
 async fn run(config: Config, file: Option<std::path::PathBuf>) -> Result<(), String> {

@@ -182,6 +182,13 @@ fn clients_are_unblocked_by_id() {
          d CLIENT UNBLOCK 99999
          d CLIENT UNBLOCK {a} NEVER
          d CLIENT UNBLOCK x
+         a! WAIT 1 0
+         d CLIENT UNBLOCK {a}
+         a?
+         a! WAIT 1 0
+         d CLIENT UNBLOCK {a} ERROR
+         a?
+         a WAIT 1 10
          d RPUSH k v
          d LLEN k",
     );

@@ -159,3 +159,39 @@ fn documentation_has_the_arguments_of_a_command() {
         "{get}"
     );
 }
+
+#[test]
+fn what_stays_for_old_clients_is_said_to_be_deprecated_as_in_redis() {
+    let servers = [
+        Server::redis(&[]),
+        Server::terrace(&["--range", "default", "*", "memory"]),
+    ];
+    let [redis, ours] = servers.map(|server| {
+        let reply = Value::parse(&server.connect().words("COMMAND DOCS"));
+        let mut found = BTreeMap::new();
+        note_standing(children(&reply), &mut found);
+        found
+    });
+    assert!(redis.values().filter(|standing| !standing.is_empty()).count() > 20);
+    for (name, standing) in &ours {
+        assert!(
+            redis.get(name).is_none_or(|other| other == standing),
+            "{name}: {standing:?}"
+        );
+    }
+}
+
+/// Flags, and since when they are deprecated, of commands by name; and of their subcommands.
+fn note_standing(commands: &[Value], found: &mut BTreeMap<String, Vec<String>>) {
+    for command in commands.chunks(2) {
+        let mut standing = Vec::new();
+        for fact in children(&command[1]).chunks(2) {
+            match text(&fact[0]).as_str() {
+                "doc_flags" | "deprecated_since" => standing.push(show(&fact[1])),
+                "subcommands" => note_standing(children(&fact[1]), found),
+                _ => {}
+            }
+        }
+        found.insert(text(&command[0]), standing);
+    }
+}

@@ -105,6 +105,57 @@ fn resetstat_sets_statistics_back() {
 }
 
 #[test]
+fn commands_and_errors_of_scripts_are_counted_as_in_redis() {
+    let figures = [Server::redis(&[]), memory_server(&[])].map(|server| {
+        let mut conn = server.connect();
+        conn.words("CONFIG RESETSTAT");
+        conn.words("SET a x");
+        for script in [
+            "return redis.error_reply('MY x')",
+            "return {err='OTHER x'}",
+            "return redis.pcall('lpush','a','1')",
+            "return redis.call('lpush','a','1')",
+            "redis.pcall('lpush','a','1')",
+            "error('no')",
+        ] {
+            conn.call(&["EVAL", script, "0"]);
+        }
+        let transactions = ["MULTI", "GET a", "GET a", "EXEC"].repeat(500);
+        for line in ["NOSUCH", "GET", "SET a y"].into_iter().chain(transactions) {
+            conn.words(line);
+        }
+        let text = info(&mut conn, "everything");
+        let names = ["MY", "OTHER", "WRONGTYPE", "ERR"].map(|code| format!("errorstat_{code}"));
+        let mut seen: Vec<_> = names.iter().map(|name| field(&text, name)).collect();
+        seen.push(field(&text, "total_error_replies"));
+        seen.push(field(&text, "total_commands_processed"));
+        for command in ["eval", "get", "exec", "multi"] {
+            let figures = field(&text, &format!("cmdstat_{command}")).expect("figures");
+            let of_time = |part: &&str| !part.starts_with("usec");
+            seen.push(Some(
+                figures.split(',').filter(of_time).collect::<Vec<_>>().join(","),
+            ));
+        }
+        seen
+    });
+    assert_eq!(figures[0], figures[1]);
+}
+
+#[test]
+fn the_list_of_clients_says_what_each_waits_for() {
+    let server = memory_server(&[]);
+    let (mut conn, mut waits) = (server.connect(), server.connect());
+    waits.words("CLIENT SETNAME waits");
+    waits
+        .send_raw(&common::encode(&["BLPOP", "k", "0"]))
+        .expect("sent");
+    std::thread::sleep(Duration::from_millis(200));
+    let list = conn.words("CLIENT LIST").escape_ascii().to_string();
+    let line = list.split("\\n").find(|line| line.contains("name=waits"));
+    assert!(line.is_some_and(|line| line.contains("cmd=blpop")), "{list}");
+}
+
+#[test]
 fn monitors_see_commands_as_in_redis() {
     let lines = [Server::redis(&[]), memory_server(&[])].map(|server| {
         let mut monitor = server.connect();
@@ -118,6 +169,10 @@ fn monitors_see_commands_as_in_redis() {
             "CONFIG GET timeout",
             "NOSUCH",
             "INCR a b",
+            "MULTI",
+            "GET a",
+            "EXEC",
+            "MIGRATE 127.0.0.1 1 nokey 0 100 AUTH secret",
         ] {
             conn.words(line);
         }
@@ -132,7 +187,7 @@ fn monitors_see_commands_as_in_redis() {
         seen
     });
     assert_eq!(lines[0], lines[1]);
-    assert_eq!(lines[0].len(), 7, "{:?}", lines[0]);
+    assert_eq!(lines[0].len(), 11, "{:?}", lines[0]);
 }
 
 /// A monitor's line with digits in place of time and port.
@@ -242,15 +297,16 @@ fn old_connections_are_killed_by_age() {
     old.words("PING");
     std::thread::sleep(Duration::from_millis(2_100));
     let mut young = server.connect();
-    let (second, third) = (server.connect(), server.connect());
+    let mut others = [server.connect(), server.connect()];
     assert_eq!(young.integer("CLIENT KILL MAXAGE 2 SKIPME no"), 1);
     assert!(old.read_to_close().is_ok());
     assert_eq!(young.words("PING"), b"+PONG\r\n");
     // By several ids at once, of which one is its own and one is nobody's.
     let own = young.integer("CLIENT ID");
-    let ids = format!("CLIENT KILL ID {own} {} {} 99999", own + 1, own + 2);
+    let [second, third] = others.each_mut().map(|other| other.integer("CLIENT ID"));
+    let ids = format!("CLIENT KILL ID {own} {second} {third} 99999");
     assert_eq!(young.integer(&ids), 2);
-    for mut killed in [second, third] {
+    for mut killed in others {
         assert!(killed.read_to_close().is_ok());
     }
 }

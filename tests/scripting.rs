@@ -196,8 +196,16 @@ fn a_script_that_does_not_end_holds_up_its_keys_alone() {
         busy.starts_with("-BUSY Redis is busy running a script."),
         "{busy}"
     );
-    let other = error(&mut conn, &["FUNCTION", "KILL"]);
-    assert!(other.starts_with("-BUSY"), "{other}");
+    let undeclared = "return redis.call('get','held')";
+    let others: [&[&str]; 3] = [
+        &["WATCH", "held"],
+        &["EVAL", undeclared, "0"],
+        &["FUNCTION", "KILL"],
+    ];
+    for words in others {
+        let refused = error(&mut conn, words);
+        assert!(refused.starts_with("-BUSY"), "{words:?}: {refused}");
+    }
     assert_eq!(conn.call(&["SCRIPT", "KILL"]), b"+OK\r\n");
     let ended = show(&runs.read_frame().expect("a reply"));
     assert!(
@@ -226,6 +234,20 @@ fn no_script_holds_up_its_end_by_catching_errors() {
         let ended = show(&runs.read_frame().expect("a reply"));
         assert!(ended.starts_with("-ERR Script killed"), "{ended}");
     }
+}
+
+#[test]
+fn a_script_inside_one_long_function_of_lua_does_not_stop_other_connections() {
+    let server = Server::terrace(&["--io-threads", "2"]);
+    let mut others: Vec<Conn> = (0..8).map(|_| server.connect()).collect();
+    let long = "local a = string.rep('a',22) return string.find(a,string.rep('a?',22)..a..'b') or 1";
+    let mut runs = start(&server, &["EVAL", long, "0"]);
+    for other in &mut others {
+        let began = Instant::now();
+        assert_eq!(other.call(&["PING"]), b"+PONG\r\n");
+        assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    }
+    assert_eq!(runs.read_frame().expect("a reply"), b":1\r\n");
 }
 
 #[test]

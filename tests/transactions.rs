@@ -164,6 +164,26 @@ fn a_watched_key_that_another_client_changes_stops_the_transaction() {
 }
 
 #[test]
+fn a_watched_key_that_comes_with_another_database_stops_the_transaction() {
+    compare(
+        "b SELECT 1
+         b SET d x
+         b SET e x
+         b SELECT 0
+         a WATCH d
+         b SWAPDB 0 1
+         a MULTI
+         a SET done 1
+         a EXEC
+         a WATCH f
+         b SWAPDB 0 1
+         a MULTI
+         a SET done 2
+         a EXEC",
+    );
+}
+
+#[test]
 fn what_is_watched_ends_with_the_transaction() {
     compare(
         "a WATCH k

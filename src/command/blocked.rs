@@ -18,9 +18,11 @@
 //! Nothing runs for a client that waits: its connection sleeps until it is woken, hung up on, or its time is over.
 
 use super::args::Args;
+use super::context::Context;
 use super::error::Error;
-use super::spec::Handler;
-use super::table::Command;
+use super::execute::resolve;
+use super::spec::{Handler, Outcome};
+use super::table::{Command, Finder};
 use crate::keyspace::{Call, Effects, Keyspace, Tx, Wait};
 use crate::net::clients::{Client, client_flag};
 use crate::net::session::Session;
@@ -143,6 +145,30 @@ impl Kind {
     fn type_name(self) -> &'static str {
         KINDS[self as usize].2
     }
+}
+
+/// Lets the caller wait until a moment, for ever without one, for no key; only the moment and `CLIENT UNBLOCK` end that.
+/// Within a transaction nothing waits.
+pub(super) fn idle(
+    args: &Args<'_>,
+    context: &mut Context<'_>,
+    deadline_ms: Option<i64>,
+    on_timeout: fn(&mut Reply),
+) -> Outcome {
+    if context.effects.is_grouped() {
+        on_timeout(context.reply);
+        return Ok(());
+    }
+    let command = resolve(args, &mut Finder::default())?;
+    let wait = Wait {
+        keys: Vec::new(),
+        deadline_ms,
+        on_timeout,
+        words: None,
+    };
+    let (blocked, protocol) = (&context.server.blocked, context.reply.protocol());
+    context.session.blocked = Some(blocked.join(command, args, wait, context.session, protocol));
+    Ok(())
 }
 
 impl Blocked {

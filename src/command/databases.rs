@@ -1,14 +1,14 @@
 //! Commands on whole databases, `WAIT` and `WAITAOF`.
 
 use super::args::Args;
+use super::blocked;
 use super::context::Context;
 use super::error::Error;
 use super::spec::{Handler, Outcome, Spec, acl, flag::*};
 use crate::journal::Journal;
 use crate::keyspace::load::may_wait;
 use crate::keyspace::range::DBS;
-use crate::net::session::{Session, SyncWait};
-use crate::resp::Reply;
+use crate::net::session::SyncWait;
 use crate::resp::number::parse_i64;
 
 const EVERYWHERE: &[&str] = &["request_policy:all_shards", "response_policy:all_succeeded"];
@@ -65,7 +65,7 @@ pub static COMMANDS: &[Spec] = &[
         "O(1)",
         "Exchanges two databases, for every client at once.",
     ),
-    Spec::new("wait", 3, NOSCRIPT, acl::CONNECTION, Handler::Session(wait))
+    Spec::new("wait", 3, NOSCRIPT, acl::CONNECTION, Handler::Admin(wait))
         .group("generic", "3.0.0")
         .doc(
             "numreplicas timeout",
@@ -139,6 +139,10 @@ fn swapdb(args: &Args<'_>, context: &mut Context<'_>) -> Outcome {
     };
     let (first, second) = (index(1, "first")?, index(2, "second")?);
     let (first, second) = (existing(first, context)?, existing(second, context)?);
+    if first == second {
+        context.reply.ok();
+        return Ok(());
+    }
     let end = may_wait(|| {
         let keyspace = &context.server.keyspace;
         keyspace.swap_db(first, second, context.effects)
@@ -155,8 +159,7 @@ fn wait_for(end: u64, context: &mut Context<'_>) {
     }
 }
 
-/// There are no replicas, so none has anything: whoever wants some waits for as long as they say, the connection held
-/// and nobody else; 0 is for ever.
+/// Of something that is waited for; 0 is for ever.
 fn timeout_ms(args: &Args<'_>, at: usize) -> Result<i64, Error> {
     let timeout_ms = args
         .int(at)
@@ -167,13 +170,15 @@ fn timeout_ms(args: &Args<'_>, at: usize) -> Result<i64, Error> {
     }
 }
 
-fn wait(args: &Args<'_>, session: &mut Session, reply: &mut Reply) -> Outcome {
+/// There are no replicas, so none has anything: whoever wants some waits for as long as they say.
+fn wait(args: &Args<'_>, context: &mut Context<'_>) -> Outcome {
     let wanted = args.int(1)?;
     let timeout_ms = timeout_ms(args, 2)?;
     if wanted > 0 {
-        session.hold = Some(timeout_ms);
+        let deadline_ms = (timeout_ms > 0).then(|| context.now_ms.saturating_add(timeout_ms));
+        return blocked::idle(args, context, deadline_ms, |reply| reply.int(0));
     }
-    reply.int(0);
+    context.reply.int(0);
     Ok(())
 }
 

@@ -1,6 +1,7 @@
 //! `DEBUG`: looking inside, and doing what tests need. Allowed by `enable-debug-command` alone.
 
 use super::args::Args;
+use super::blocked;
 use super::context::Context;
 use super::digest::Digest;
 use super::error::Error;
@@ -11,6 +12,7 @@ use crate::keyspace::range::DBS;
 use crate::keyspace::{Call, Effects, Elements, Entry, Tx, clock};
 use crate::net::clients::{Client, client_flag};
 use crate::object::codec;
+use crate::resp::Reply;
 use crate::resp::number::{parse_f64, parse_i64};
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -129,11 +131,8 @@ fn sleep(args: &Args<'_>, context: &mut Context<'_>) -> Outcome {
     let seconds = parse_f64(&args[2]).unwrap_or(0.0);
     // A cast from a float saturates; what is not a number is 0.
     let hold_ms = (seconds * 1_000.0) as i64;
-    if hold_ms > 0 {
-        context.session.hold = Some(hold_ms);
-    }
-    context.reply.ok();
-    Ok(())
+    let until_ms = context.now_ms.saturating_add(hold_ms.max(0));
+    blocked::idle(args, context, Some(until_ms), Reply::ok)
 }
 
 fn set_active_expire(args: &Args<'_>, context: &mut Context<'_>) -> Outcome {

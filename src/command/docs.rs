@@ -4,6 +4,41 @@ use super::syntax::{self, Argument, Kind};
 use super::table::Command;
 use crate::resp::Reply;
 
+/// Commands that stay for old clients, since when they do, and what to use in their place.
+const DEPRECATED: [(&str, &str, &str); 17] = [
+    ("brpoplpush", "6.2.0", "`BLMOVE` with `RIGHT` and `LEFT`"),
+    ("cluster|slaves", "5.0.0", "`CLUSTER REPLICAS`"),
+    ("cluster|slots", "7.0.0", "`CLUSTER SHARDS`"),
+    (
+        "georadius",
+        "6.2.0",
+        "`GEOSEARCH`, `GEOSEARCHSTORE` with `BYRADIUS`",
+    ),
+    ("georadius_ro", "6.2.0", "`GEOSEARCH` with `BYRADIUS`"),
+    (
+        "georadiusbymember",
+        "6.2.0",
+        "`GEOSEARCH`, `GEOSEARCHSTORE` with `FROMMEMBER`, `BYRADIUS`",
+    ),
+    (
+        "georadiusbymember_ro",
+        "6.2.0",
+        "`GEOSEARCH` with `FROMMEMBER`, `BYRADIUS`",
+    ),
+    ("getset", "6.2.0", "`SET` with `GET`"),
+    ("hmset", "4.0.0", "`HSET`"),
+    ("rpoplpush", "6.2.0", "`LMOVE` with `RIGHT` and `LEFT`"),
+    ("slaveof", "5.0.0", "`REPLICAOF`"),
+    ("substr", "2.0.0", "`GETRANGE`"),
+    ("zrangebylex", "6.2.0", "`ZRANGE` with `BYLEX`"),
+    ("zrangebyscore", "6.2.0", "`ZRANGE` with `BYSCORE`"),
+    ("zrevrange", "6.2.0", "`ZRANGE` with `REV`"),
+    ("zrevrangebylex", "6.2.0", "`ZRANGE` with `BYLEX`, `REV`"),
+    ("zrevrangebyscore", "6.2.0", "`ZRANGE` with `BYSCORE`, `REV`"),
+];
+/// Commands that servers and tests use among themselves.
+const OF_SYSTEMS: [&str; 5] = ["debug", "pfdebug", "pfselftest", "replconf", "restore-asking"];
+
 /// Writes a command's name and its map.
 pub fn write(command: &Command, reply: &mut Reply) {
     reply.bulk(command.full_name.as_bytes());
@@ -17,6 +52,21 @@ pub fn write(command: &Command, reply: &mut Reply) {
     ] {
         reply.bulk(name.as_bytes());
         reply.bulk(text.as_bytes());
+    }
+    let deprecated = DEPRECATED.iter().find(|(name, ..)| *name == command.full_name);
+    let of_systems = OF_SYSTEMS.contains(&command.full_name.as_str());
+    if deprecated.is_some() || of_systems {
+        pairs += 1;
+        reply.bulk(b"doc_flags");
+        reply.set(1);
+        reply.simple(if of_systems { "syscmd" } else { "deprecated" });
+    }
+    if let Some((_, since, instead)) = deprecated {
+        pairs += 2;
+        for (name, text) in [("deprecated_since", since), ("replaced_by", instead)] {
+            reply.bulk(name.as_bytes());
+            reply.bulk(text.as_bytes());
+        }
     }
     let arguments = arguments(command);
     if !arguments.is_empty() {

@@ -31,6 +31,21 @@ pub static COMMANDS: &[Spec] = &[
         "O(N) for N bytes of the value; O(N*log(N)) for N elements of a sorted set",
         "Makes a value of the bytes that DUMP returned.",
     ),
+    // What nodes of a cluster send each other; users' rules may name it.
+    Spec::new(
+        "restore-asking",
+        -4,
+        WRITE | DENYOOM | ASKING,
+        acl::KEYSPACE | acl::DANGEROUS,
+        Handler::Data(restore),
+    )
+    .keys(&[key(1, "OW UPDATE")])
+    .group("server", "3.0.0")
+    .doc(
+        "key ttl serialized-value [REPLACE] [ABSTTL] [IDLETIME seconds] [FREQ frequency]",
+        "O(N) for N bytes of the value; O(N*log(N)) for N elements of a sorted set",
+        "As RESTORE, between the nodes of a cluster.",
+    ),
 ];
 
 fn dump(args: &Args<'_>, tx: &mut Tx<'_>, reply: &mut Reply) -> Outcome {

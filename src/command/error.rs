@@ -43,6 +43,8 @@ pub enum Error {
         text: Vec<u8>,
         counted: bool,
     },
+    /// A script that has been running for a while is in the way, and nothing was done: no reply, it is run again soon.
+    HeldUp,
     /// A range's limit on its keys or values.
     Quota(QuotaError),
     /// Any other, with its code.
@@ -120,6 +122,7 @@ impl fmt::Display for Error {
             Error::Overflow => f.write_str("ERR increment or decrement would overflow"),
             Error::Store(error) => write!(f, "ERR the store cannot be read: {error}"),
             Error::Script { text, .. } => f.write_str(&String::from_utf8_lossy(text)),
+            Error::HeldUp => f.write_str("BUSY A script is in the way."),
             Error::Quota(error) => write!(f, "{error}"),
             Error::Other(text) => f.write_str(text),
         }

@@ -21,7 +21,7 @@ use crate::net::session::Session;
 use crate::resp::{Batch, Reply};
 use crate::script::running::Running;
 use crate::script::source::Script;
-use crate::server::{Server, unix_ms};
+use crate::server::{Server, Totals, unix_ms};
 use smallvec::SmallVec;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -111,7 +111,7 @@ impl Executor {
     /// Counts what has run: to be called before the replies leave.
     #[inline]
     pub fn end_batch(&mut self) {
-        self.tally.settle();
+        self.tally.settle(&self.server.totals);
     }
 
     /// The time of the requests being run, for an executor whose commands are part of one.
@@ -154,7 +154,10 @@ impl Executor {
         let spec = match resolve(args, &mut self.finder) {
             Ok(spec) => spec,
             Err(_) if is_http(&args[0]) => return hang_up(reply, session),
-            Err(error) => return self.reject(None, error, reply, session),
+            Err(error) => {
+                session.last_command = None;
+                return self.reject(None, error, reply, session);
+            }
         };
         if let Err(error) = self.admit(spec, args, session) {
             return self.reject(Some(spec), error, reply, session);
@@ -162,20 +165,26 @@ impl Executor {
         if session.transaction.is_some() && !transactions::runs_at_once(spec) {
             return self.queue(spec, args, session, reply);
         }
-        if self.server.pause.holds(may_write(spec, session), self.now_ms) {
+        let may_replicate = spec.has(flag::MAY_REPLICATE) || may_write(spec, session);
+        if self.server.pause.holds(may_replicate, self.now_ms) {
             return After::Paused;
         }
-        if self.server.running.any() && !spec.has(flag::ALLOW_BUSY) {
-            match self.held_up_by(spec, args, session) {
+        if self.server.running.any() && !(spec.has(flag::ALLOW_BUSY) && spec.keys.is_empty()) {
+            match self
+                .held_up_by(spec, args, session)
+                .map(|running| self.busy(&running))
+            {
                 None => {}
-                Some(running) if self.is_past_threshold(&running) => {
-                    return self.reject(Some(spec), scripting::busy(running.is_function), reply, session);
-                }
-                Some(_) => return After::HeldUp,
+                Some(Error::HeldUp) => return After::HeldUp,
+                Some(busy) => return self.reject(Some(spec), busy, reply, session),
             }
         }
         session.replied_pushes = false;
         let outcome = self.run(spec, args, session, reply);
+        if matches!(outcome, Err(Error::HeldUp)) {
+            reply.truncate(start);
+            return After::HeldUp;
+        }
         if session.blocked.is_some() {
             reply.truncate(start);
             self.note(spec, args, session, false);
@@ -224,6 +233,7 @@ impl Executor {
         reply: &mut Reply,
     ) -> After {
         let start = reply.len();
+        session.last_command = Some(spec);
         if let Err(error) = session.queue(spec, args, &self.server.config.load()) {
             return self.reject(Some(spec), error, reply, session);
         }
@@ -247,7 +257,7 @@ impl Executor {
             permission::note(denied, place, (spec, args), &self.server, session);
             return Err(permission::refusal(denied, spec));
         }
-        if session.only_listens() && !LISTENING.contains(&spec.name) {
+        if session.only_listens() && !LISTENING.contains(&spec.full_name.as_str()) {
             return Err(Error::OnlyListens(spec.full_name.clone()));
         }
         Ok(())
@@ -260,7 +270,7 @@ impl Executor {
         session: &mut Session,
         reply: &mut Reply,
     ) -> Result<(), Error> {
-        self.tally.settle_unless(spec);
+        self.tally.settle_unless(spec, &self.server.totals);
         if spec.has(flag::WRITE) && !self.effects.is_grouped() {
             self.prepare_write(spec, args)?;
         }
@@ -459,9 +469,13 @@ impl Executor {
         self.server.running.holder(&shards, all)
     }
 
-    fn is_past_threshold(&self, running: &Running) -> bool {
+    /// What becomes of a request that a running script is in the way of.
+    pub(super) fn busy(&self, running: &Running) -> Error {
         let threshold = self.server.config.load().busy_reply_threshold_ms;
-        threshold >= 0 && running.began.elapsed().as_millis() >= threshold as u128
+        match threshold >= 0 && running.began.elapsed().as_millis() >= threshold as u128 {
+            true => scripting::busy(running.is_function),
+            false => Error::HeldUp,
+        }
     }
 
     fn reject(
@@ -493,7 +507,7 @@ impl Executor {
         let ended = self.clock.raw();
         let nanos = self.clock.delta_as_nanos(self.read, ended);
         self.read = ended;
-        self.tally.note(spec, nanos);
+        self.tally.note(spec, nanos, &self.server.totals);
         if failed {
             spec.stats.failed.fetch_add(1, Relaxed);
         }
@@ -522,10 +536,11 @@ struct Tally {
 
 impl Tally {
     #[inline]
-    fn note(&mut self, spec: &'static Command, nanos: u64) {
+    fn note(&mut self, spec: &'static Command, nanos: u64, totals: &Totals) {
         let bucket = Stats::bucket(nanos);
-        if bucket != self.bucket {
-            self.settle();
+        // Those of a transaction are run, and noted, while EXEC is.
+        if bucket != self.bucket || self.spec.is_some_and(|last| !std::ptr::eq(last, spec)) {
+            self.settle(totals);
         }
         (self.spec, self.bucket) = (Some(spec), bucket);
         self.calls += 1;
@@ -534,16 +549,17 @@ impl Tally {
 
     /// Before a command runs: it may ask for the figures, and is not to be counted as another one.
     #[inline]
-    fn settle_unless(&mut self, spec: &'static Command) {
+    fn settle_unless(&mut self, spec: &'static Command, totals: &Totals) {
         if self.spec.is_some_and(|last| !std::ptr::eq(last, spec)) {
-            self.settle();
+            self.settle(totals);
         }
     }
 
     #[inline]
-    fn settle(&mut self) {
+    fn settle(&mut self, totals: &Totals) {
         if let Some(spec) = self.spec.take() {
             spec.stats.note(self.bucket, self.calls, self.nanos);
+            totals.commands.fetch_add(self.calls, Relaxed);
             (self.calls, self.nanos) = (0, 0);
         }
     }

@@ -72,9 +72,9 @@ pub(super) enum Touch {
 }
 
 /// Containers and commands that have nothing to do with keys, of those that see the whole server.
-const ASIDE: [&str; 16] = [
+const ASIDE: [&str; 18] = [
     "time", "lastsave", "lolwut", "select", "role", "config", "command", "latency", "slowlog", "memory",
-    "acl", "client", "auth", "hello", "reset", "script",
+    "acl", "client", "auth", "hello", "reset", "script", "wait", "waitaof",
 ];
 
 pub(super) fn touches(command: &Command, args: &Args<'_>) -> Touch {
@@ -89,6 +89,7 @@ pub(super) fn touches(command: &Command, args: &Args<'_>) -> Touch {
                 _ if ASIDE.contains(&container) || container == "function" => Touch::Nothing,
                 "copy" if !has_word(&["db"]) => Touch::Keys,
                 "sort" | "sort_ro" if !has_word(&["by", "get"]) => Touch::Keys,
+                "watch" => Touch::Keys,
                 "publish" | "spublish" => Touch::Channel,
                 _ => Touch::Any,
             }

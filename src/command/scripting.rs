@@ -286,6 +286,15 @@ impl Executor {
         let begin = reply.len();
         let outcome = loop {
             reply.truncate(begin);
+            if reaches
+                && !inside
+                && let Some(running) = server.running.holder(&[], true)
+            {
+                // It may have the right to reach, or hold what this one reaches for.
+                host.give_back(session);
+                self.script = Some(host);
+                return Err(self.busy(&running));
+            }
             let right = (reaches && !inside).then(|| server.keyspace.reach());
             let group = if inside {
                 None
@@ -299,6 +308,7 @@ impl Executor {
                     Ok(group) => Some(group),
                     Err(error) => {
                         host.give_back(session);
+                        self.script = Some(host);
                         return Err(error.into());
                     }
                 }
@@ -334,6 +344,14 @@ impl Executor {
         if let Err(failure) = outcome {
             reply.truncate(begin);
             return Err(explain(failure, call.name, killed));
+        }
+        if let [b'-', text @ .., b'\r', b'\n'] = &reply.as_slice()[begin..] {
+            let error = Error::Script {
+                text: text.to_vec(),
+                counted: run::is_counted(),
+            };
+            reply.truncate(begin);
+            return Err(error);
         }
         Ok(for_good)
     }

@@ -56,6 +56,7 @@ pub mod flag {
     pub const NO_MULTI: u32 = 1 << 16;
     pub const MOVABLEKEYS: u32 = 1 << 17;
     pub const ALLOW_BUSY: u32 = 1 << 18;
+    pub const ASKING: u32 = 1 << 19;
 
     /// In the order in which Redis lists them.
     pub const NAMES: &[(u32, &str)] = &[
@@ -70,6 +71,7 @@ pub mod flag {
         (STALE, "stale"),
         (SKIP_MONITOR, "skip_monitor"),
         (SKIP_SLOWLOG, "skip_slowlog"),
+        (ASKING, "asking"),
         (FAST, "fast"),
         (NO_AUTH, "no_auth"),
         (MAY_REPLICATE, "may_replicate"),

@@ -187,7 +187,8 @@ pub fn is_exec(command: &Command) -> bool {
 
 /// The commands that a transaction does not queue.
 pub fn runs_at_once(command: &Command) -> bool {
-    is_exec(command) || matches!(command.name, "multi" | "discard" | "watch" | "quit" | "reset")
+    let at_once = ["multi", "discard", "watch", "quit", "reset"];
+    is_exec(command) || at_once.contains(&command.full_name.as_str())
 }
 
 /// True when the queued commands may change something.
@@ -339,9 +340,6 @@ impl Executor {
                 blocked.serve(keyspace, &mut self.effects, keys.into_iter(), self.now_ms);
             }
         }
-        if server.monitors.any() {
-            server.monitors.feed(&Args::new(&[b"exec"]), session);
-        }
         Ok(())
     }
 
@@ -384,8 +382,8 @@ impl Executor {
             for queued in &queue.queued {
                 queued.with_args(|args| self.run_queued(queued.command, args, session, reply));
             }
-            // Within a group nothing waits: what they answered at once stands.
-            (session.hold, session.sync_wait) = (None, None);
+            // Within a group nothing waits: what it answered at once stands.
+            session.sync_wait = None;
         }));
         self.effects.set_grouped(false);
         self.gate = self.gate.max(group.commit(&mut self.effects));

@@ -121,8 +121,10 @@ impl Keyspace {
             self.plain.measure(open);
         }
         self.note_evictable();
+        let idle = std::mem::take(&mut pass.merges_open);
+        self.close_idle(&mut sealer, idle);
         let mut full = std::mem::take(&mut sealer.full);
-        if std::mem::take(&mut pass.merges_open) {
+        if idle {
             full.extend(sealer.open.iter().cloned());
         }
         // Who needs memory must not wait for this.
@@ -539,4 +541,144 @@ pub(super) fn drop_slots(state: &mut ShardState, generation: &Generation, range:
     }
     counters.cold.fetch_sub(total, Relaxed);
     counters.evicted.fetch_add(total as u64, Relaxed);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::range::{Inherited, RangeMap};
+    use super::super::tx::Expiry;
+    use super::super::{Call, Effects, Elements, Settings};
+    use super::*;
+    use crate::config::{FsyncPolicy, KeyspaceEvents, RangeSpec};
+    use crate::object;
+    use crate::store::block::BlockStore;
+
+    const KEYS: usize = 300;
+
+    fn memory_keyspace(dir: &std::path::Path) -> Keyspace {
+        let inherited = Inherited {
+            fsync: FsyncPolicy::EverySec,
+            eviction: EvictionPolicy::NoEviction,
+            notify: KeyspaceEvents::default(),
+            objects: object::Limits::default(),
+        };
+        let settings = Settings {
+            shards: 8,
+            maxmemory: 0,
+            maxmemory_samples: 5,
+            lfu_log_factor: 10,
+            lfu_decay_minutes: 1,
+            journal_flush_size: u64::MAX,
+            flush_dirty_size: u64::MAX,
+            seal_after: 0,
+            paged_threshold: u64::MAX,
+            paged_threshold_size: u64::MAX,
+            max_value_len: 1 << 20,
+            inherited,
+        };
+        let spec = RangeSpec::parse(&[b"m", b"m:", b"memory"]).expect("a range");
+        let store = BlockStore::open(dir, 1 << 20).expect("store opens");
+        Keyspace::new(store, RangeMap::new(&[spec], inherited, None), &settings, 7)
+    }
+
+    fn with_key<R>(keyspace: &Keyspace, key: &[u8], run: impl FnOnce(&mut super::super::Tx<'_>) -> R) -> R {
+        let (keys, mut effects) = ([key], Effects::default());
+        let call = Call {
+            db: 0,
+            now_ms: 1_700_000_000_000,
+            keys: &keys,
+            received: &[],
+            elements: Elements::None,
+            replay: None,
+        };
+        let mut tx = keyspace.begin(call, &mut effects).expect("reads");
+        let out = run(&mut tx);
+        tx.commit();
+        out
+    }
+
+    fn key(i: usize) -> Vec<u8> {
+        format!("m:{i}").into_bytes()
+    }
+
+    fn fill(keyspace: &Keyspace, value: &[u8]) {
+        for i in 0..KEYS {
+            with_key(keyspace, &key(i), |tx| tx.put(&key(i), value, Expiry::Clear));
+        }
+        assert_eq!(keyspace.seal_all().expect("seals"), KEYS as u64);
+    }
+
+    fn value(keyspace: &Keyspace, i: usize) -> Option<Vec<u8>> {
+        with_key(keyspace, &key(i), |tx| {
+            tx.lookup(&key(i)).map(|entry| entry.value().to_vec())
+        })
+    }
+
+    #[test]
+    fn cleaning_ends_with_its_generation_whose_number_may_be_given_away() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let keyspace = memory_keyspace(dir.path());
+        fill(&keyspace, b"old");
+        let first = keyspace.plain.generation(1).expect("sealed");
+        // A pass has moved what there was to move from it, and has not dropped it yet.
+        let mut pass = Pass {
+            cleaning: Some((first.clone(), keyspace.shards.len())),
+            ..Pass::default()
+        };
+        for i in 0..KEYS {
+            assert!(with_key(&keyspace, &key(i), |tx| tx.delete(&key(i))));
+        }
+        keyspace.drop_empty_generations().expect("drops");
+        fill(&keyspace, b"new");
+        let second = keyspace.plain.generation(1).expect("sealed");
+        assert!(first.is_gone() && second.order > first.order);
+        let mut sealer = keyspace.sealing.hold();
+        keyspace
+            .clean(&mut sealer, &mut pass, Instant::now())
+            .expect("cleans");
+        drop(sealer);
+        assert_eq!(second.live_rows(), KEYS as i64);
+        for i in 0..KEYS {
+            assert_eq!(value(&keyspace, i).as_deref(), Some(&b"new"[..]), "{i}");
+        }
+    }
+
+    #[test]
+    fn what_no_longer_counts_is_not_taken_over_and_everything_else_is() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let keyspace = memory_keyspace(dir.path());
+        for i in 0..KEYS {
+            with_key(&keyspace, &key(i), |tx| tx.put(&key(i), b"old", Expiry::Clear));
+        }
+        {
+            let mut sealer = keyspace.sealing.hold();
+            for shard in 0..keyspace.shards.len() {
+                keyspace
+                    .seal_shard(&mut sealer, shard, |_, _| true)
+                    .expect("seals");
+            }
+        }
+        let generation = keyspace.plain.generation(1).expect("sealed");
+        for i in (0..KEYS).filter(|i| i % 3 == 0) {
+            assert!(with_key(&keyspace, &key(i), |tx| tx.delete(&key(i))));
+        }
+        let (written, live) = (generation.written.load(Relaxed), generation.live_bytes());
+        keyspace.seal_all().expect("seals");
+        assert!(generation.table().is_some());
+        assert!(generation.written.load(Relaxed) < written);
+        assert_eq!(generation.written.load(Relaxed), live as u64);
+        for i in 0..KEYS {
+            let expected = (i % 3 != 0).then_some(&b"old"[..]);
+            assert_eq!(value(&keyspace, i).as_deref(), expected, "{i}");
+        }
+        // Read a second time they become resident, and count no more where they were.
+        for i in 0..KEYS {
+            assert_eq!(value(&keyspace, i).is_some(), i % 3 != 0, "{i}");
+        }
+        assert!(generation.live_bytes() < live);
+        let (rows, bytes) = keyspace.count_sealed();
+        let counters = &keyspace.ranges.load().by_name("m").expect("the range").clone();
+        assert_eq!(counters.counters.cold.load(Relaxed), rows);
+        assert_eq!(counters.counters.sealed_bytes.load(Relaxed), bytes);
+    }
 }

@@ -8,13 +8,14 @@
 //! Of a paged collection the elements that the call touches are brought in the same way (`paging`).
 //!
 //! A sealed key of a memory range is found in the same way, but its shard knows whether there is a row, and in which part
-//! of the plain store. It comes into the transaction as a *guest*: it can be read, and is made resident when it is
+//! of the plain store: where that is a table of our own it is read at once (`settled`). It comes into the transaction as a *guest*: it can be read, and is made resident when it is
 //! changed, or when it is read again not long after.
 
 use super::effects::Effects;
 use super::entry::Entry;
 use super::range::{Range, RangeMap};
 use super::seal::Guest;
+use super::settled::Seen;
 use super::shard::{ShardGuard, ShardState};
 use super::tx::{Call, Tx};
 use super::{Keyspace, StoreError, held};
@@ -56,24 +57,24 @@ const POLITE_ROUNDS: usize = 16;
 /// Keys of one command that may be guests; of more, those that are sealed become resident.
 const GUESTS_MOST: usize = 256;
 
-/// Mostly none, and then without an allocation.
-pub(super) type Guests = Vec<Guest>;
+/// Mostly none or one, and then without an allocation.
+pub(super) type Guests = SmallVec<[Guest; 1]>;
 
 /// Keys found to be absent from the store, with the epoch of their shard before the look.
 pub(super) type KnownAbsent = HashSet<(u64, u32)>;
 
 /// What a shard says of a key that may be sealed.
-struct Look {
-    epoch: u32,
+pub(super) struct Look {
+    pub epoch: u32,
     /// Generations that may have its row.
-    candidates: SmallVec<[u16; 2]>,
+    pub candidates: SmallVec<[u16; 4]>,
     /// It was read not long ago.
-    again: bool,
+    pub again: bool,
 }
 
 impl Look {
     /// None when nothing is sealed in the shard.
-    fn begin(state: &mut ShardState, hash: u64, db: u8) -> Option<Look> {
+    pub fn begin(state: &mut ShardState, hash: u64, db: u8) -> Option<Look> {
         let epoch = state.epoch;
         let sealed = state.sealed.as_mut()?;
         Some(Look {
@@ -138,7 +139,16 @@ impl Keyspace {
             }
             let look = match range.is_durable() {
                 true => None,
-                false => Look::begin(&mut guard, hash, db),
+                false => match self.see_sealed(&mut guard, (db, hash, key), call.now_ms)? {
+                    Seen::Settled(guest) if self.physical(call.db) == db => {
+                        let guards = SmallVec::from_buf([(shard, guard)]);
+                        let mut tx = Tx::new(self, map, guards, call, (db, hash), effects);
+                        tx.guests.extend(guest);
+                        return Ok(tx);
+                    }
+                    Seen::Settled(_) => None,
+                    Seen::Look(look) => Some(look),
+                },
             };
             drop(guard);
             if let Some(look) = look

@@ -19,6 +19,7 @@
 //! | `scan`, `whole` | iteration; commands on whole databases |
 //! | `snapshot`, `import`, `backup` | all keys into an RDB file; keys from one; what a backup is made of |
 //! | `flush`, `recover` | dirty entries into the store; the state after a start |
+//! | `settled` | sealed keys that are read under their shard's lock, and ahead of it |
 //! | `seal`, `sealed` | cold entries of memory ranges into the plain store and back; what a shard knows of them |
 //! | `generations`, `doomed`, `warm` | what goes from the plain store, and who is told; what is left to the next start |
 //!
@@ -58,6 +59,7 @@ pub mod reshape;
 pub mod scan;
 pub mod seal;
 pub mod sealed;
+mod settled;
 pub mod shard;
 pub mod snapshot;
 pub mod subscribers;

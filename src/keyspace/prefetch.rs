@@ -5,6 +5,9 @@
 //! are asked for, then (locking each for a moment) the buckets, then the entries. By the time the first command runs,
 //! nearly everything is on its way.
 //!
+//! Where keys are sealed, three waits take the place of the one for the entry: the shard's directory of sealed keys, the slot
+//! in the table of a generation, the row (`settled`).
+//!
 //! Where keys are watched, four more waits are between an entry and those who are told: the shard's records, their index, the
 //! record, its key. They are overlapped in the same way, for entries that have the flag.
 //!
@@ -64,6 +67,7 @@ impl Keyspace {
                 prefetch(std::ptr::from_ref(&**sealed).cast());
             }
         }
+        let mut sealed: SmallVec<[u64; 16]> = SmallVec::new();
         for hash in &*hashes {
             let Some(state) = self.shards[self.shard_of(*hash)].try_lock() else {
                 continue;
@@ -77,7 +81,11 @@ impl Keyspace {
                 .and_then(|at| at.directory.home_address(*hash))
             {
                 prefetch(slots);
+                sealed.push(*hash);
             }
+        }
+        if !sealed.is_empty() {
+            self.prefetch_sealed(db, &sealed);
         }
         if self.record_counts.watch() {
             self.prefetch_records(hashes);

@@ -42,8 +42,11 @@ const ENTRY_MOST: usize = 256 << 10;
 /// Bytes of rows in one generation: at the most, and at the least before another one begins.
 const GENERATION_MOST: u64 = 1 << 30;
 const GENERATION_LEAST: u64 = 2 << 20;
-/// Generations that a limit of memory is divided into: so much goes at once when it is reached.
-const GENERATIONS: u64 = 32;
+/// Generations that a limit of memory is divided into: so much goes at once when it is reached, and so much is in memory
+/// twice while it is taken over. Without a limit, that what is sealed is divided into.
+const GENERATIONS: u64 = 64;
+const GENERATION_UNLIMITED: u64 = 64 << 20;
+const GENERATION_TESTED: u64 = 4 << 10;
 
 #[derive(Default)]
 pub struct SealState {
@@ -140,8 +143,8 @@ pub struct Guest {
     /// It holds while the shard's epoch is this one.
     pub epoch: u32,
     /// Bytes of its row.
-    bytes: u32,
-    generation: u16,
+    pub(super) bytes: u32,
+    pub(super) generation: u16,
     pub entry: Entry,
 }
 
@@ -211,7 +214,8 @@ impl SealedRows {
             let Some(generation) = self.generations.iter().find(is_it) else {
                 continue;
             };
-            let mut reader = generation.reader();
+            let rows = generation.rows()?;
+            let mut reader = rows.reader();
             for slot in slots {
                 let bucket = sealed::bucket(shard, self.shards, slot.fragment, slot.db);
                 reader.visit(bucket, |key, row, bytes| {
@@ -295,7 +299,8 @@ pub(super) fn count_row(range: &Range, generation: &Generation, db: u8, bytes: u
 }
 
 impl Keyspace {
-    fn bucket_of(&self, hash: u64, db: u8) -> Bucket {
+    #[inline]
+    pub(super) fn bucket_of(&self, hash: u64, db: u8) -> Bucket {
         sealed::bucket(self.shard_of(hash), self.shards.len(), fragment(hash), db)
     }
 
@@ -525,14 +530,26 @@ impl Keyspace {
                     break;
                 }
             }
+            // One after the other, so that RocksDB's copy of no two is there beside the table.
+            self.settle_all(std::mem::take(&mut sealer.full))?;
         }
-        let full = std::mem::take(&mut sealer.full);
-        for generation in full.into_iter().chain(std::mem::take(&mut sealer.open)) {
+        let open = std::mem::take(&mut sealer.open);
+        for generation in &open {
             generation.closed.store(true, Relaxed);
-            generation.settle()?;
+        }
+        self.settle_all(open)?;
+        Ok(count)
+    }
+
+    fn settle_all(&self, generations: Vec<Arc<Generation>>) -> Result<(), StoreError> {
+        for generation in generations {
+            match generation.is_to_be_taken_over() {
+                true => self.take_generation_over(&generation)?,
+                false => generation.settle()?,
+            }
             self.plain.measure(&generation);
         }
-        Ok(count)
+        Ok(())
     }
 
     /// Seals entries of a shard that are wanted, most of them. Returns how many.
@@ -631,30 +648,24 @@ impl Keyspace {
         }
     }
 
-    /// Brings the rows of generations into tables. Nobody has to wait for that: they take no more rows.
-    pub(super) fn merge(&self, generations: Vec<Arc<Generation>>) -> Result<(), StoreError> {
-        for generation in generations {
-            // Merging needs a second copy for a moment.
-            match self.is_short() {
-                true => generation.flush()?,
-                false => generation.settle()?,
-            }
-            self.plain.measure(&generation);
-        }
-        Ok(())
-    }
-
     /// Bytes of rows after which a generation is full.
-    fn generation_bytes(&self, class: &Class) -> u64 {
+    pub(super) fn generation_bytes(&self, class: &Class) -> u64 {
+        if self.sealing.seals_everything() && self.plain_generations() < GENERATIONS as usize {
+            // Where that is tested, tables are read too.
+            return GENERATION_TESTED;
+        }
         let map = self.ranges.load();
         let own = map
             .by_name(&class.range)
             .map_or(0, |range| range.policy.maxmemory);
         let limits = [self.limits.maxmemory.load(Relaxed), own];
         let least = limits.into_iter().filter(|limit| *limit > 0).min();
-        least.map_or(GENERATION_MOST, |limit| {
-            (limit / GENERATIONS).clamp(GENERATION_LEAST, GENERATION_MOST)
-        })
+        let full = match least {
+            Some(limit) => (limit / GENERATIONS).max(GENERATION_LEAST),
+            None if self.plain.is_in_folder() => GENERATION_MOST,
+            None => (self.plain.memory_bytes() / GENERATIONS).max(GENERATION_UNLIMITED),
+        };
+        full.min(GENERATION_MOST)
     }
 
     /// Seals entries of one shard that are still there. Returns how many.

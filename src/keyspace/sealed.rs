@@ -18,10 +18,11 @@
 //! is its fragment scaled to the number of buckets, or the first bucket behind that has room.
 
 use super::entry::Entry;
+use crate::pointer::prefetch;
+pub use crate::store::plain::FRAGMENT_BITS;
 use crate::store::plain::{BUCKET_BITS, Bucket};
 
 const SLOTS: usize = 16;
-pub const FRAGMENT_BITS: u32 = 18;
 
 /// The part of a hash that a slot holds: its highest bits.
 #[inline]
@@ -34,7 +35,8 @@ pub fn fragment(hash: u64) -> u32 {
 pub fn bucket(shard: usize, shards: usize, fragment: u32, db: u8) -> Bucket {
     let shard_bits = shards.trailing_zeros();
     let left = (BUCKET_BITS - shard_bits).min(FRAGMENT_BITS);
-    Bucket::new((shard as u32) << left | fragment >> (FRAGMENT_BITS - left), db)
+    let bucket = (shard as u32) << left | fragment >> (FRAGMENT_BITS - left);
+    Bucket::new(bucket, db, (shard as u32, fragment))
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -261,6 +263,12 @@ impl SealedShard {
         let again = *place == tag;
         *place = if again { 0 } else { tag };
         again
+    }
+
+    /// Asks for what `note_read` looks at.
+    #[inline]
+    pub fn prefetch_recent(&self, hash: u64) {
+        prefetch(std::ptr::from_ref(&self.recent[(hash >> 16) as usize % RECENT]).cast());
     }
 
     /// The generations that may have the row of a key.

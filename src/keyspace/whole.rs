@@ -97,10 +97,13 @@ impl Keyspace {
     pub fn swap_db(&self, a: u8, b: u8, effects: &mut Effects) -> u64 {
         let mut guards = self.lock_all();
         self.append_before(&mut guards, effects);
-        self.break_all_transactions(&guards, &[self.physical(a), self.physical(b)]);
+        let databases = [self.physical(a), self.physical(b)];
+        self.break_all_transactions(&guards, &databases);
         self.forget_all_caches(&mut guards);
         self.exchange(a, b);
-        self.exchange_watches(&mut guards, (self.physical(a), self.physical(b)));
+        self.exchange_watches(&mut guards, (databases[1], databases[0]));
+        // A key that was absent and comes with the other database has changed too.
+        self.break_all_transactions(&guards, &databases);
         let (mut first, mut second) = (itoa::Buffer::new(), itoa::Buffer::new());
         effects.push(
             0,
@@ -110,7 +113,6 @@ impl Keyspace {
         guards
             .iter_mut()
             .for_each(|state| state.last_offset = state.last_offset.max(end));
-        let databases = [self.physical(a), self.physical(b)];
         self.tell_values_of(&guards, &databases, (Event::SwapDb, News::Unknown), end);
         end
     }

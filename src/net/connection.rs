@@ -173,8 +173,7 @@ impl Connection {
                     self.server.totals.reads.fetch_add(1, Relaxed);
                     self.note_memory()?;
                     self.run_input().await?;
-                    let last = self.session.last_command.map_or(0, |command| command.number);
-                    self.client.last_command.store(last, Relaxed);
+                    self.show_last_command();
                 }
             }
             if self.session.closing {
@@ -333,7 +332,6 @@ impl Connection {
         let now_ms = unix_ms();
         self.client.last_active_ms.store(now_ms, Relaxed);
         self.client.commands.fetch_add(batch.len() as u64, Relaxed);
-        self.server.totals.commands.fetch_add(batch.len() as u64, Relaxed);
         self.executor.prefetch(batch, &self.input, &self.session);
         if self.session.hears() {
             // What came before the requests is read before their replies.
@@ -395,12 +393,6 @@ impl Connection {
                 self.executor.begin_batch();
                 continue;
             }
-            if let Some(hold_ms) = self.session.hold.take() {
-                drop(words);
-                self.hold_reply(start, hold_ms).await?;
-                self.executor.begin_batch();
-                continue;
-            }
             if let Some(sync) = self.session.sync_wait.take() {
                 drop(words);
                 self.hold_until_synced(start, &sync).await?;
@@ -446,11 +438,18 @@ impl Connection {
         Ok(())
     }
 
+    /// Lets others see which command was the last.
+    fn show_last_command(&self) {
+        let last = self.session.last_command.map_or(0, |command| command.number);
+        self.client.last_command.store(last, Relaxed);
+    }
+
     /// Waits until the command that found nothing has been served, or its time is over, and appends its reply.
     async fn wait_for_key(&mut self) -> Result<(), End> {
         let Some(waiter) = self.session.blocked.take() else {
             return Ok(());
         };
+        self.show_last_command();
         let ended = self.end_of_wait(&waiter).await;
         self.server.blocked.leave(&waiter);
         if self.session.hears() {
@@ -510,27 +509,6 @@ impl Connection {
                 }
             }
         }
-    }
-
-    /// Writes the replies before `start`, and lets what follows them go out only after `hold_ms` milliseconds; 0 is
-    /// never.
-    async fn hold_reply(&mut self, start: usize, hold_ms: i64) -> Result<(), End> {
-        let held = self.reply.as_slice()[start..].to_vec();
-        self.reply.truncate(start);
-        self.write_reply().await?;
-        let until = (hold_ms > 0).then(|| unix_ms().saturating_add(hold_ms));
-        loop {
-            let left = until.map_or(i64::MAX, |until| until - unix_ms());
-            if left <= 0 {
-                break;
-            }
-            if self.client.is_killed() || self.socket.peer_is_gone() {
-                return Err(End::Closed);
-            }
-            tokio::time::sleep(Duration::from_millis(left.min(100) as u64)).await;
-        }
-        self.reply.raw(&held);
-        Ok(())
     }
 
     /// Writes the replies before `start`, and answers `WAITAOF` when what it waits for has come, or its time is over.

@@ -70,9 +70,6 @@ pub struct Session {
     pub reply_mode: ReplyMode,
     /// The connection ends when the replies so far are written.
     pub closing: bool,
-    /// The reply just written is to be held for so many milliseconds, 0 for ever; nothing else of this connection is
-    /// done meanwhile.
-    pub hold: Option<i64>,
     /// The reply just written is a guess: it is to be held until the journal is durable.
     pub sync_wait: Option<SyncWait>,
     /// The command just run waits for a key.
@@ -111,7 +108,6 @@ impl Session {
             users_version,
             reply_mode: ReplyMode::On,
             closing: false,
-            hold: None,
             sync_wait: None,
             blocked: None,
             transaction: None,

@@ -114,6 +114,11 @@ impl Reply {
         self.line(b'+', text.as_bytes());
     }
 
+    /// [`Self::simple`] for a client's bytes, which need not be UTF-8; line ends in them become spaces.
+    pub fn simple_bytes(&mut self, text: &[u8]) {
+        self.line(b'+', &one_line(text));
+    }
+
     /// An error, with its code in front: `ERR syntax error`. Line ends in it become spaces.
     pub fn error(&mut self, error: impl Display) {
         self.buf.push(b'-');
@@ -293,11 +298,13 @@ impl Reply {
     }
 
     /// An integer of any size, in decimal; a string in RESP2.
-    pub fn big_number(&mut self, digits: &str) {
+    /// Digits as they were given; line ends in them become spaces.
+    pub fn big_number(&mut self, digits: &[u8]) {
+        let digits = one_line(digits);
         if self.resp3() {
-            self.line(b'(', digits.as_bytes());
+            self.line(b'(', &digits);
         } else {
-            self.bulk(digits.as_bytes());
+            self.bulk(&digits);
         }
     }
 
@@ -335,6 +342,17 @@ impl Reply {
     }
 }
 
+fn one_line(text: &[u8]) -> Vec<u8> {
+    let blank = |byte: &u8| {
+        if matches!(byte, b'\r' | b'\n') {
+            b' '
+        } else {
+            *byte
+        }
+    };
+    text.iter().map(blank).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -367,7 +385,7 @@ mod tests {
             ),
             (|r| r.double(f64::NEG_INFINITY), "$4\r\n-inf\r\n", ",-inf\r\n"),
             (|r| r.verbatim("txt", b"hi"), "$2\r\nhi\r\n", "=6\r\ntxt:hi\r\n"),
-            (|r| r.big_number("12"), "$2\r\n12\r\n", "(12\r\n"),
+            (|r| r.big_number(b"12"), "$2\r\n12\r\n", "(12\r\n"),
             (|r| r.int(-12), ":-12\r\n", ":-12\r\n"),
             (|r| r.bulk_int(-12), "$3\r\n-12\r\n", "$3\r\n-12\r\n"),
             (|r| r.simple("PONG"), "+PONG\r\n", "+PONG\r\n"),

@@ -201,12 +201,10 @@ fn log(lua: &Lua, call: &Call) -> Results {
     if call.len() < 2 {
         return Err(refuse(lua, "ERR redis.log() requires two arguments or more."));
     }
-    let level = match call.get(1) {
-        Some(Value::Integer(level)) => *level,
-        Some(Value::Number(level)) => to_integer(*level),
-        _ => return Err(refuse(lua, "ERR First argument must be a number (log level).")),
+    let Some(level) = call.get(1).and_then(super::raise::as_number) else {
+        return Err(refuse(lua, "ERR First argument must be a number (log level)."));
     };
-    let level = match level {
+    let level = match to_integer(level) {
         0 => log::Level::Trace,
         1 => log::Level::Debug,
         2 => log::Level::Info,

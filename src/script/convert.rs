@@ -10,8 +10,8 @@
 
 use super::engine::first_line;
 use super::raise::to_integer;
-use super::raw;
 use super::stack::{Item, Stack};
+use super::{raw, run};
 use crate::resp::{Protocol, Reply};
 use mlua::{Lua, Value};
 
@@ -55,7 +55,13 @@ impl<'a> Reader<'a> {
                 stack.push_text(text);
                 stack.wrap(c"ok");
             }
-            b'-' => push_error(stack, text),
+            b'-' => {
+                push_error(stack, text);
+                // It is counted where the command was run.
+                stack.push_text(b"ignore_error_stats_update");
+                stack.push_boolean(true);
+                stack.set_pair(-3);
+            }
             b'*' | b'>' => self.push_array(stack, len()),
             b'%' => {
                 self.push_pairs(stack, len(), true);
@@ -140,9 +146,6 @@ pub fn push_error(stack: &Stack, text: &[u8]) {
         stack.join(2);
     }
     stack.set_pair(-3);
-    stack.push_text(b"ignore_error_stats_update");
-    stack.push_boolean(true);
-    stack.set_pair(-3);
 }
 
 /// The same as a handle.
@@ -212,8 +215,13 @@ impl Failure {
 }
 
 /// Writes what a script returned, which is on the top of the stack. `script` is the protocol that the script has asked
-/// for: it says what booleans are.
+/// for: it says what booleans are. Whether that is an error which was counted already is noted (`run::is_counted`).
 pub fn write_top(stack: &Stack, script: Protocol, reply: &mut Reply) {
+    if stack.item(-1) == Item::Table && stack.has_room() {
+        let base = stack.len();
+        run::note_counted(stack.push_field(c"ignore_error_stats_update") == Item::Boolean(true));
+        stack.back_to(base);
+    }
     write_at(stack, script, reply, 0);
 }
 
@@ -237,7 +245,7 @@ fn write_table(stack: &Stack, script: Protocol, reply: &mut Reply, nesting: usiz
     if let Item::Text(text) = stack.push_field(c"err") {
         reply.error_bytes(text);
     } else if let Item::Text(text) = stack.back_to(base).push_field(c"ok") {
-        reply.simple(&one_line(text));
+        reply.simple_bytes(text);
     } else if let Item::Number(number) = stack.back_to(base).push_field(c"double") {
         reply.double(number);
     } else if stack.back_to(base).push_field(c"map") == Item::Table {
@@ -245,7 +253,7 @@ fn write_table(stack: &Stack, script: Protocol, reply: &mut Reply, nesting: usiz
     } else if stack.back_to(base).push_field(c"set") == Item::Table {
         write_pairs(stack, script, reply, nesting, false);
     } else if let Item::Text(digits) = stack.back_to(base).push_field(c"big_number") {
-        reply.big_number(&one_line(digits));
+        reply.big_number(digits);
     } else if stack.back_to(base).push_field(c"verbatim_string") == Item::Table
         && write_verbatim(stack, reply)
     {
@@ -306,9 +314,4 @@ fn write_pairs(stack: &Stack, script: Protocol, reply: &mut Reply, nesting: usiz
         len += 1;
     }
     reply.set_deferred(deferred, len);
-}
-
-/// Line ends become blanks. Bytes that are not text are kept as far as a line of text can.
-fn one_line(text: &[u8]) -> String {
-    String::from_utf8_lossy(text).replace(['\r', '\n'], " ")
 }

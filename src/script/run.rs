@@ -25,6 +25,8 @@ thread_local! {
     static PROTOCOL: Cell<Protocol> = const { Cell::new(Protocol::Resp2) };
     /// The script is to end, whatever it does with errors.
     static ENDED: Cell<bool> = const { Cell::new(false) };
+    /// The error that the script returned was counted already.
+    static COUNTED: Cell<bool> = const { Cell::new(false) };
     /// When what runs without a host has to be over.
     static DEADLINE: Cell<Option<Instant>> = const { Cell::new(None) };
 }
@@ -72,6 +74,15 @@ pub fn end() {
 
 pub fn is_ended() -> bool {
     ENDED.get()
+}
+
+pub fn note_counted(counted: bool) {
+    COUNTED.set(counted);
+}
+
+/// Whether an error that a script has returned is one of a command, and was counted when that was run.
+pub fn is_counted() -> bool {
+    COUNTED.get()
 }
 
 /// Called every so many instructions; false ends the script. Does not unwind.

@@ -102,7 +102,7 @@ fn read_flags(words: &[String]) -> Result<u8, String> {
         let Some(names) = option.strip_prefix("flags=") else {
             return Err(format!("ERR Unknown lua shebang option: {option}"));
         };
-        for name in names.split(',').filter(|name| !name.is_empty()) {
+        for name in names.split(',').filter(|_| !names.is_empty()) {
             let flag = flag::named(name);
             flags |= flag.ok_or_else(|| format!("ERR Unexpected flag in script shebang: {name}"))?;
         }

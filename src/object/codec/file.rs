@@ -17,12 +17,13 @@
 
 use super::error::{CodecError, Problem};
 use super::input::Input;
-use super::output::Output;
+use super::output::{Output, PACK_ABOVE};
 use super::payload::CRC;
 use super::read::read_value;
 use super::{Form, Value, ValueRef, stream, type_of, types, write, write_body};
 use crate::object::paged;
 use crate::object::pages::Kind;
+use crate::object::sorted_set;
 use crate::object::{Limits, Stream};
 use crc::{Digest, Table};
 use std::io::{self, Read, Write};
@@ -337,6 +338,7 @@ impl<W: Write> FileWriter<W> {
             Kind::Set => types::SET,
             Kind::List => types::LIST,
             Kind::Stream => write::type_of_stream(output.form),
+            Kind::SortedSet => types::ZSET_2,
         });
         output.string(key);
         output.number(len);
@@ -357,6 +359,11 @@ impl<W: Write> FileWriter<W> {
                 output.raw(place);
                 output.string(value);
             }
+            // A score is the same eight bytes in both.
+            Kind::SortedSet => {
+                output.string(sorted_set::paged::name_of(place));
+                output.bytes.extend_from_slice(value);
+            }
         }
         self.settle()
     }
@@ -369,7 +376,8 @@ impl<W: Write> FileWriter<W> {
         self.settle()
     }
 
-    /// A key whose value has been serialized already; false if its type is none of this file's version.
+    /// A key whose value has been serialized already, and packs nothing; false if its type is none of this file's version,
+    /// or something of it might be packed.
     pub fn serialized_key(
         &mut self,
         db: u64,
@@ -384,7 +392,7 @@ impl<W: Write> FileWriter<W> {
         let newer = kind != types::HASH_TIMES
             && kind != types::HASH_LISTPACK_TIMES
             && write::version_of(kind) > self.form.version;
-        if newer {
+        if newer || self.form.compress && body.len() > PACK_ABOVE {
             return Ok(false);
         }
         self.head(db, expiry);
@@ -454,6 +462,11 @@ mod tests {
         );
         assert!(
             file.serialized_key(9, b"new", None, b"\x14\x00")
+                .is_ok_and(|taken| !taken)
+        );
+        let long = [&b"\x00\x1e"[..], &[b'x'; 30]].concat();
+        assert!(
+            file.serialized_key(9, b"long", None, &long)
                 .is_ok_and(|taken| !taken)
         );
         file.finish().expect("a Vec takes everything")

@@ -5,7 +5,7 @@ use super::{Form, lzf};
 use crate::resp::number::parse_i64;
 
 /// Strings up to this length are not worth packing.
-const PACK_ABOVE: usize = 20;
+pub(super) const PACK_ABOVE: usize = 20;
 /// What packing has to save, at least.
 const PACK_SAVES: usize = 4;
 /// The longest text of an integer that has an encoding of its own.
