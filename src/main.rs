@@ -18,6 +18,9 @@ const DRAIN: Duration = Duration::from_millis(500);
 /// How long nobody may listen to the network while a worker is held up.
 const WAKE_EVERY: Duration = Duration::from_millis(50);
 
+/// How long those may take who are sent what was gathered for them.
+const LAST_MESSAGES: Duration = Duration::from_millis(5);
+
 /// Milliseconds after which memory that nothing uses goes back to the system.
 const UNUSED_MS: isize = 1_000;
 
@@ -120,6 +123,7 @@ async fn run(config: Config, file: Option<std::path::PathBuf>) -> Result<(), Str
     server.set_listeners(listeners);
     write_pidfile(&pidfile);
     banner(&server);
+    tokio::spawn(server.clients.gather.clone().run());
     opened.send_replace(Some(server.clone()));
     supervisor.ready();
     let mut shutdown = server.shutdown.subscribe();
@@ -130,6 +134,9 @@ async fn run(config: Config, file: Option<std::path::PathBuf>) -> Result<(), Str
     }
     supervisor.stopping();
     server.stop();
+    if server.clients.gather.send_now() > 0 {
+        tokio::time::sleep(LAST_MESSAGES).await;
+    }
     for client in server.clients.all() {
         client.kill();
     }

@@ -413,6 +413,7 @@ impl Server {
         self.pubsub
             .delivery
             .set_limit(config.client_output_buffer_limit.pubsub);
+        self.clients.gather.set_most(u64::from(config.pubsub_gather_us));
         self.slowlog.lock().set_max_len(config.slowlog_max_len);
         self.acl
             .users

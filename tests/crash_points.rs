@@ -6,12 +6,16 @@
 //! not. Values, expiries, `DBSIZE` and the counts of the range must all be of the same one of these two states.
 //!
 //! Where the server dies is said by `FAILPOINTS` in its environment: see `crash_point` in the journal.
+//! Collections that are paged have a test of their own (`crash_points/paged.rs`).
+//!
 //! `TERRACE_CRASH_ROUNDS` sets how often each test does its work. `TERRACE_SEED` repeats the commands of a failed
 //! case; what runs in the background beside them, nothing can repeat.
 
 mod common;
 #[path = "crash_points/model.rs"]
 mod model;
+#[path = "crash_points/paged.rs"]
+mod paged;
 
 use std::collections::VecDeque;
 use std::fmt;

@@ -9,6 +9,8 @@
 mod lists;
 #[path = "common/open.rs"]
 mod open;
+#[path = "paging/sorted_sets.rs"]
+mod sorted_sets;
 #[path = "paging/streams.rs"]
 mod streams;
 
@@ -23,6 +25,7 @@ use terrace::keyspace::Settings;
 use terrace::keyspace::evict::Room;
 use terrace::keyspace::range::Inherited;
 use terrace::object::Limits;
+use terrace::object::pages::Kind;
 use terrace::store::block::BlockStore;
 use terrace::store::rows;
 
@@ -53,6 +56,7 @@ fn settings(maxmemory: u64) -> Settings {
                 hash_max_listpack_entries: 3,
                 list_max_listpack_size: 4,
                 stream_node_max_entries: 5,
+                zset_max_listpack_entries: 3,
                 ..Limits::default()
             },
         },
@@ -80,6 +84,7 @@ struct Model {
     hashes: BTreeMap<Vec<u8>, Hash>,
     lists: BTreeMap<Vec<u8>, List>,
     streams: BTreeMap<Vec<u8>, streams::Stream>,
+    sorted_sets: BTreeMap<Vec<u8>, sorted_sets::SortedSet>,
 }
 
 /// The strings of a reply of strings, nested or not.
@@ -146,9 +151,11 @@ impl World {
     }
 
     fn step(&mut self) {
-        match self.rng.u32(..180) {
+        let kind = self.rng.u32(..230);
+        match kind {
             100..140 => self.list_step(),
-            140.. => self.stream_step(),
+            140..180 => self.stream_step(),
+            180.. => self.sorted_set_step(),
             0..30 => self.set(),
             30..42 => self.remove(),
             42..52 => self.get(),
@@ -172,8 +179,27 @@ impl World {
             }
             95..100 => self.set_many(),
         }
+        self.check_bytes(kind);
         let end = self.open.keyspace.journal().expect("open").end();
         self.history.push((end, self.model.clone()));
+    }
+
+    fn counted_bytes(&self) -> i64 {
+        let ranges = self.open.keyspace.ranges();
+        let bytes = ranges.iter().map(|range| {
+            let bytes = &range.counters.bytes;
+            bytes.load(std::sync::atomic::Ordering::Relaxed)
+        });
+        bytes.sum()
+    }
+
+    fn check_bytes(&self, kind: u32) {
+        let sum = self.open.keyspace.sum_entry_bytes();
+        assert_eq!(
+            self.counted_bytes(),
+            sum,
+            "bytes are counted wrongly after a step of kind {kind}"
+        );
     }
 
     fn set(&mut self) {
@@ -408,6 +434,7 @@ impl World {
         }
         self.check_lists();
         self.check_streams();
+        self.check_sorted_sets();
     }
 
     /// Rows of elements are those of collections that are there.
@@ -419,7 +446,11 @@ impl World {
         let paged = rows.map(|row| {
             let row = row.expect("a row").1;
             let summary = rows::Row::decode(&row).and_then(|row| row.summary());
-            summary.expect("sound").map_or(0, |summary| summary.len)
+            summary.expect("sound").map_or(0, |summary| match summary.kind {
+                // By hash, and by score.
+                Kind::SortedSet => 2 * summary.len,
+                _ => summary.len,
+            })
         });
         assert_eq!(paged.sum::<u64>(), elements as u64, "rows of elements");
     }
@@ -430,19 +461,15 @@ impl World {
         self.check();
         for number in 0..3 {
             let key = format!("key:{number}\0").into_bytes();
-            self.run(&[b"DEL", &key, &lists::key(number), &streams::key(number)]);
+            let others = [lists::key(number), streams::key(number), sorted_sets::key(number)];
+            self.run(&[b"DEL", &key, &others[0], &others[1], &others[2]]);
         }
         self.open.flush();
         self.model = Model::default();
         self.check();
         let rows = self.open.keyspace.store().scan(vec![0x10], vec![0xff], false);
         assert_eq!(rows.count(), 0, "rows are left");
-        let ranges = self.open.keyspace.ranges();
-        let bytes = ranges.iter().map(|range| {
-            let bytes = &range.counters.bytes;
-            bytes.load(std::sync::atomic::Ordering::Relaxed)
-        });
-        assert_eq!(bytes.sum::<i64>(), 0, "bytes are counted that are gone");
+        assert_eq!(self.counted_bytes(), 0, "bytes are counted that are gone");
     }
 }
 

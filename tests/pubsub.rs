@@ -563,3 +563,59 @@ fn the_soft_limit_has_its_time() {
     assert!(started.elapsed() > Duration::from_millis(500));
     until(|| info(&mut d, "client_output_buffer_limit_disconnections") == 1);
 }
+
+/// Messages that come in a row are sent together, and all of them come, in order.
+#[test]
+fn a_busy_server_sends_several_messages_at_once() {
+    const CLIENTS: i64 = 100;
+    const MESSAGES: i64 = 4_000;
+    let server = Server::terrace(&MEMORY);
+    let mut conn = server.connect();
+    let mut all: Vec<Conn> = (0..CLIENTS).map(|_| server.connect()).collect();
+    all.iter_mut().for_each(|conn| {
+        conn.words("SUBSCRIBE c");
+    });
+    let before = info(&mut conn, "total_writes_processed");
+    let batch = |from: i64| -> Vec<Vec<Vec<u8>>> {
+        let publish = |n: i64| ["PUBLISH", "c", &n.to_string()].map(|word| word.as_bytes().to_vec());
+        (from..from + 16).map(|n| publish(n).to_vec()).collect()
+    };
+    for from in (0..MESSAGES).step_by(16) {
+        conn.pipeline(&batch(from)).expect("counts");
+    }
+    for conn in &mut all {
+        for n in 0..MESSAGES {
+            let got = show(&conn.read_frame().expect("a message"));
+            assert!(got.ends_with(&format!("\\r\\n{n}\\r\\n")), "{got} for {n}");
+        }
+    }
+    let sends = info(&mut conn, "total_writes_processed") - before;
+    assert!(
+        sends < MESSAGES * CLIENTS / 32,
+        "{sends} sends for {} messages",
+        MESSAGES * CLIENTS
+    );
+}
+
+/// However long messages may wait: there is nothing to wait for.
+#[test]
+fn an_idle_server_sends_at_once() {
+    for longest in ["1000000", "0"] {
+        let args = [&MEMORY[..], &["--pubsub-gather-usec", longest]].concat();
+        let server = Server::terrace(&args);
+        let mut conn = server.connect();
+        let mut all: Vec<Conn> = (0..100).map(|_| server.connect()).collect();
+        all.iter_mut().for_each(|conn| {
+            conn.words("SUBSCRIBE c");
+        });
+        let began = Instant::now();
+        for _ in 0..100 {
+            assert_eq!(conn.integer("PUBLISH c x"), 100);
+            for conn in &mut all {
+                conn.read_frame().expect("a message");
+            }
+        }
+        let took = began.elapsed();
+        assert!(took < Duration::from_secs(10), "{took:?} with {longest}");
+    }
+}

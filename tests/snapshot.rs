@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{Conn, Server, show, terrace_binary};
+use common::{Conn, Server, Value, show, terrace_binary};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -178,6 +178,88 @@ fn a_snapshot_is_of_one_moment() {
         }
         assert!(seen > PAIRS / 2, "{tier}: only {seen} pairs in the file");
     }
+}
+
+/// One value after the other joins a collection of every type and the oldest leaves, all in one transaction; so in a file all
+/// of them hold the same values. They are paged, and mostly not in memory.
+#[test]
+fn a_snapshot_of_paged_collections_is_of_one_moment() {
+    const HELD: usize = 2000;
+    let server = Server::terrace(&[
+        "--range",
+        "default",
+        "*",
+        "durable",
+        "--paged-threshold",
+        "100",
+        "--stream-node-max-entries",
+        "10",
+    ]);
+    let stop = AtomicBool::new(false);
+    let write = || {
+        let mut conn = server.connect();
+        let mut next: usize = 1;
+        while !stop.load(Ordering::Relaxed) {
+            let batch = (0..20).flat_map(|_| {
+                let (new, old) = (next, next.saturating_sub(HELD));
+                next += 1;
+                [
+                    "MULTI".to_string(),
+                    format!("RPUSH list {new}"),
+                    format!("HSET hash {new} {new}"),
+                    format!("SADD set {new}"),
+                    format!("ZADD zset {new} {new}"),
+                    format!("XADD stream {new}-1 f {new}"),
+                    format!("LTRIM list -{HELD} -1"),
+                    format!("HDEL hash {old}"),
+                    format!("SREM set {old}"),
+                    format!("ZREMRANGEBYSCORE zset -inf {old}"),
+                    format!("XTRIM stream MINID {}-1", old + 1),
+                    "EXEC".to_string(),
+                ]
+            });
+            let words = |line: String| line.split(' ').map(|word| word.as_bytes().to_vec()).collect();
+            let batch: Vec<Vec<Vec<u8>>> = batch.map(words).collect();
+            conn.pipeline(&batch).expect("replies");
+        }
+    };
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(write);
+        let mut conn = server.connect();
+        // Whatever fails here, the writer has to end.
+        let checked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            for _ in 0..3 {
+                std::thread::sleep(Duration::from_millis(500));
+                // What is clean leaves memory.
+                expect_ok(&conn.words("DEBUG RELOAD"));
+                assert_eq!(conn.words("BGSAVE")[0], b'+');
+                wait_for_save(&mut conn);
+                expect_same_values(&redis_from(&dump_of(&server)));
+            }
+        }));
+        stop.store(true, Ordering::Relaxed);
+        writer.join().expect("no panic");
+        checked.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+    });
+}
+
+fn expect_same_values(redis: &Server) {
+    let mut conn = redis.connect();
+    let mut numbers = |line: &str| -> Vec<u64> {
+        let texts = Value::parse(&conn.words(line)).texts();
+        let number = |text: &Vec<u8>| String::from_utf8_lossy(text).parse().expect("a number");
+        texts.iter().map(number).collect()
+    };
+    let list = numbers("LRANGE list 0 -1");
+    assert!(!list.is_empty(), "nothing in the file");
+    assert_eq!(numbers("ZRANGE zset 0 -1"), list, "sorted set");
+    for line in ["HKEYS hash", "SMEMBERS set"] {
+        let mut all = numbers(line);
+        all.sort_unstable();
+        assert_eq!(all, list, "{line}");
+    }
+    let len = conn.integer("XLEN stream") as usize;
+    assert_eq!(len, list.len(), "stream");
 }
 
 /// A file as a real server saves it, and the digest of what is in it.

@@ -126,7 +126,8 @@ impl<'a> Bench<'a> {
             Work::FanOut {
                 subscribers,
                 messages,
-            } => self.fan_out(row, subscribers, self.options.scaled(messages)),
+                waits,
+            } => self.fan_out(row, subscribers, self.options.scaled(messages), waits),
             Work::MemoryPerSubscription {
                 clients,
                 channels,

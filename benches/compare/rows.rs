@@ -130,8 +130,13 @@ pub enum Work {
     Replay { records: u64 },
     /// GETs at a fixed rate while a backup of so many bytes is made; judged by p99 beside that of the idle server.
     Backup { bytes: u64 },
-    /// Messages to one channel with so many subscribers; judged by deliveries per second of server CPU.
-    FanOut { subscribers: u64, messages: u64 },
+    /// Messages to one channel with so many subscribers; judged by deliveries per second of server CPU. The publisher waits
+    /// until every batch of 16 has arrived everywhere, or goes on.
+    FanOut {
+        subscribers: u64,
+        messages: u64,
+        waits: bool,
+    },
     /// Resident memory that subscriptions add; judged by bytes per subscription.
     MemoryPerSubscription {
         clients: u64,
@@ -609,6 +614,16 @@ pub const ALL: &[Row] = &[
         Work::FanOut {
             subscribers: 500,
             messages: 8_000,
+            waits: true,
+        },
+        Bar::RatioAtLeast(1.5),
+    ),
+    subscribing(
+        "PUBLISH to 500 subscribers, not waited for",
+        Work::FanOut {
+            subscribers: 500,
+            messages: 8_000,
+            waits: false,
         },
         Bar::RatioAtLeast(1.5),
     ),

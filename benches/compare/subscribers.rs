@@ -4,9 +4,9 @@
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::load::{self, FIXED_VALUE, Fill, KEYS};
 use crate::measure::{Bench, Outcome, SETTLE_TIME_MAX, Turns, progress};
@@ -19,8 +19,12 @@ use crate::{Failure, sealed};
 const WATCHERS: u64 = 100;
 /// Channels in one SUBSCRIBE.
 const AT_ONCE: u64 = 100;
-/// Messages published before the subscribers read.
+/// Messages published at once.
 const BATCH: usize = 16;
+/// Messages that subscribers may be behind where the publisher does not wait for them.
+const AHEAD: u64 = 512;
+/// One turn may not take longer.
+const TURN_TIME_MAX: Duration = Duration::from_secs(120);
 /// The channel and the message: 100 bytes.
 const ROOM: &[u8] = b"room:000000000000";
 const MESSAGE: [u8; 100] = [b'm'; 100];
@@ -115,13 +119,14 @@ impl Subscribers {
     /// Reads what comes, on a thread of its own, until it is dropped.
     pub fn drain(self) -> Result<Drain, Failure> {
         let stop = Arc::new(AtomicBool::new(false));
+        let heard = Arc::new(AtomicU64::new(0));
         let mut streams = self.0;
         for stream in &streams {
             stream
                 .set_nonblocking(true)
                 .map_err(Failure::io("a socket option"))?;
         }
-        let stopped = stop.clone();
+        let (stopped, counted) = (stop.clone(), heard.clone());
         let thread = std::thread::spawn(move || {
             let mut buffer = vec![0; 64 << 10];
             let mut bytes = 0;
@@ -135,6 +140,7 @@ impl Subscribers {
                         Err(_) => return bytes,
                     }
                 }
+                counted.store(bytes, Ordering::Relaxed);
                 if bytes == before {
                     std::thread::sleep(Duration::from_millis(1));
                 }
@@ -143,6 +149,7 @@ impl Subscribers {
         });
         Ok(Drain {
             stop,
+            heard,
             thread: Some(thread),
         })
     }
@@ -151,10 +158,39 @@ impl Subscribers {
 /// Subscribers that read all that comes.
 pub struct Drain {
     stop: Arc<AtomicBool>,
+    /// Bytes so far.
+    heard: Arc<AtomicU64>,
     thread: Option<JoinHandle<u64>>,
 }
 
 impl Drain {
+    /// Publishes messages to so many subscribers and reads what the publisher is answered; the subscribers may be so many
+    /// messages behind. Ends when they have all.
+    fn publish(&self, server: &Server, messages: u64, subscribers: u64, ahead: u64) -> std::io::Result<()> {
+        let mut publisher = wire::connect(server.port)?;
+        let (mut request, mut frame) = (Vec::new(), Vec::new());
+        wire::push_request(&mut request, &[b"PUBLISH", ROOM, &MESSAGE]);
+        wire::push_request(&mut frame, &[b"message", ROOM, &MESSAGE]);
+        let batch = request.repeat(BATCH);
+        let mut replies = vec![0; format!(":{subscribers}\r\n").len() * BATCH];
+        let bytes_of = |messages: u64| messages * subscribers * frame.len() as u64;
+        let began = Instant::now();
+        let mut sent = 0;
+        while sent < messages {
+            publisher.write_all(&batch)?;
+            publisher.read_exact(&mut replies)?;
+            sent += BATCH as u64;
+            let behind = if sent < messages { ahead } else { 0 };
+            while self.heard.load(Ordering::Relaxed) + bytes_of(behind) < bytes_of(sent) {
+                if began.elapsed() > TURN_TIME_MAX {
+                    return Err(std::io::Error::other("messages are missing"));
+                }
+                std::thread::sleep(Duration::from_micros(200));
+            }
+        }
+        Ok(())
+    }
+
     /// Hangs up; returns how many bytes came.
     pub fn end(mut self) -> u64 {
         self.stop.store(true, Ordering::Relaxed);
@@ -207,8 +243,14 @@ pub fn sets_per_cpu(server: &Server, requests: u64) -> Result<f64, Failure> {
 }
 
 impl Bench<'_> {
-    /// Messages that reach subscribers, per second of server CPU.
-    pub fn fan_out(&self, row: &Row, subscribers: u64, messages: u64) -> Result<Outcome, Failure> {
+    /// Messages that reach subscribers, per second of server CPU. The publisher waits until all have each batch, or goes on.
+    pub fn fan_out(
+        &self,
+        row: &Row,
+        subscribers: u64,
+        messages: u64,
+        waits: bool,
+    ) -> Result<Outcome, Failure> {
         let pair = self.start_pair(row, None)?;
         let mut delivered = Turns::new("delivered / CPU s");
         for round in 1..=self.rounds() {
@@ -216,7 +258,14 @@ impl Bench<'_> {
                 let mut all = Subscribers::new(server, subscribers, 1, Names::Rooms, true)?;
                 server.settle(Quiet::Short, SETTLE_TIME_MAX)?;
                 let before = server.cpu()?;
-                all.fan_out(server, messages)?;
+                if waits {
+                    all.fan_out(server, messages)?;
+                } else {
+                    let drain = all.drain()?;
+                    drain
+                        .publish(server, messages, subscribers, AHEAD)
+                        .map_err(Failure::io(format!("publishing at {}", server.label)))?;
+                }
                 let used = (server.cpu()? - before).as_secs_f64().max(0.01);
                 let figure = (messages * subscribers) as f64 / used;
                 progress(round, server, &format!("{figure:.0} delivered per CPU second"));

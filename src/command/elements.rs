@@ -4,7 +4,7 @@
 //! values and is not named touches all elements; what only looks at keys, or is of another type, touches none.
 
 use super::spec::{Spec, acl};
-use super::streams;
+use super::{geo, sorted_sets, streams};
 use crate::keyspace::Elements;
 use crate::keyspace::paging::Count;
 
@@ -31,6 +31,7 @@ pub fn of(full_name: &str, spec: &Spec) -> Elements {
         "sadd" | "srem" | "sismember" | "smismember" => each_from(2),
         "smove" => each_from(3),
         "hscan" | "sscan" => Elements::Scanned,
+        "hrandfield" | "srandmember" | "spop" | "zrandmember" => Elements::Drawn,
         "hlen" | "scard" => Elements::None,
         // What is added to a list, or cut off it, needs nothing of the rest.
         "llen" | "lpush" | "rpush" | "lpushx" | "rpushx" | "ltrim" => Elements::None,
@@ -46,12 +47,21 @@ pub fn of(full_name: &str, spec: &Spec) -> Elements {
         "hexpire" | "hpexpire" | "hexpireat" | "hpexpireat" | "hpersist" | "hgetex" | "hsetex" => {
             Elements::Unpaged
         }
-        // They take sets for sorted sets.
-        "zunion" | "zinter" | "zdiff" | "zintercard" | "zunionstore" | "zinterstore" | "zdiffstore" => {
-            Elements::All
-        }
+        "zscore" | "zmscore" | "zrem" => each_from(2),
+        "zincrby" => each_from(3),
+        "zcard" => Elements::None,
+        "zscan" => Elements::Scanned,
+        "zpopmin" => ends(true, false, Count::Third),
+        "zpopmax" => ends(false, true, Count::Third),
+        "bzpopmin" => ends(true, false, Count::One),
+        "bzpopmax" => ends(false, true, Count::One),
+        "zmpop" | "bzmpop" => ends(true, true, Count::Named),
+        // The unit behind the members is taken for another one.
+        "geopos" | "geohash" | "geodist" => each_from(2),
         "rename" | "renamenx" | "move" | "copy" | "dump" | "sort" | "sort_ro" => Elements::All,
         _ if spec.acl & acl::STREAM != 0 => streams::touched::of(full_name),
+        _ if spec.acl & acl::SORTED_SET != 0 => sorted_sets::touched::of(full_name),
+        _ if spec.acl & acl::GEO != 0 => geo::touched::of(full_name),
         _ if spec.acl & (acl::HASH | acl::SET | acl::LIST) != 0 => Elements::All,
         _ => Elements::None,
     }
@@ -66,7 +76,7 @@ mod tests {
     fn every_command_on_collections_says_what_it_touches() {
         let elements = |name: &[u8]| table::find(name).map(|command| command.elements);
         assert_eq!(elements(b"HGETALL"), Some(Elements::All));
-        assert_eq!(elements(b"HRANDFIELD"), Some(Elements::All));
+        assert_eq!(elements(b"HRANDFIELD"), Some(Elements::Drawn));
         assert_eq!(elements(b"HSETEX"), Some(Elements::Unpaged));
         assert_eq!(elements(b"SINTERSTORE"), Some(Elements::All));
         assert_eq!(elements(b"SSCAN"), Some(Elements::Scanned));
@@ -74,5 +84,9 @@ mod tests {
         assert_eq!(elements(b"LPUSH"), Some(Elements::None));
         assert_eq!(elements(b"LINSERT"), Some(Elements::All));
         assert_eq!(elements(b"LRANGE"), Some(Elements::Indexes));
+        assert_eq!(elements(b"ZUNION"), Some(Elements::All));
+        assert_eq!(elements(b"ZPOPMIN"), Some(ends(true, false, Count::Third)));
+        assert!(matches!(elements(b"ZRANGE"), Some(Elements::Told(_))));
+        assert!(matches!(elements(b"GEOSEARCH"), Some(Elements::Told(_))));
     }
 }

@@ -14,6 +14,8 @@ use crate::object::{Native, SortedSet};
 use crate::resp::Reply;
 use crate::resp::number::{parse_f64, parse_i64};
 
+pub mod touched;
+
 const READ_KEY: &[KeySpec] = &[key(1, "RO ACCESS")];
 const RADIUS_KEYS: &[KeySpec] = &[
     key(1, "RO ACCESS"),
@@ -575,17 +577,24 @@ struct Hit {
     distance_m: f64,
 }
 
+/// Cuts of the intervals of a search.
+fn cuts((min, max): &(f64, f64)) -> (Cut<'static>, Cut<'static>) {
+    (Cut::Score(*min, Side::Before), Cut::Score(*max, Side::Before))
+}
+
 /// Places read at a time: a search that is content with any does not read on for long.
 const READ_AT_ONCE: usize = 256;
 
 /// The places that a search covers, in the order of its intervals; a few more than `enough` are looked at, none more
 /// are returned.
 fn find(search: &Search, set: &SortedSet, enough: usize) -> Vec<Hit> {
-    let cut = |score| Cut::Score(score, Side::Before);
     let intervals = search.intervals();
     let ranks: Vec<_> = intervals
         .iter()
-        .map(|(min, max)| set.between(&cut(*min), &cut(*max)))
+        .map(|interval| {
+            let (min, max) = cuts(interval);
+            set.between(&min, &max)
+        })
         .collect();
     let mut hits = Vec::new();
     for ranks in &ranks {

@@ -11,7 +11,7 @@ use super::error::Error;
 use super::spec::{Found, Handler, Outcome, Spec, acl, flag::*, key, keyword};
 use crate::keyspace::effects::push_command;
 use crate::keyspace::load::may_wait;
-use crate::keyspace::{Call, Elements, Tx};
+use crate::keyspace::{Call, Elements, Entry, Tx};
 use crate::object::codec::{self, Form, ValueRef};
 use crate::resp::number::parse_i64;
 use std::io::{self, BufRead, BufReader, ErrorKind, Write};
@@ -121,22 +121,21 @@ struct Sent {
     expiry: Option<i64>,
 }
 
-fn read(tx: &mut Tx<'_>, key: &[u8]) -> Option<Sent> {
-    let entry = tx.peek(key)?;
+fn sent_of(entry: &Entry) -> Sent {
     let value = entry
         .object()
         .map_or_else(|| ValueRef::String(entry.value()), ValueRef::Object);
-    Some(Sent {
+    Sent {
         payload: codec::dump(value, Form::DUMP),
         expiry: entry.expiry(),
-    })
+    }
 }
 
 fn migrate(args: &Args<'_>, context: &mut Context<'_>) -> Outcome {
     let plan = Plan::parse(args)?;
     let mut left: Vec<(&[u8], Sent)> = Vec::new();
     for key in &plan.keys {
-        let sent = with_key(context, args, key, |tx| read(tx, key))?;
+        let sent = with_key(context, args, key, |tx| tx.lookup(key).map(sent_of))?;
         left.extend(sent.map(|sent| (*key, sent)));
     }
     if left.is_empty() {
@@ -209,7 +208,7 @@ enum Left {
 }
 
 fn leave(tx: &mut Tx<'_>, key: &[u8], sent: Sent) -> Left {
-    match read(tx, key) {
+    match tx.peek(key).map(sent_of) {
         None => Left::Deleted,
         Some(now) if now == sent => {
             tx.delete(key);

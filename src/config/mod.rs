@@ -85,6 +85,7 @@ pub struct Config {
     pub proto_max_bulk_len: u64,
     pub client_query_buffer_limit: u64,
     pub client_output_buffer_limit: OutputBufferLimits,
+    pub pubsub_gather_us: u32,
     pub maxmemory_clients: BytesOrShare,
 
     // The process.
@@ -211,6 +212,7 @@ impl Default for Config {
             proto_max_bulk_len: 512 * MB,
             client_query_buffer_limit: 1024 * MB,
             client_output_buffer_limit: OutputBufferLimits::default(),
+            pubsub_gather_us: 2_000,
             maxmemory_clients: BytesOrShare::Bytes(0),
             databases: 16,
             daemonize: false,

@@ -284,6 +284,14 @@ impl Keyspace {
         }
     }
 
+    /// Bytes of all entries, looked at one by one: what the counters are to say.
+    pub fn sum_entry_bytes(&self) -> i64 {
+        let shards = self.shards.iter();
+        shards
+            .map(|shard| shard.lock().iter().map(|entry| entry.size() as i64).sum::<i64>())
+            .sum()
+    }
+
     /// Drops every clean entry of durable ranges, so that what is read next comes from the store.
     pub fn drop_all_clean(&self) {
         for shard in &self.shards {

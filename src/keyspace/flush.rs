@@ -417,6 +417,8 @@ impl Keyspace {
     fn collect(&self, shard: usize, state: &mut ShardState, parity: bool, portion: &mut Portion) {
         for (db, key, version) in state.stale_expiries.take_pages() {
             portion.note_pages(rows::collection_bounds(db, &key, version));
+            // A crash here is fine: replay deletes the collection again, which notes its rows again.
+            crash_point("page-drop");
         }
         if state.dirty.is_empty() {
             return;

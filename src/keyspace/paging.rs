@@ -25,6 +25,7 @@ use super::range::{Range, RangeMap};
 use super::shard::ShardState;
 use super::tx::Call;
 use super::{Keyspace, StoreError};
+use crate::journal::crash_point;
 use crate::object::Object;
 use crate::object::dict::Dict;
 use crate::object::paged::element_of;
@@ -47,6 +48,8 @@ pub enum Elements {
     },
     /// Those that a scan from the cursor in its third argument looks at.
     Scanned,
+    /// Some by chance, one or as many as its third argument says.
+    Drawn,
     /// That with the index in its third argument; or all up to that in the fourth.
     Index,
     Indexes,
@@ -64,7 +67,7 @@ pub enum Elements {
 }
 
 /// What a call with these arguments wants of the value under a key.
-type TellFn = fn(received: &[&[u8]], key: &[u8], value: &Object) -> Vec<Wanted<'static>>;
+type TellFn = for<'a> fn(received: &'a [&'a [u8]], key: &[u8], value: &Object) -> Vec<Wanted<'a>>;
 
 #[derive(Clone, Copy, Debug)]
 pub struct Tell(pub TellFn);
@@ -122,7 +125,7 @@ impl Elements {
             } else {
                 (tell.0)(received, key, value)
             };
-            return wanted.iter().find_map(|wanted| pages.lacking(wanted));
+            return lacking_of_all(pages, &wanted);
         }
         pages.lacking(&self.wanted(received)?)
     }
@@ -136,6 +139,10 @@ impl Elements {
             Elements::Scanned => {
                 let count = named_count(received).unwrap_or(SCAN_COUNT);
                 Wanted::Scan(scan_cursor(received.get(2)?)?, count)
+            }
+            Elements::Drawn => {
+                let count = if received.len() > 2 { int(2)? } else { 1 };
+                Wanted::Drawn(usize::try_from(count.unsigned_abs()).unwrap_or(usize::MAX))
             }
             Elements::Index => Wanted::Indexes(int(2)?, int(2)?),
             Elements::Indexes => Wanted::Indexes(int(2)?, int(3)?),
@@ -159,6 +166,18 @@ impl Elements {
     fn is_all(self) -> bool {
         matches!(self, Elements::All | Elements::Unpaged)
     }
+}
+
+/// What is lacking of several things wanted: all runs of rows at once, or the first that is none.
+fn lacking_of_all(pages: &dyn Pages, wanted: &[Wanted<'_>]) -> Option<Lacking> {
+    let mut all = Vec::new();
+    for lacking in wanted.iter().filter_map(|wanted| pages.lacking(wanted)) {
+        match lacking {
+            Lacking::Spans(spans) => all.extend(spans),
+            other => return Some(other),
+        }
+    }
+    (!all.is_empty()).then_some(Lacking::Spans(all))
 }
 
 /// A cursor as the commands read it: nothing is 0, and a negative one counts from the end. What is none, they refuse.
@@ -200,8 +219,11 @@ pub(super) fn push_elements(batch: &mut Batch, entry: &mut Entry, is_new: bool) 
     };
     if is_new {
         pages.each(&mut |place, value| push(place, Some(value)));
+        // A crash here is fine, and below: the store has nothing of a file before it has all of it.
+        crash_point("page-out");
     } else {
         pages.each_change(&mut push);
+        crash_point("page-changes");
         pages.settle_changes();
     }
 }

@@ -421,11 +421,15 @@ impl SnapshotOutput {
             taken.map_err(StoreError::new)
         };
         // Two sequences in the order of places: of one place, what has changed counts.
-        let mut changes = changed.elements.into_iter().peekable();
-        let (from, to) = rows::collection_bounds(db, key, summary.version);
-        for stored in frozen.scan(from.clone(), to) {
+        let (first, end) = summary.kind.listed();
+        let is_listed = |place: &Vec<u8>| first <= *place && end.as_ref().is_none_or(|end| place < end);
+        let changes = changed.elements.into_iter();
+        let mut changes = changes.filter(|(place, _)| is_listed(place)).peekable();
+        let bounds = rows::collection_bounds(db, key, summary.version);
+        let (from, to) = rows::place_bounds(&bounds, &first, end.as_deref());
+        for stored in frozen.scan(from, to) {
             let (row_key, value) = stored?;
-            let Some(place) = rows::place_of(&row_key, &from) else {
+            let Some(place) = rows::place_of(&row_key, &bounds.0) else {
                 continue;
             };
             let mut is_stale = changed

@@ -99,6 +99,19 @@ impl Subscribers {
         few.iter().copied().chain(many.into_iter().flatten())
     }
 
+    /// Shows each number; faster than `iter`, which has to look at every step where it is.
+    #[inline]
+    pub fn for_each(&self, mut show: impl FnMut(u32)) {
+        match self {
+            Subscribers::Few { len, numbers } => {
+                numbers[..usize::from(*len)]
+                    .iter()
+                    .for_each(|number| show(*number));
+            }
+            Subscribers::Many(many) => many.iter().for_each(show),
+        }
+    }
+
     /// A close estimate of the heap bytes in use.
     pub fn heap_bytes(&self) -> usize {
         match self {

@@ -4,13 +4,14 @@
 //! out, and a waker. So nobody ever waits for a slow client.
 
 use super::connection::Connection;
+use super::gather::{FULL_BYTES, Gather};
 use super::inbox::Inbox;
+pub use super::inbox::Parcel;
 use crate::acl::users::DEFAULT;
 use crate::config::{Config, OutputBufferLimit};
 use crate::resp::Reply;
 use crate::server::unix_ms;
 use atomic_waker::AtomicWaker;
-use bytes::Bytes;
 use dashmap::DashMap;
 use parking_lot::Mutex;
 use std::cmp::Reverse;
@@ -134,6 +135,9 @@ pub struct Client {
     /// Unix milliseconds since which the inbox is above the soft limit; 0 when it is not.
     over_soft_since_ms: AtomicI64,
     signalled: AtomicBool,
+    /// It is among those who will be told to send.
+    due: AtomicBool,
+    gather: Arc<Gather>,
     pub(super) waker: AtomicWaker,
 }
 
@@ -192,31 +196,54 @@ impl Client {
     }
 
     /// Queues bytes for the client; one that does not read them is closed.
-    pub fn send(&self, bytes: &Bytes) {
-        let queued = self.inbox_bytes.fetch_add(bytes.len(), Relaxed) + bytes.len();
+    pub fn send(self: &Arc<Client>, message: &Parcel) {
+        let queued = self.inbox_bytes.fetch_add(message.len(), Relaxed) + message.len();
         if queued > INBOX_MOST {
             self.kill();
             return;
         }
-        self.inbox.lock().push(bytes);
-        self.signal();
+        self.inbox.lock().push(message);
+        self.signal_gathered(queued);
     }
 
     /// As `send`, within a limit that is told each time. False when the client is being closed.
-    pub fn deliver(&self, bytes: &Bytes, limit: &OutputLimit) -> bool {
+    pub fn deliver(self: &Arc<Client>, message: &Parcel, limit: &OutputLimit) -> bool {
         if self.is_killed() {
             return false;
         }
-        let queued = (self.inbox_bytes.fetch_add(bytes.len(), Relaxed) + bytes.len()) as u64;
-        let exceeds = |most: u64| most > 0 && queued > most;
-        if exceeds(limit.hard_bytes.load(Relaxed)) || !self.is_within_soft(limit, queued) {
+        let queued = self.inbox_bytes.fetch_add(message.len(), Relaxed) + message.len();
+        let exceeds = |most: u64| most > 0 && queued as u64 > most;
+        if exceeds(limit.hard_bytes.load(Relaxed)) || !self.is_within_soft(limit, queued as u64) {
             self.set(client_flag::OVER_LIMIT, true);
             self.kill();
             return false;
         }
-        self.inbox.lock().push(bytes);
-        self.signal();
+        self.inbox.lock().push(message);
+        self.signal_gathered(queued);
         true
+    }
+
+    /// Makes the connection send so many bytes, when it is worth it.
+    fn signal_gathered(self: &Arc<Client>, queued: usize) {
+        // Whoever looks into the inbox has taken these back before, so none of them is left from an earlier time.
+        if self.signalled.load(Relaxed) {
+            return;
+        }
+        if queued > FULL_BYTES {
+            return self.signal();
+        }
+        if self.due.load(Relaxed) || self.due.swap(true, AcqRel) {
+            return;
+        }
+        if !self.gather.note_due(self) {
+            self.send_gathered();
+        }
+    }
+
+    /// What was gathered for it is to be sent.
+    pub(super) fn send_gathered(&self) {
+        self.due.swap(false, AcqRel);
+        self.signal();
     }
 
     /// False when too much has waited for too long.
@@ -306,6 +333,7 @@ pub struct Clients {
     by_id: DashMap<u64, Arc<Client>>,
     last_id: AtomicU64,
     count: AtomicUsize,
+    pub gather: Arc<Gather>,
 }
 
 impl Clients {
@@ -348,6 +376,8 @@ impl Clients {
             inbox_bytes: AtomicUsize::new(0),
             over_soft_since_ms: AtomicI64::new(0),
             signalled: AtomicBool::new(false),
+            due: AtomicBool::new(false),
+            gather: self.gather.clone(),
             waker: AtomicWaker::new(),
         });
         self.by_id.insert(client.id, client.clone());

@@ -7,6 +7,7 @@ mod catch_up;
 mod snapshot;
 
 use super::clients::{Client, client_flag};
+use super::gather::note_work;
 use super::inbox::Inbox;
 use super::session::{Session, SyncWait};
 use super::socket::Socket;
@@ -158,7 +159,9 @@ impl Connection {
             self.run_input().await?;
         }
         loop {
-            match self.next_event().await {
+            let event = self.next_event().await;
+            note_work();
+            match event {
                 Event::Signal => self.on_signal().await?,
                 Event::Read(read) => {
                     let read = read?;
@@ -255,11 +258,6 @@ impl Connection {
     }
 
     async fn on_signal(&mut self) -> Result<(), End> {
-        if self.session.subscriptions.is_some() {
-            // What others of this thread are about to send comes along: one write in place of several.
-            tokio::task::yield_now().await;
-            self.client.take_signal();
-        }
         if self.client.is_killed() {
             return Err(End::Closed);
         }
@@ -270,21 +268,23 @@ impl Connection {
     async fn write_inbox(&mut self) -> Result<(), End> {
         self.client.take_inbox(&mut self.incoming);
         let mut incoming = std::mem::take(&mut self.incoming);
+        let join_bytes = if incoming.is_one_part() { 0 } else { JOIN_BYTES };
         let mut joined = 0;
         for bytes in incoming.parts().flat_map(|part| part.chunks(PART_BYTES)) {
             joined += bytes.len();
-            if bytes.len() > JOIN_BYTES {
-                self.write_reply().await?;
+            if bytes.len() > join_bytes {
+                self.write_out().await?;
                 self.write(bytes).await?;
+                self.client.written(std::mem::take(&mut joined));
             } else {
                 self.reply.raw(bytes);
             }
-            if self.reply.len() >= WRITE_BYTES || bytes.len() > JOIN_BYTES {
-                self.write_reply().await?;
+            if self.reply.len() >= WRITE_BYTES {
+                self.write_out().await?;
                 self.client.written(std::mem::take(&mut joined));
             }
         }
-        self.write_reply().await?;
+        self.write_out().await?;
         self.client.written(joined);
         incoming.clear();
         self.incoming = incoming;
@@ -576,6 +576,11 @@ impl Connection {
         if self.session.tracking.is_some() {
             self.client.move_inbox_to(&mut self.reply);
         }
+        self.write_out().await
+    }
+
+    /// The same of what is in the buffer, and nothing that comes meanwhile.
+    async fn write_out(&mut self) -> Result<(), End> {
         self.pass_gate().await?;
         self.note_memory()?;
         if self.reply.is_empty() {

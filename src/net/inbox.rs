@@ -1,5 +1,7 @@
 //! What others have left for a client, in order, until its connection writes it.
 //!
+//! When it does is for `net::gather` to say.
+//!
 //! Small messages are copied one behind the other, because that costs less than to share them: a copy of a hundred bytes
 //! is nothing beside the count of sharers that every delivery and every write would have to change, and the connection would
 //! copy them all the same, to write them at once. Large ones are shared.
@@ -9,7 +11,42 @@ use bytes::Bytes;
 /// A message up to this is copied.
 const COPY_MOST: usize = 2 << 10;
 /// Memory that an empty inbox keeps. There are many, and they mostly wait.
-const KEEP_BYTES: usize = 1 << 10;
+const KEEP_BYTES: usize = 2 << 10;
+/// Memory that the first message takes; then four times as much, because growing costs more than a message.
+const FIRST_BYTES: usize = 512;
+const GROWTH: usize = 4;
+
+/// A message for any number of inboxes.
+pub enum Parcel {
+    Small(Vec<u8>),
+    Large(Bytes),
+}
+
+impl Parcel {
+    pub fn bytes(&self) -> &[u8] {
+        match self {
+            Parcel::Small(bytes) => bytes,
+            Parcel::Large(bytes) => bytes,
+        }
+    }
+
+    pub fn len(&self) -> usize {
+        self.bytes().len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.bytes().is_empty()
+    }
+}
+
+impl From<Vec<u8>> for Parcel {
+    fn from(bytes: Vec<u8>) -> Parcel {
+        match bytes.len() {
+            0..=COPY_MOST => Parcel::Small(bytes),
+            _ => Parcel::Large(Bytes::from(bytes)),
+        }
+    }
+}
 
 #[derive(Default)]
 pub struct Inbox {
@@ -20,13 +57,25 @@ pub struct Inbox {
 }
 
 impl Inbox {
-    pub fn push(&mut self, message: &Bytes) {
+    pub fn push(&mut self, message: &Parcel) {
         self.messages += 1;
-        if message.len() <= COPY_MOST {
-            self.copied.extend_from_slice(message);
-        } else {
-            self.shared.push((self.copied.len(), message.clone()));
+        match message {
+            Parcel::Small(bytes) => {
+                let free = self.copied.capacity() - self.copied.len();
+                if free < bytes.len() {
+                    self.grow(bytes.len());
+                }
+                self.copied.extend_from_slice(bytes);
+            }
+            Parcel::Large(bytes) => self.shared.push((self.copied.len(), bytes.clone())),
         }
+    }
+
+    #[cold]
+    fn grow(&mut self, bytes: usize) {
+        let wanted = (self.copied.capacity() * GROWTH).max(FIRST_BYTES);
+        let wanted = wanted.max(self.copied.len() + bytes);
+        self.copied.reserve_exact(wanted - self.copied.len());
     }
 
     /// How many messages there are.
@@ -36,6 +85,11 @@ impl Inbox {
 
     pub fn is_empty(&self) -> bool {
         self.messages == 0
+    }
+
+    /// There are no large messages between others.
+    pub fn is_one_part(&self) -> bool {
+        self.shared.is_empty()
     }
 
     /// Everything, in order; small messages together in one part.
@@ -76,8 +130,8 @@ mod tests {
             (1, b'e'),
             (2, b'f'),
         ] {
-            let message = Bytes::from(vec![letter; size]);
-            all.extend_from_slice(&message);
+            let message = Parcel::from(vec![letter; size]);
+            all.extend_from_slice(message.bytes());
             inbox.push(&message);
         }
         assert_eq!(inbox.len(), 6);
@@ -86,7 +140,9 @@ mod tests {
             [8, COPY_MOST + 1, 4_000, 3]
         );
         assert_eq!(inbox.parts().collect::<Vec<_>>().concat(), all);
+        assert!(!inbox.is_one_part());
         inbox.clear();
+        assert!(inbox.is_one_part());
         assert!(inbox.is_empty() && inbox.parts().next().is_none());
         assert!(inbox.copied.capacity() <= KEEP_BYTES);
     }

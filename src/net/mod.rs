@@ -3,6 +3,7 @@
 pub mod clients;
 pub mod connection;
 pub mod descriptors;
+pub mod gather;
 pub mod inbox;
 pub mod listener;
 pub mod metrics;

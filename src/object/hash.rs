@@ -19,7 +19,8 @@ mod table;
 
 use super::listpack::{Item, Listpack};
 use super::paged::Paged;
-use super::pages::{Kind, Summary};
+use super::pages::{Kind, Pages, Summary};
+use super::window::choose;
 use super::{Limits, Native, object_conversions, size_class};
 use packed::{PAIRS, TRIPLES};
 use table::Table;
@@ -297,7 +298,13 @@ impl Hash {
         match self.fields.view() {
             View::Packed(list) => packed::random(list, self.stride(), rng),
             View::Table(table) => table.random(rng),
-            View::Paged(paged) => paged.all().random(rng).map(table::pair),
+            View::Paged(paged) => {
+                let field = match paged.pool(1) {
+                    Some(pool) => rng.choice(pool),
+                    None => paged.all().random(rng),
+                };
+                field.map(table::pair)
+            }
         }
     }
 
@@ -311,6 +318,10 @@ impl Hash {
                 }
             }
             View::Table(table) => (0..count).filter_map(|_| table.random(rng)).for_each(visit),
+            View::Paged(paged) if !paged.is_whole() => {
+                let pool = paged.pool(count).unwrap_or_default();
+                (0..count).for_each(|_| visit(table::pair(pool[rng.usize(..pool.len())])));
+            }
             View::Paged(paged) => (0..count)
                 .filter_map(|_| paged.all().random(rng).map(table::pair))
                 .for_each(visit),
@@ -324,6 +335,12 @@ impl Hash {
             && count < len / 3
         {
             return table.sample(count, rng);
+        }
+        if let View::Paged(paged) = self.fields.view()
+            && let Some(mut pool) = paged.pool(count)
+        {
+            choose(&mut pool, count, rng);
+            return pool.into_iter().map(table::pair).collect();
         }
         let mut all = Vec::with_capacity(len);
         self.each(|pair| all.push(pair));

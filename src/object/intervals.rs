@@ -1,4 +1,4 @@
-//! A set of numbers, as the intervals that they form.
+//! A set of numbers, or of whatever else has an order, as the intervals that they form.
 //!
 //! Guarantees: intervals do not touch each other, so there are as few as can be; what an operation costs grows with the
 //! intervals that it joins or cuts, and with the logarithm of all.
@@ -6,31 +6,23 @@
 use std::collections::BTreeMap;
 
 /// What intervals are of.
-pub trait Number: Copy + Ord {
-    const LEAST: Self;
-    const GREATEST: Self;
-    /// How many there are from one up to another, as far as that can be told.
-    fn count(from: Self, to: Self) -> usize;
-}
-
-impl Number for i64 {
-    const LEAST: i64 = i64::MIN;
-    const GREATEST: i64 = i64::MAX;
-
-    fn count(from: i64, to: i64) -> usize {
-        to.abs_diff(from) as usize
-    }
-}
-
-impl Number for u128 {
-    const LEAST: u128 = 0;
-    const GREATEST: u128 = u128::MAX;
-
-    /// Too many to be counted: intervals are.
-    fn count(_: u128, _: u128) -> usize {
+pub trait Number: Clone + Ord {
+    /// How many there are from one up to another. Where that cannot be told, intervals are counted.
+    fn count(_from: &Self, _to: &Self) -> usize {
         1
     }
 }
+
+impl Number for i64 {
+    fn count(from: &i64, to: &i64) -> usize {
+        to.abs_diff(*from) as usize
+    }
+}
+
+impl Number for u128 {}
+
+/// Strings of bytes, in their order.
+impl Number for Vec<u8> {}
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Intervals<N> {
@@ -70,12 +62,13 @@ impl<N: Number> Intervals<N> {
             return;
         }
         let (mut start, mut end) = (from, to);
-        while let Some((&at, &until)) = self.ends.range(..=end).next_back() {
-            if until < start {
+        while let Some((at, until)) = self.ends.range(..=&end).next_back() {
+            if *until < start {
                 break;
             }
+            let (at, until) = (at.clone(), until.clone());
+            self.take(&at, &until);
             (start, end) = (start.min(at), end.max(until));
-            self.take(at, until);
         }
         self.put(start, end);
     }
@@ -83,55 +76,72 @@ impl<N: Number> Intervals<N> {
     /// Takes [from, to) out.
     pub fn remove(&mut self, from: N, to: N) {
         while from < to
-            && let Some((&at, &until)) = self.ends.range(..to).next_back()
-            && until > from
+            && let Some((at, until)) = self.ends.range(..&to).next_back()
+            && *until > from
         {
-            self.take(at, until);
-            self.put(to, until);
-            self.put(at, from);
-            if at < from {
+            let (at, until) = (at.clone(), until.clone());
+            self.take(&at, &until);
+            let is_last = at < from;
+            self.put(to.clone(), until);
+            self.put(at, from.clone());
+            if is_last {
                 break;
             }
         }
     }
 
-    fn take(&mut self, at: N, until: N) {
-        self.ends.remove(&at);
+    fn take(&mut self, at: &N, until: &N) {
+        self.ends.remove(at);
         self.count -= N::count(at, until);
     }
 
     fn put(&mut self, at: N, until: N) {
         if at < until {
+            self.count += N::count(&at, &until);
             self.ends.insert(at, until);
-            self.count += N::count(at, until);
         }
     }
 
     /// Keeps only what is in [from, to).
     pub fn keep(&mut self, from: N, to: N) {
-        self.remove(N::LEAST, from);
-        self.remove(to, N::GREATEST);
+        if let Some(least) = self.ends.keys().next().cloned() {
+            self.remove(least, from);
+        }
+        if let Some(greatest) = self.ends.values().next_back().cloned() {
+            self.remove(to, greatest);
+        }
     }
 
     /// True when some number of [from, to) is in.
     pub fn meets(&self, from: N, to: N) -> bool {
-        let last = self.ends.range(..to).next_back();
+        let last = self.ends.range(..&to).next_back();
         from < to && last.is_some_and(|(_, until)| *until > from)
     }
 
     /// The interval that a number is in.
     pub fn around(&self, at: N) -> Option<(N, N)> {
-        let (from, to) = self.ends.range(..=at).next_back()?;
-        (at < *to).then_some((*from, *to))
+        let (from, to) = self.ends.range(..=&at).next_back()?;
+        (at < *to).then(|| (from.clone(), to.clone()))
+    }
+
+    /// The interval that holds all from somewhere before this number up to it, whether it holds itself or not.
+    pub fn up_to(&self, at: &N) -> Option<(N, N)> {
+        let (from, to) = self.ends.range(..at).next_back()?;
+        (at <= to).then(|| (from.clone(), to.clone()))
     }
 
     /// What of [from, to) is not in.
     pub fn gaps(&self, from: N, to: N) -> Vec<(N, N)> {
-        let (mut gaps, mut at) = (Vec::new(), self.around(from).map_or(from, |(_, end)| end));
+        let around = self.around(from.clone());
+        let (mut gaps, mut at) = (Vec::new(), around.map_or(from, |(_, end)| end));
         if at >= to {
             return gaps;
         }
-        for (&start, &end) in self.ends.range(at..to) {
+        for (start, end) in self
+            .ends
+            .range(&at..&to)
+            .map(|(start, end)| (start.clone(), end.clone()))
+        {
             if at < start {
                 gaps.push((at, start));
             }
@@ -144,7 +154,7 @@ impl<N: Number> Intervals<N> {
     }
 
     pub fn iter(&self) -> impl Iterator<Item = (N, N)> {
-        self.ends.iter().map(|(from, to)| (*from, *to))
+        self.ends.iter().map(|(from, to)| (from.clone(), to.clone()))
     }
 }
 
@@ -190,6 +200,7 @@ mod tests {
             let missing = (from..to).filter(|at| !model.contains(at));
             assert!(gaps.iter().flat_map(|(from, to)| *from..*to).eq(missing));
             assert_eq!(intervals.around(from).is_some(), model.contains(&from));
+            assert_eq!(intervals.up_to(&from).is_some(), model.contains(&(from - 1)));
         }
     }
 }

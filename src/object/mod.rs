@@ -21,6 +21,7 @@ pub mod pages;
 pub mod set;
 pub mod sorted_set;
 pub mod stream;
+pub mod window;
 
 pub use hash::Hash;
 pub use list::List;
@@ -156,7 +157,7 @@ impl Object {
             Object::Hash(hash) => hash.pages().map(|pages| pages as &dyn Pages),
             Object::Set(set) => set.pages().map(|pages| pages as &dyn Pages),
             Object::Stream(stream) => stream.is_paged().then_some(stream as &dyn Pages),
-            Object::SortedSet(_) => None,
+            Object::SortedSet(set) => set.pages().map(|pages| pages as &dyn Pages),
         }
     }
 
@@ -166,7 +167,7 @@ impl Object {
             Object::Hash(hash) => hash.pages_mut().map(|pages| pages as &mut dyn Pages),
             Object::Set(set) => set.pages_mut().map(|pages| pages as &mut dyn Pages),
             Object::Stream(stream) => stream.is_paged().then_some(stream as &mut dyn Pages),
-            Object::SortedSet(_) => None,
+            Object::SortedSet(set) => set.pages_mut().map(|pages| pages as &mut dyn Pages),
         }
     }
 
@@ -177,6 +178,7 @@ impl Object {
             Kind::Set => Object::Set(Set::of_summary(summary)),
             Kind::List => Object::List(List::of_summary(summary)),
             Kind::Stream => Object::Stream(Stream::of_summary(summary)?),
+            Kind::SortedSet => Object::SortedSet(SortedSet::of_summary(summary)),
         })
     }
 
@@ -186,7 +188,7 @@ impl Object {
             Object::Set(set) => set.can_be_paged(),
             Object::List(list) => list.can_be_paged(),
             Object::Stream(stream) => stream.can_be_paged(),
-            Object::SortedSet(_) => false,
+            Object::SortedSet(set) => set.can_be_paged(),
         }
     }
 
@@ -197,7 +199,7 @@ impl Object {
             Object::Set(set) => set.page(version),
             Object::List(list) => list.page(version),
             Object::Stream(stream) => stream.page(version),
-            Object::SortedSet(_) => {}
+            Object::SortedSet(set) => set.page(version),
         }
     }
 
@@ -211,7 +213,7 @@ impl Object {
             Object::Set(set) => set.unpage(),
             Object::List(list) => list.unpage(),
             Object::Stream(stream) => stream.unpage(),
-            Object::SortedSet(_) => {}
+            Object::SortedSet(set) => set.unpage(),
         }
     }
 

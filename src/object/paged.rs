@@ -23,6 +23,7 @@ use super::dict::{Dict, DictItem, Field, Seeded};
 use super::pages::{
     Found, Kind, Lacking, Order, Pages, Rows, Span, Summary, VisitChange, Wanted, next_state,
 };
+use super::window::{self, Chance, Window};
 
 /// Marks of elements in the table.
 const DIRTY: u8 = 1;
@@ -47,8 +48,9 @@ pub struct Paged {
     /// Hashes of those gone that the last flush has told the store of.
     told: Vec<u64>,
     missed: Vec<u64>,
-    /// Every element with a hash in [from, to) is in memory.
-    covered: Option<(u64, u64)>,
+    /// Every element with one of these hashes is in memory.
+    covered: Window,
+    chance: Chance,
     state: u64,
     /// The hash at which clean elements are dropped next.
     hand: u64,
@@ -118,7 +120,8 @@ impl Paged {
             changed: Vec::new(),
             told: Vec::new(),
             missed: Vec::new(),
-            covered: None,
+            covered: Window::default(),
+            chance: Chance::default(),
             state: next_state(),
             hand: 0,
         }
@@ -214,24 +217,14 @@ impl Paged {
     /// Visits elements in the order of their hashes, from `cursor` on (0 begins), about `count` of them. Returns the
     /// cursor to go on with; 0 when all have been seen.
     pub fn scan<'a>(&'a self, cursor: u64, count: usize, mut visit: impl FnMut(&'a Field)) -> u64 {
-        let end = if self.whole { 0 } else { self.covered_from(cursor) };
-        let next = self.table.scan(cursor, count, |item| {
-            if end == 0 || self.table.hash(item.key()) < end {
-                visit(item);
-            }
-        });
-        match (next, end) {
-            (next, 0) => next,
-            (0, end) => end,
-            (next, end) => next.min(end),
-        }
-    }
-
-    /// The end of what is covered, which `cursor` is in.
-    fn covered_from(&self, cursor: u64) -> u64 {
-        let covered = self.covered.filter(|covered| is_inside(*covered, cursor));
-        // proof: `lacks` has said so of the cursor, and what is covered ends only together with `state`.
-        covered.expect("what is scanned is brought in before").1
+        let covered = if self.whole { Window::ALL } else { self.covered };
+        window::scan(covered, cursor, |end| {
+            self.table.scan(cursor, count, |item| {
+                if end == 0 || self.table.hash(item.key()) < end {
+                    visit(item);
+                }
+            })
+        })
     }
 
     /// The elements as a table of nothing else: they are in memory.
@@ -248,7 +241,53 @@ impl Paged {
 
     /// True when some element with a hash from `cursor` on may be missing, and the next ones are.
     pub fn lacks_window(&self, cursor: u64) -> bool {
-        !self.whole && !self.covered.is_some_and(|covered| is_inside(covered, cursor))
+        !self.whole && self.covered.known_from(cursor).is_none()
+    }
+
+    fn lacking_drawn(&self, count: usize) -> Option<Lacking> {
+        if self.whole {
+            return None;
+        }
+        let step = |from, to, most| self.visit_between(from, to, most, |_| ());
+        match self.chance.lacking((count, self.len), self.covered, step) {
+            window::Lacking::Nothing => None,
+            window::Lacking::From(hash, most) => Some(Lacking::Spans(vec![span_from(hash, most)])),
+            window::Lacking::All => Some(Lacking::Table),
+        }
+    }
+
+    /// Visits about so many elements with hashes in [from, to), and counts them. 0 is behind the last one.
+    fn visit_between<'a>(
+        &'a self,
+        from: u64,
+        to: u64,
+        most: usize,
+        mut visit: impl FnMut(&'a Field),
+    ) -> usize {
+        let mut seen = 0;
+        self.table.scan(from, most, |item| {
+            if to == 0 || self.table.hash(item.key()) < to {
+                seen += 1;
+                visit(item);
+            }
+        });
+        seen
+    }
+
+    /// Elements by chance, of which `count` are to be chosen; none where all are in memory, and all may be.
+    pub fn pool(&self, count: usize) -> Option<Vec<&Field>> {
+        if self.whole {
+            return None;
+        }
+        let mut pool = Vec::new();
+        self.chance.pool(count, self.covered, |from, to, most| {
+            self.visit_between(from, to, most, |item| pool.push(item))
+        });
+        assert!(
+            pool.len() > count,
+            "elements are brought in before they are drawn"
+        );
+        Some(pool)
     }
 
     fn bring_in_window(&mut self, span: &Span, rows: &Rows) {
@@ -256,7 +295,8 @@ impl Paged {
             self.bring_in_one(place, Some(value));
         }
         let hash = |place: &[u8]| place.first_chunk().map_or(0, |hash| u64::from_be_bytes(*hash));
-        self.covered = Some((hash(&span.from), span.to.as_deref().map_or(0, hash)));
+        self.covered
+            .add(hash(&span.from), span.to.as_deref().map_or(0, hash));
     }
 
     fn bring_in_all(&mut self, mut all: Dict<Field>) {
@@ -270,7 +310,7 @@ impl Paged {
         self.gone.iter().for_each(|gone| drop(all.remove(gone.key())));
         self.table = all;
         self.forget_missed();
-        self.covered = None;
+        self.covered = Window::default();
         self.whole = true;
     }
 
@@ -344,14 +384,10 @@ impl Pages for Paged {
                     .collect();
                 (!missing.is_empty()).then_some(Lacking::Rows(missing))
             }
-            Wanted::Scan(cursor, most) => self.lacks_window(cursor).then(|| {
-                Lacking::Spans(vec![Span {
-                    from: cursor.to_be_bytes().to_vec(),
-                    to: None,
-                    most,
-                    order: Order::Up,
-                }])
-            }),
+            Wanted::Scan(cursor, most) => self
+                .lacks_window(cursor)
+                .then(|| Lacking::Spans(vec![span_from(cursor, most)])),
+            Wanted::Drawn(count) => self.lacking_drawn(count),
             Wanted::All => (!self.whole).then_some(Lacking::Table),
             _ => None,
         }
@@ -389,7 +425,7 @@ impl Pages for Paged {
         }
         clean.iter().for_each(|element| drop(self.table.remove(element)));
         self.whole = false;
-        self.covered = None;
+        self.covered = Window::default();
         self.state = next_state();
     }
 
@@ -440,9 +476,14 @@ impl Pages for Paged {
     }
 }
 
-/// Whether a hash is in [from, to), where 0 is behind the last one.
-fn is_inside((from, to): (u64, u64), hash: u64) -> bool {
-    from <= hash && (to == 0 || hash < to)
+/// So many elements from a hash on.
+fn span_from(hash: u64, most: usize) -> Span {
+    Span {
+        from: hash.to_be_bytes().to_vec(),
+        to: None,
+        most,
+        order: Order::Up,
+    }
 }
 
 /// The hash that orders an element's row.
@@ -500,6 +541,46 @@ mod tests {
                 assert_eq!(paged.len(), model.len(), "{step}");
             }
         }
+    }
+
+    #[test]
+    fn elements_by_chance_are_any_and_none_much_likelier_than_another() {
+        const ELEMENTS: usize = 600;
+        const DRAWS: usize = 30_000;
+        let mut rows = Store::new();
+        let mut paged = Paged::of_table(Kind::Set, Dict::new(3), 1);
+        for number in 0..ELEMENTS {
+            paged.set(number.to_string().as_bytes(), b"");
+        }
+        flush(&mut rows, &mut paged);
+        paged = Paged::of_summary(&paged.summary());
+        let mut rng = fastrand::Rng::with_seed(5);
+        let mut times: HashMap<Vec<u8>, usize> = HashMap::new();
+        for draw in 0..DRAWS {
+            want(&rows, &mut paged, &Wanted::Drawn(1));
+            let pool = paged.pool(1).expect("not all of it is in memory");
+            let drawn = pool[rng.usize(..pool.len())].key().to_vec();
+            *times.entry(drawn).or_default() += 1;
+            if draw % 3 == 0 {
+                paged.shed(ELEMENTS);
+            }
+        }
+        let mean = DRAWS / ELEMENTS;
+        assert_eq!(times.len(), ELEMENTS);
+        assert!(times.values().all(|times| (mean / 3..mean * 3).contains(times)));
+    }
+
+    #[test]
+    fn what_is_drawn_for_a_few_of_few_is_all() {
+        let mut rows = Store::new();
+        let mut paged = Paged::of_table(Kind::Set, Dict::new(3), 1);
+        for number in 0..100 {
+            paged.set(format!("{number}").as_bytes(), b"");
+        }
+        flush(&mut rows, &mut paged);
+        paged = Paged::of_summary(&paged.summary());
+        want(&rows, &mut paged, &Wanted::Drawn(1));
+        assert!(paged.pool(1).is_none() && paged.is_whole());
     }
 
     #[test]

@@ -5,6 +5,8 @@
 //! Paged               hashes and sets     rows in the order of hashes       what is in memory: single elements
 //! list::paged         lists               rows in the order of positions    what is in memory: runs of elements
 //! stream::paged       streams             rows of nodes, in that of ids     what is in memory: nodes, groups, and facts
+//! sorted_set::paged   sorted sets         rows in the order of hashes, and  what is in memory: single elements, and which
+//!                                         others in that of scores          intervals of scores have no others
 //! ```
 //!
 //! A row of an element is named by its *place*: the bytes that follow those which all rows of the collection begin
@@ -17,6 +19,7 @@
 //!   nobody held the value can tell whether they are still true. It never repeats.
 
 use super::dict::{Dict, Field};
+use super::sorted_set::paged as sorted_set;
 use super::stream::{Keep, StreamId};
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
@@ -30,6 +33,8 @@ pub enum Kind {
     List,
     /// Nodes of entries.
     Stream,
+    /// Members with their scores, by the hashes of members and by scores: two rows for each.
+    SortedSet,
 }
 
 /// What the store's row of a collection says; the elements have rows of their own.
@@ -40,7 +45,7 @@ pub struct Summary {
     pub version: u64,
     /// What the order of the elements rests on: the seed of their hashes, or the position of a list's first element.
     pub origin: u64,
-    /// Rows.
+    /// Elements, which are rows; of a sorted set each is two.
     pub len: u64,
     /// Of a stream, all but its nodes, serialized.
     pub facts: Vec<u8>,
@@ -69,6 +74,8 @@ pub enum Wanted<'a> {
     Elements(&'a [&'a [u8]], usize),
     /// What a scan from this hash on looks at, about so many.
     Scan(u64, usize),
+    /// So many by chance.
+    Drawn(usize),
     /// The elements between two indexes, both included; negative ones count from the end.
     Indexes(i64, i64),
     /// So many elements at either end.
@@ -77,6 +84,8 @@ pub enum Wanted<'a> {
         back: usize,
     },
     Between(Bounds),
+    /// What stands in some rows that are in the order of the elements.
+    Run(Span),
     /// Entries by their ids.
     Ids(Vec<StreamId>),
     /// What a trim takes away when so many have been added, and what is the first entry then.
@@ -181,7 +190,16 @@ impl Kind {
     fn border(self, place: &[u8]) -> usize {
         match self {
             Kind::Hash | Kind::Set => place.len().min(size_of::<u64>()),
-            Kind::List | Kind::Stream => place.len(),
+            Kind::SortedSet if sorted_set::is_member_place(place) => place.len().min(1 + size_of::<u64>()),
+            Kind::List | Kind::Stream | Kind::SortedSet => place.len(),
+        }
+    }
+
+    /// The places between which each element has one row; without a second one, all that follow.
+    pub fn listed(self) -> (Vec<u8>, Option<Vec<u8>>) {
+        match self {
+            Kind::SortedSet => sorted_set::ordered_places(),
+            _ => (Vec::new(), None),
         }
     }
 }

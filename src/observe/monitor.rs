@@ -2,9 +2,8 @@
 
 use super::redact::redacted;
 use crate::command::Args;
-use crate::net::clients::{Client, client_flag};
+use crate::net::clients::{Client, Parcel, client_flag};
 use crate::net::session::Session;
-use bytes::Bytes;
 use parking_lot::Mutex;
 use std::fmt::Write;
 use std::sync::Arc;
@@ -57,7 +56,7 @@ impl Monitors {
             line.push('"');
         }
         line.push_str("\r\n");
-        let line = Bytes::from(line);
+        let line = Parcel::from(line.into_bytes());
         for client in self.clients.lock().iter() {
             client.send(&line);
         }

@@ -9,6 +9,7 @@
 
 use crate::keyspace::range::DBS;
 use crate::keyspace::records::{Kind, Topic};
+use std::sync::LazyLock;
 
 const CHANGES: &[u8] = b"__keyspace@";
 const VALUES: &[u8] = b"__keyvalue@";
@@ -63,9 +64,19 @@ pub fn name_of(topic: &Topic<'_>) -> Vec<u8> {
     of_database(prefix, topic.db, topic.key)
 }
 
-/// The channel of the changes of a key.
-pub fn changes_of(db: u8, key: &[u8]) -> Vec<u8> {
-    of_database(CHANGES, db, key)
+/// Of each database what comes before the key.
+static BEFORE_KEYS: LazyLock<[[Vec<u8>; 2]; DBS]> = LazyLock::new(|| {
+    std::array::from_fn(|db| [CHANGES, VALUES].map(|prefix| of_database(prefix, db as u8, b"")))
+});
+
+/// The channel of the changes of a key, in two parts.
+pub fn changes_of_in_parts(db: u8, key: &[u8]) -> (&[u8], &[u8]) {
+    (&BEFORE_KEYS[usize::from(db)][0], key)
+}
+
+/// The channel of the values of a key, in two parts.
+pub fn values_of_in_parts(db: u8, key: &[u8]) -> (&[u8], &[u8]) {
+    (&BEFORE_KEYS[usize::from(db)][1], key)
 }
 
 /// The channel of the values of a key.

@@ -6,9 +6,8 @@
 use super::message::Message;
 use crate::config::OutputBufferLimit;
 use crate::keyspace::subscribers::Subscribers;
-use crate::net::clients::{Client, OutputLimit, client_flag};
+use crate::net::clients::{Client, OutputLimit, Parcel, client_flag};
 use crate::resp::Protocol;
-use bytes::Bytes;
 use parking_lot::RwLock;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -61,12 +60,13 @@ impl Delivery {
     }
 
     /// Shows the clients with these numbers.
-    pub fn each(&self, who: &Subscribers, mut show: impl FnMut(&Client)) {
+    pub fn each(&self, who: &Subscribers, mut show: impl FnMut(&Arc<Client>)) {
         let numbered = self.numbered.read();
-        let clients = who
-            .iter()
-            .filter_map(|number| numbered.clients.get(number as usize)?.as_ref());
-        clients.for_each(|client| show(client));
+        who.for_each(|number| {
+            if let Some(Some(client)) = numbered.clients.get(number as usize) {
+                show(client);
+            }
+        });
     }
 
     /// Nothing more reaches these clients before the journal is durable up to an offset.
@@ -76,29 +76,25 @@ impl Delivery {
         });
     }
 
-    /// Leaves bytes in the inbox of one client, within the limit that it has.
-    pub(super) fn hand(&self, client: &Client, bytes: &Bytes) {
+    /// Leaves a message in the inbox of one client, within the limit that it has.
+    pub(super) fn hand(&self, client: &Arc<Client>, message: &Parcel) {
         if client.has(client_flag::PUBSUB) {
-            client.deliver(bytes, &self.limit);
+            client.deliver(message, &self.limit);
         } else {
-            client.send(bytes);
+            client.send(message);
         }
     }
 
     /// Leaves a message in the inbox of each subscriber; returns how many there are.
     pub fn send(&self, subscribers: &Subscribers, message: &Message<'_>) -> usize {
-        let numbered = self.numbered.read();
         let mut sent = 0;
-        for number in subscribers.iter() {
-            let client = numbered.clients.get(number as usize).and_then(Option::as_ref);
-            if let Some(client) = client {
-                let protocol = match client.protocol.load(Relaxed) {
-                    3 => Protocol::Resp3,
-                    _ => Protocol::Resp2,
-                };
-                sent += usize::from(client.deliver(message.encoded(protocol), &self.limit));
-            }
-        }
+        self.each(subscribers, |client| {
+            let protocol = match client.protocol.load(Relaxed) {
+                3 => Protocol::Resp3,
+                _ => Protocol::Resp2,
+            };
+            sent += usize::from(client.deliver(message.encoded(protocol), &self.limit));
+        });
         self.messages.fetch_add(sent as u64, Relaxed);
         sent
     }

@@ -38,7 +38,7 @@ use crate::server::unix_ms;
 use crate::store::StoreError;
 use channel::Channel;
 use delivery::Delivery;
-use message::Message;
+use message::{Message, word};
 use parking_lot::RwLock;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -66,7 +66,7 @@ pub struct PubSub {
 impl PubSub {
     /// Sends a message to the subscribers of a channel, and to those of patterns that fit it. Returns how many got it.
     pub fn publish(&self, keyspace: &Keyspace, channel: &[u8], payload: &[u8]) -> usize {
-        let words: [&[u8]; 3] = [b"message", channel, payload];
+        let words = [word(b"message"), word(channel), word(payload)];
         let message = Message::new(&words);
         let send = |subscribers: &Subscribers| self.delivery.send(subscribers, &message);
         let direct = match Channel::of(channel) {
@@ -78,7 +78,7 @@ impl PubSub {
 
     /// Sends a message to the subscribers of a shard channel.
     pub fn publish_to_shard(&self, keyspace: &Keyspace, channel: &[u8], payload: &[u8]) -> usize {
-        let words: [&[u8]; 3] = [b"smessage", channel, payload];
+        let words = [word(b"smessage"), word(channel), word(payload)];
         let message = Message::new(&words);
         let send = |subscribers: &Subscribers| self.delivery.send(subscribers, &message);
         keyspace
@@ -96,7 +96,7 @@ impl PubSub {
             .filter(|(pattern, _)| glob::matches(pattern, channel));
         fitting
             .map(|(pattern, subscribers)| {
-                let words: [&[u8]; 4] = [b"pmessage", pattern, channel, payload];
+                let words = [word(b"pmessage"), word(pattern), word(channel), word(payload)];
                 self.delivery.send(subscribers, &Message::new(&words))
             })
             .sum()

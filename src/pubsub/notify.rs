@@ -13,7 +13,7 @@ use super::{PubSub, channel};
 use crate::keyspace::events::{Happened, Listener, News};
 use crate::keyspace::subscribers::Subscribers;
 use crate::net::clients::client_flag;
-use crate::pubsub::message::Message;
+use crate::pubsub::message::{Message, Word, word};
 use std::sync::atomic::Ordering::Relaxed;
 
 impl Listener for PubSub {
@@ -26,19 +26,19 @@ impl Listener for PubSub {
         let name = what.event.name().as_bytes();
         let by_pattern = wanted(b'K') && self.patterns() > 0;
         if by_pattern || what.changes.is_some() && what.event.is_change() {
-            let channel = channel::changes_of(what.db, what.key);
+            let channel = channel::changes_of_in_parts(what.db, what.key);
             if let Some(subscribers) = what.changes.filter(|_| what.event.is_change()) {
-                self.send_message(subscribers, &channel, name);
+                self.send_message(subscribers, channel, name);
             }
             if by_pattern {
-                self.publish_to_patterns(&channel, name);
+                self.publish_to_patterns(&[channel.0, channel.1].concat(), name);
             }
         }
         if let Some(subscribers) = what.values.filter(|_| what.event.is_change()) {
             if what.gated {
                 self.delivery.gate(subscribers, what.offset);
             }
-            let channel = channel::values_of(what.db, what.key);
+            let channel = channel::values_of_in_parts(what.db, what.key);
             let (kind, bytes) = parts(what.news);
             let head = Head {
                 event: what.event.name(),
@@ -46,12 +46,12 @@ impl Listener for PubSub {
                 what: kind,
                 more: what.more,
             };
-            self.send_message(subscribers, &channel, &news(&head, bytes));
+            self.send_message(subscribers, channel, &news(&head, bytes));
         }
         if wanted(b'E') {
             let channel = channel::event(what.db, name);
             if let Some(subscribers) = self.events.read().get(&channel[..]) {
-                self.send_message(subscribers, &channel, what.key);
+                self.send_message(subscribers, word(&channel), what.key);
             }
             self.publish_to_patterns(&channel, what.key);
         }
@@ -133,11 +133,11 @@ impl PubSub {
             what,
             more: false,
         };
-        self.send_message(&subscribers, channel, &news(&head, bytes));
+        self.send_message(&subscribers, word(channel), &news(&head, bytes));
     }
 
-    fn send_message(&self, subscribers: &Subscribers, channel: &[u8], payload: &[u8]) {
-        let words: [&[u8]; 3] = [b"message", channel, payload];
+    fn send_message(&self, subscribers: &Subscribers, channel: Word<'_>, payload: &[u8]) {
+        let words = [word(b"message"), channel, word(payload)];
         self.delivery.send(subscribers, &Message::new(&words));
     }
 }

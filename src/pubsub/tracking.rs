@@ -25,9 +25,8 @@ use super::PubSub;
 use super::delivery::Delivery;
 use crate::keyspace::subscribers::Subscribers;
 use crate::keyspace::{Keyspace, Tx};
-use crate::net::clients::{Client, client_flag};
+use crate::net::clients::{Client, Parcel, client_flag};
 use crate::resp::{Protocol, Reply};
-use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use roaring::RoaringBitmap;
 use std::cell::OnceCell;
@@ -153,8 +152,8 @@ impl Prefixes {
 struct Invalidation<'a> {
     /// None for all keys.
     keys: Option<&'a [&'a [u8]]>,
-    push: OnceCell<Bytes>,
-    message: OnceCell<Bytes>,
+    push: OnceCell<Parcel>,
+    message: OnceCell<Parcel>,
 }
 
 impl<'a> Invalidation<'a> {
@@ -166,7 +165,7 @@ impl<'a> Invalidation<'a> {
         }
     }
 
-    fn write_keys(&self, mut reply: Reply) -> Bytes {
+    fn write_keys(&self, mut reply: Reply) -> Parcel {
         match self.keys {
             None => reply.null(),
             Some(keys) => {
@@ -174,10 +173,10 @@ impl<'a> Invalidation<'a> {
                 keys.iter().for_each(|key| reply.bulk(key));
             }
         }
-        Bytes::from(reply.take())
+        Parcel::from(reply.take())
     }
 
-    fn as_push(&self) -> &Bytes {
+    fn as_push(&self) -> &Parcel {
         self.push.get_or_init(|| {
             let mut reply = Reply::new(Protocol::Resp3);
             reply.push(2);
@@ -186,7 +185,7 @@ impl<'a> Invalidation<'a> {
         })
     }
 
-    fn as_message(&self) -> &Bytes {
+    fn as_message(&self) -> &Parcel {
         self.message.get_or_init(|| {
             let mut reply = Reply::new(Protocol::Resp2);
             reply.push(3);
@@ -202,7 +201,7 @@ fn speaks_resp3(client: &Client) -> bool {
 }
 
 /// Tells a client that tracks, or the one that it has named in its place.
-fn tell(delivery: &Delivery, client: &Client, what: &Invalidation<'_>) {
+fn tell(delivery: &Delivery, client: &Arc<Client>, what: &Invalidation<'_>) {
     match client.redirection() {
         None if speaks_resp3(client) => delivery.hand(client, what.as_push()),
         // What is no reply cannot be told from one in the older protocol.
@@ -219,7 +218,7 @@ fn tell(delivery: &Delivery, client: &Client, what: &Invalidation<'_>) {
                 reply.push(2);
                 reply.bulk(b"tracking-redir-broken");
                 reply.int(id as i64);
-                delivery.hand(client, &Bytes::from(reply.take()));
+                delivery.hand(client, &Parcel::from(reply.take()));
             }
         }
     }
@@ -386,7 +385,11 @@ mod tests {
     #[test]
     fn all_keys_are_a_null_in_the_words_of_each_protocol() {
         let all = Invalidation::new(None);
-        assert_eq!(all.as_push()[..], *b">2\r\n$10\r\ninvalidate\r\n_\r\n");
-        assert!(all.as_message().ends_with(b"__redis__:invalidate\r\n$-1\r\n"));
+        assert_eq!(all.as_push().bytes(), *b">2\r\n$10\r\ninvalidate\r\n_\r\n");
+        assert!(
+            all.as_message()
+                .bytes()
+                .ends_with(b"__redis__:invalidate\r\n$-1\r\n")
+        );
     }
 }

@@ -17,7 +17,7 @@
 //! packed is of version 2, any other of version 1. The first byte of an object, its type, is never packed.
 //!
 //! A row of version 3 has `flags` bit 3 and is of a paged collection: in place of the object there is
-//! `type | version:u64 LE | origin:u64 LE | rows:u64 LE | [facts]`. Its elements have rows of their own, in the order of their
+//! `type | version:u64 LE | origin:u64 LE | elements:u64 LE | [facts]`. Its elements have rows of their own, in the order of their
 //! places (`object::pages`):
 //!
 //! ```text
@@ -25,6 +25,9 @@
 //! set             hash:u64 BE | member             nothing                          the same
 //! list            position:i64 BE, its sign turned the element                      the first position
 //! stream          the node's id, 16 bytes BE       the node, a listpack             0; facts: all but the nodes
+//! sorted set      0x00 | hash:u64 BE | member      score:f64 LE                     the seed of the hashes
+//!                 0x01 | score, as a number in its order:u64 BE | member
+//!                                                  score:f64 LE: 0 and -0 have one place
 //! ```
 //!
 //! In `key'` a byte 0x00 is followed by 0x01, so that these rows are ordered by database and key, too.
@@ -52,6 +55,7 @@ const PAGED_HASH: u8 = 4;
 const PAGED_SET: u8 = 2;
 const PAGED_LIST: u8 = 1;
 const PAGED_STREAM: u8 = 21;
+const PAGED_SORTED_SET: u8 = 5;
 
 /// Why a row's bytes cannot be used.
 #[derive(Debug, PartialEq, Eq, Clone, Copy)]
@@ -144,6 +148,7 @@ impl<'a> Row<'a> {
             PAGED_SET => Kind::Set,
             PAGED_LIST => Kind::List,
             PAGED_STREAM => Kind::Stream,
+            PAGED_SORTED_SET => Kind::SortedSet,
             _ => return Err(RowError::Paged),
         };
         let (numbers, facts) = numbers.split_first_chunk::<24>().ok_or(RowError::Paged)?;
@@ -207,6 +212,7 @@ pub fn encode_paged_row(out: &mut Vec<u8>, offset: u64, expiry: Option<i64>, sum
             Kind::Set => PAGED_SET,
             Kind::List => PAGED_LIST,
             Kind::Stream => PAGED_STREAM,
+            Kind::SortedSet => PAGED_SORTED_SET,
         });
         for number in [summary.version, summary.origin, summary.len] {
             out.extend_from_slice(&number.to_le_bytes());
@@ -432,6 +438,30 @@ mod tests {
         assert_eq!(bytes, written);
         let cut = Row::decode(&written[..written.len() - 1]).expect("a sound head");
         assert_eq!(cut.summary(), Err(RowError::Paged));
+    }
+
+    #[test]
+    fn a_paged_row_says_of_which_type_it_is() {
+        for (kind, name) in [
+            (Kind::Hash, "hash"),
+            (Kind::Set, "set"),
+            (Kind::List, "list"),
+            (Kind::Stream, "stream"),
+            (Kind::SortedSet, "zset"),
+        ] {
+            let summary = Summary {
+                kind,
+                version: 5,
+                origin: 6,
+                len: 8,
+                facts: Vec::new(),
+            };
+            let mut bytes = Vec::new();
+            encode_paged_row(&mut bytes, 7, None, &summary);
+            let row = Row::decode(&bytes).expect("a sound row");
+            assert_eq!(row.type_name(), Ok(name));
+            assert_eq!(row.summary(), Ok(Some(summary)));
+        }
     }
 
     #[test]

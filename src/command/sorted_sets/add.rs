@@ -86,6 +86,14 @@ impl From<NotANumber> for Error {
     }
 }
 
+/// The members that these arguments name, and the scores between them.
+pub(super) fn members<'a>(words: &'a [&'a [u8]]) -> &'a [&'a [u8]] {
+    let args = Args::new(words);
+    let mut left = args.options(2);
+    Rules::parse(&mut left, false);
+    words.get(args.len() - left.left() + 1..).unwrap_or_default()
+}
+
 /// What became of all members.
 #[derive(Default)]
 struct Tally {

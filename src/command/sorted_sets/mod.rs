@@ -1,13 +1,14 @@
 //! Sorted sets: the rows of the family. What the commands do stands in the files beside this one.
 //!
 //! `add` gives scores, `read` looks at single members, `range` is everything between two ranks, scores or members, `pop`
-//! takes members out and waits for them, `combine` makes sets of several.
+//! takes members out and waits for them, `combine` makes sets of several; `touched` says what they look at.
 
 mod add;
 mod combine;
 mod pop;
 mod range;
 mod read;
+pub mod touched;
 
 use super::spec::{Handler, Spec, acl, flag::*, key, keynum, range as key_range};
 use crate::resp::{Protocol, Reply};

@@ -75,10 +75,10 @@ impl Pop {
         });
         let popped = tx.change(key, Absent::Skip, |set: &mut SortedSet, change| {
             let (len, count) = (set.len(), self.count.min(set.len()));
-            let ranks = match self.end {
+            let ranks = set.ranks_of(match self.end {
                 End::Min => 0..count,
                 End::Max => len - count..len,
-            };
+            });
             self.form.begin(key, count, reply);
             let mut removed = Vec::new();
             set.visit(ranks.clone(), self.end == End::Max, |member, score| {

@@ -8,6 +8,7 @@ use crate::command::args::{Args, Options};
 use crate::command::error::Error;
 use crate::command::spec::Outcome;
 use crate::keyspace::{Absent, Expiry, Tx};
+use crate::object::pages::{Order, Wanted};
 use crate::object::sorted_set::{Cut, Side};
 use crate::object::{Native, SortedSet};
 use crate::resp::Reply;
@@ -16,7 +17,7 @@ use std::ops::Range;
 
 /// What the bounds are.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum By {
+pub(super) enum By {
     Rank,
     Score,
     Lex,
@@ -47,11 +48,11 @@ impl<'a> Bounds<'a> {
             Bounds::Cuts(low, high) => set.between(low, high),
             Bounds::Ranks(start, stop) => {
                 let (ranks, len) = (ranks(*start, *stop, set.len()), set.len());
-                if reverse {
+                set.ranks_of(if reverse {
                     len - ranks.end..len - ranks.start
                 } else {
                     ranks
-                }
+                })
             }
         }
     }
@@ -104,7 +105,7 @@ fn lex_cut(text: &[u8], side: Side) -> Option<Cut<'_>> {
 
 /// What a range command fixes by its name; what it leaves open its options may say.
 #[derive(Clone, Copy, Default)]
-struct Fixed {
+pub(super) struct Fixed {
     by: Option<By>,
     reverse: Option<bool>,
     /// The elements are stored: no scores are asked for.
@@ -169,6 +170,23 @@ impl<'a> Section<'a> {
         })
     }
 
+    /// What it looks at in a set.
+    fn wanted(&self, set: &SortedSet) -> Wanted<'static> {
+        match &self.bounds {
+            Bounds::Ranks(start, stop) if self.reverse => {
+                let from_end = |at: &i64| -at.saturating_add(1);
+                Wanted::Indexes(from_end(stop), from_end(start))
+            }
+            Bounds::Ranks(start, stop) => Wanted::Indexes(*start, *stop),
+            Bounds::Cuts(low, high) => {
+                let skipped = usize::try_from(self.offset).unwrap_or(0);
+                let limit = usize::try_from(self.limit).unwrap_or(usize::MAX);
+                let order = if self.reverse { Order::Down } else { Order::Up };
+                set.wanted((low, high), skipped.saturating_add(limit).max(1), order)
+            }
+        }
+    }
+
     fn ranks(&self, set: &SortedSet) -> Range<usize> {
         let all = self.bounds.ranks(set, self.reverse);
         let skipped = usize::try_from(self.offset).map_or(all.len(), |offset| offset.min(all.len()));
@@ -202,7 +220,7 @@ pub fn zrange(args: &Args<'_>, tx: &mut Tx<'_>, reply: &mut Reply) -> Outcome {
     range(args, tx, reply, Fixed::default())
 }
 
-const fn fixed(by: By, reverse: bool) -> Fixed {
+pub(super) const fn fixed(by: By, reverse: bool) -> Fixed {
     Fixed {
         by: Some(by),
         reverse: Some(reverse),
@@ -230,12 +248,14 @@ pub fn zrevrangebylex(args: &Args<'_>, tx: &mut Tx<'_>, reply: &mut Reply) -> Ou
     range(args, tx, reply, fixed(By::Lex, true))
 }
 
+pub(super) const STORES: Fixed = Fixed {
+    by: None,
+    reverse: None,
+    stores: true,
+};
+
 pub fn zrangestore(args: &Args<'_>, tx: &mut Tx<'_>, reply: &mut Reply) -> Outcome {
-    let stores = Fixed {
-        stores: true,
-        ..Fixed::default()
-    };
-    let section = Section::parse(args, 3, stores)?;
+    let section = Section::parse(args, 3, STORES)?;
     let mut pairs = Vec::new();
     if let Some(set) = tx.read::<SortedSet>(&args[2])? {
         set.visit(section.ranks(set), false, |member, score| {
@@ -297,6 +317,28 @@ pub fn zremrangebyscore(args: &Args<'_>, tx: &mut Tx<'_>, reply: &mut Reply) -> 
 
 pub fn zremrangebylex(args: &Args<'_>, tx: &mut Tx<'_>, reply: &mut Reply) -> Outcome {
     remove(args, tx, reply, By::Lex)
+}
+
+/// What a range command looks at: its bounds begin at argument `at`. Nothing where they cannot be read.
+pub(super) fn wanted(
+    words: &[&[u8]],
+    (at, fixed): (usize, Fixed),
+    set: &SortedSet,
+) -> Option<Wanted<'static>> {
+    let section = Section::parse(&Args::new(words), at, fixed).ok()?;
+    Some(section.wanted(set))
+}
+
+/// The same of a command that has bounds and nothing else.
+pub(super) fn wanted_between(words: &[&[u8]], by: By, set: &SortedSet) -> Option<Wanted<'static>> {
+    let section = Section {
+        bounds: Bounds::parse(by, words.get(2)?, words.get(3)?).ok()?,
+        reverse: false,
+        offset: 0,
+        limit: -1,
+        with_scores: false,
+    };
+    Some(section.wanted(set))
 }
 
 #[cfg(test)]

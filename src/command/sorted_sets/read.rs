@@ -6,6 +6,7 @@ use crate::command::error::Error;
 use crate::command::scan::{self, ScanOptions, Scanned};
 use crate::command::spec::Outcome;
 use crate::keyspace::{Absent, Tx};
+use crate::object::window::choose;
 use crate::object::{Native, SortedSet};
 use crate::resp::Reply;
 use crate::resp::number::format_f64;
@@ -92,13 +93,10 @@ fn rank(args: &Args<'_>, reverse: bool, tx: &mut Tx<'_>, reply: &mut Reply) -> O
 const DRAWS_MOST: usize = 1 << 27;
 
 pub fn zrandmember(args: &Args<'_>, tx: &mut Tx<'_>, reply: &mut Reply) -> Outcome {
+    let rng = &mut Rng::new();
     if args.len() == 2 {
-        let set = tx.read::<SortedSet>(&args[1])?;
-        match set {
-            Some(set) => {
-                let rank = Rng::new().usize(..set.len());
-                set.visit(rank..rank + 1, false, |member, _| reply.bulk(member));
-            }
+        match tx.read::<SortedSet>(&args[1])? {
+            Some(set) => draw(set, 1, rng, |member, _| reply.bulk(member)),
             None => reply.null(),
         }
         return Ok(());
@@ -129,20 +127,34 @@ pub fn zrandmember(args: &Args<'_>, tx: &mut Tx<'_>, reply: &mut Reply) -> Outco
     let number = if count < 0 { number } else { number.min(set.len()) };
     begin_members(number, with_scores, reply);
     let mut write = |member: &[u8], score| write_member(member, score, with_scores, reply);
-    let rng = &mut Rng::new();
     if count < 0 {
-        for _ in 0..number {
-            let rank = rng.usize(..set.len());
-            set.visit(rank..rank + 1, false, &mut write);
-        }
+        draw(set, number, rng, write);
     } else if number == set.len() {
         set.visit(0..number, false, write);
+    } else if let Some(mut pool) = set.pool(number) {
+        choose(&mut pool, number, rng);
+        pool.into_iter().for_each(|(member, score)| write(member, score));
     } else {
         for rank in sample(number, set.len(), rng) {
             set.visit(rank..rank + 1, false, &mut write);
         }
     }
     Ok(())
+}
+
+/// Visits so many members, each time one of all.
+fn draw(set: &SortedSet, count: usize, rng: &mut Rng, mut visit: impl FnMut(&[u8], f64)) {
+    if let Some(pool) = set.pool(count) {
+        for _ in 0..count {
+            let (member, score) = pool[rng.usize(..pool.len())];
+            visit(member, score);
+        }
+        return;
+    }
+    for _ in 0..count {
+        let rank = rng.usize(..set.len());
+        set.visit(rank..rank + 1, false, &mut visit);
+    }
 }
 
 /// So many of the numbers below `len`, each with the same probability, in no order that means anything (Floyd's

@@ -182,6 +182,13 @@ pub(super) static ROWS: &[Directive] = &[
         "Memory of all clients together, in bytes or as a share of `maxmemory`; those that take most are closed; 0 is \
          no limit, and 128 KB the least.",
     ),
+    int!(
+        "pubsub-gather-usec",
+        pubsub_gather_us,
+        0,
+        1_000_000,
+        "Microseconds that messages to subscribers may wait for others when the server is busy; 0 sends each as it comes."
+    ),
     super::int!(
         "tracking-table-max-keys",
         tracking_table_max_keys,

@@ -151,8 +151,12 @@ impl Index {
     /// The cells from the home of a tag to the first empty one.
     #[inline]
     fn chain_of(&self, tag: u32) -> impl Iterator<Item = Cell> {
-        let (before, behind) = self.cells.split_at(self.home(tag));
-        let round = behind.iter().chain(before).copied();
-        round.take_while(|cell| cell.slot().is_some())
+        let mut at = self.home(tag);
+        // Ends: some cells are empty.
+        std::iter::from_fn(move || {
+            let cell = self.cells.get(at).copied()?;
+            at = self.next(at);
+            cell.slot().map(|_| cell)
+        })
     }
 }

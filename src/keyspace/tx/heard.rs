@@ -146,8 +146,10 @@ impl Tx<'_> {
         let values = self
             .keyspace
             .subscribers_of(state, hash, (Kind::Values, self.db, key));
-        let found = state.find(hash, self.db, key);
-        let entry = values.and(found.filter(|entry| !entry.is_absent()));
+        if values.is_none() {
+            return News::None;
+        }
+        let entry = state.find(hash, self.db, key).filter(|entry| !entry.is_absent());
         match (event, entry) {
             (_, None) => News::None,
             (Event::Expire, Some(entry)) => {

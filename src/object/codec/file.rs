@@ -23,6 +23,7 @@ use super::read::read_value;
 use super::{Form, Value, ValueRef, stream, type_of, types, write, write_body};
 use crate::object::paged;
 use crate::object::pages::Kind;
+use crate::object::sorted_set;
 use crate::object::{Limits, Stream};
 use crc::{Digest, Table};
 use std::io::{self, Read, Write};
@@ -337,6 +338,7 @@ impl<W: Write> FileWriter<W> {
             Kind::Set => types::SET,
             Kind::List => types::LIST,
             Kind::Stream => write::type_of_stream(output.form),
+            Kind::SortedSet => types::ZSET_2,
         });
         output.string(key);
         output.number(len);
@@ -356,6 +358,11 @@ impl<W: Write> FileWriter<W> {
             Kind::Stream => {
                 output.raw(place);
                 output.string(value);
+            }
+            // A score is the same eight bytes in both.
+            Kind::SortedSet => {
+                output.string(sorted_set::paged::name_of(place));
+                output.bytes.extend_from_slice(value);
             }
         }
         self.settle()

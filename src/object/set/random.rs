@@ -4,6 +4,8 @@ use super::{Set, Table};
 use crate::object::dict::DictItem;
 use crate::object::intset::Intset;
 use crate::object::listpack::{Item, Listpack};
+use crate::object::pages::Pages;
+use crate::object::window::choose;
 use crate::object::{Limits, Native};
 use fastrand::Rng;
 use std::collections::HashSet;
@@ -32,7 +34,13 @@ impl Set {
                 Some(packed.get(at))
             }
             Set::Table(table) => table.random(rng).map(|field| Item::Bytes(field.key())),
-            Set::Paged(paged) => paged.all().random(rng).map(|field| Item::Bytes(field.key())),
+            Set::Paged(paged) => {
+                let field = match paged.pool(1) {
+                    Some(pool) => rng.choice(pool),
+                    None => paged.all().random(rng),
+                };
+                field.map(|field| Item::Bytes(field.key()))
+            }
         }
     }
 
@@ -44,6 +52,10 @@ impl Set {
                 let all: Vec<Item<'a>> = packed.iter().collect();
                 (0..count).for_each(|_| visit(all[rng.usize(0..all.len())]));
             }
+            Set::Paged(paged) if !paged.is_whole() => {
+                let pool = paged.pool(count).unwrap_or_default();
+                (0..count).for_each(|_| visit(Item::Bytes(pool[rng.usize(..pool.len())].key())));
+            }
             _ => (0..count).filter_map(|_| self.random(rng)).for_each(visit),
         }
     }
@@ -54,6 +66,11 @@ impl Set {
         match self {
             Set::Table(table) if count.saturating_mul(WALK_FROM) < table.len() => {
                 draw_different(table, count, rng, visit);
+            }
+            Set::Paged(paged) if !paged.is_whole() => {
+                let mut pool = paged.pool(count).unwrap_or_default();
+                choose(&mut pool, count, rng);
+                pool.iter().for_each(|field| visit(Item::Bytes(field.key())));
             }
             Set::Paged(paged) if count.saturating_mul(WALK_FROM) < paged.len() => {
                 draw_different(paged.all(), count, rng, visit);
@@ -81,7 +98,14 @@ impl Set {
         let left = self.len() - count;
         match self {
             // What the store has of it is told by what goes.
-            Set::Paged(_) => (0..count).filter_map(|_| self.pop(rng)).collect(),
+            Set::Paged(_) => {
+                let mut popped = Vec::with_capacity(count);
+                self.sample(count, rng, |member| popped.push(member.to_vec()));
+                popped.iter().for_each(|member| {
+                    self.remove(member);
+                });
+                popped
+            }
             Set::Table(_) if left.saturating_mul(ANEW_BELOW) > count => {
                 (0..count).filter_map(|_| self.pop(rng)).collect()
             }

@@ -1,16 +1,20 @@
 //! Sorted sets: members, each with a score, in the order of (score, member).
 //!
-//! Two encodings: a packed list of members and scores in order while the set is small (`packed`), then a table of
-//! members with a tree over them (`table`). A set that has become large stays so.
+//! A packed list of members and scores in order while the set is small (`packed`), then a table of members with a tree
+//! over them (`table`), which the keyspace makes one of those members that are in use (`paged`). A set that has become large
+//! stays so.
 //!
 //! Guarantees: ranks, bounds and single changes take O(log n) in a large set, walking k elements O(log n + k). Whatever
 //! asks for a part of the set asks by ranks, which [`SortedSet::position`] finds for a [`Cut`]: one walk serves all.
 //! Scores are never NaN. 0 and -0 are the same score, and the one that came first stays.
 
 mod packed;
+pub mod paged;
 mod table;
 
+use self::paged::PagedSet;
 use super::listpack::Listpack;
+use super::pages::{Order, Summary, Wanted};
 use super::{Limits, Native, object_conversions, size_class};
 use std::cmp::Ordering;
 use std::ops::Range;
@@ -23,6 +27,7 @@ pub struct SortedSet(Encoding);
 enum Encoding {
     Packed(Listpack),
     Table(Box<Table>),
+    Paged(Box<PagedSet>),
 }
 
 const _: () = assert!(size_of::<SortedSet>() <= 24);
@@ -36,6 +41,8 @@ pub enum Cut<'a> {
     Score(f64, Side),
     /// In front of a member or behind it, in a set whose scores are all the same.
     Member(&'a [u8], Side),
+    /// In front of where an element is, or would be.
+    Element(f64, &'a [u8]),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -55,11 +62,12 @@ impl Cut<'_> {
             Cut::Score(at, Side::Behind) => score <= at,
             Cut::Member(at, Side::Before) => member < at,
             Cut::Member(at, Side::Behind) => member <= at,
+            Cut::Element(at, name) => score < at || score == at && member < name,
         }
     }
 
     fn needs_members(&self) -> bool {
-        matches!(self, Cut::Member(..))
+        matches!(self, Cut::Member(..) | Cut::Element(..))
     }
 }
 
@@ -116,14 +124,16 @@ impl SortedSet {
     pub fn as_listpack(&self) -> Option<&Listpack> {
         match &self.0 {
             Encoding::Packed(list) => Some(list),
-            Encoding::Table(_) => None,
+            Encoding::Table(_) | Encoding::Paged(_) => None,
         }
     }
 
     /// Brings what looking members up will touch nearer.
     pub fn prefetch(&self, members: &[&[u8]]) {
-        if let Encoding::Table(table) = &self.0 {
-            table.prefetch(members);
+        match &self.0 {
+            Encoding::Packed(_) => {}
+            Encoding::Table(table) => table.prefetch(members),
+            Encoding::Paged(paged) => paged.prefetch(members),
         }
     }
 
@@ -131,6 +141,7 @@ impl SortedSet {
         match &self.0 {
             Encoding::Packed(list) => packed::find(list, member).map(|found| found.score),
             Encoding::Table(table) => table.score(member),
+            Encoding::Paged(paged) => paged.score(member),
         }
     }
 
@@ -139,16 +150,26 @@ impl SortedSet {
         match &self.0 {
             Encoding::Packed(list) => packed::rank(list, member),
             Encoding::Table(table) => table.rank(member),
+            Encoding::Paged(paged) => paged.rank(member),
         }
     }
 
-    /// How many elements stand before a cut.
+    /// How many elements stand before a cut. Of a paged set: of those in memory.
     pub fn position(&self, cut: &Cut<'_>) -> usize {
         match (cut, &self.0) {
             (Cut::Start, _) => 0,
-            (Cut::End, _) => self.len(),
+            (Cut::End, Encoding::Packed(_) | Encoding::Table(_)) => self.len(),
             (_, Encoding::Packed(list)) => packed::position(list, cut),
             (_, Encoding::Table(table)) => table.position(cut),
+            (_, Encoding::Paged(paged)) => paged.position(cut),
+        }
+    }
+
+    /// The ranks as `visit` counts them of the elements that have these: in a paged set those in memory are counted.
+    pub fn ranks_of(&self, indexes: Range<usize>) -> Range<usize> {
+        match &self.0 {
+            Encoding::Paged(paged) => paged.ranks_of(indexes),
+            _ => indexes,
         }
     }
 
@@ -163,6 +184,7 @@ impl SortedSet {
         match &self.0 {
             Encoding::Packed(list) => packed::visit(list, ranks, reverse, visit),
             Encoding::Table(table) => table.visit(ranks, reverse, visit),
+            Encoding::Paged(paged) => paged.visit(ranks, reverse, visit),
         }
     }
 
@@ -175,6 +197,7 @@ impl SortedSet {
                 0
             }
             Encoding::Table(table) => table.scan(cursor, count, &mut visit),
+            Encoding::Paged(paged) => paged.scan(cursor, count, &mut visit),
         }
     }
 
@@ -189,6 +212,7 @@ impl SortedSet {
         let decide = |old| decide(old).filter(|score| !score.is_nan());
         let list = match &mut self.0 {
             Encoding::Table(table) => return table.update(member, decide),
+            Encoding::Paged(paged) => return paged.update(member, decide),
             Encoding::Packed(list) => list,
         };
         let found = packed::find(list, member);
@@ -224,6 +248,7 @@ impl SortedSet {
         match &mut self.0 {
             Encoding::Packed(list) => packed::insert(list, member, score),
             Encoding::Table(table) => table.add(member, score),
+            Encoding::Paged(_) => unreachable!("only what is packed has to make room"),
         }
     }
 
@@ -247,6 +272,7 @@ impl SortedSet {
                 Some(found.score)
             }
             Encoding::Table(table) => table.remove(member),
+            Encoding::Paged(paged) => paged.remove(member),
         }
     }
 
@@ -255,7 +281,61 @@ impl SortedSet {
         match &mut self.0 {
             Encoding::Packed(list) => packed::remove_ranks(list, ranks, taken),
             Encoding::Table(table) => table.remove_ranks(ranks, taken),
+            Encoding::Paged(paged) => paged.remove_ranks(ranks, taken),
         }
+    }
+}
+
+/// As a collection that need not fit memory.
+impl SortedSet {
+    pub fn of_summary(summary: &Summary) -> SortedSet {
+        SortedSet(Encoding::Paged(Box::new(PagedSet::of_summary(summary))))
+    }
+
+    pub fn pages(&self) -> Option<&PagedSet> {
+        match &self.0 {
+            Encoding::Paged(paged) => Some(paged),
+            _ => None,
+        }
+    }
+
+    pub fn pages_mut(&mut self) -> Option<&mut PagedSet> {
+        match &mut self.0 {
+            Encoding::Paged(paged) => Some(paged),
+            _ => None,
+        }
+    }
+
+    pub fn can_be_paged(&self) -> bool {
+        matches!(self.0, Encoding::Table(_))
+    }
+
+    /// Makes a table paged; all of it is in memory still, and none of it in the store.
+    pub fn page(&mut self, version: u64) {
+        if let Encoding::Table(table) = &mut self.0 {
+            let table = std::mem::replace(&mut **table, Table::new(0));
+            self.0 = Encoding::Paged(Box::new(PagedSet::of_table(table, version)));
+        }
+    }
+
+    /// Makes a table of a paged set, all of which is in memory.
+    pub fn unpage(&mut self) {
+        if let Encoding::Paged(_) = self.0
+            && let Encoding::Paged(paged) = std::mem::replace(&mut self.0, Encoding::Packed(Listpack::new()))
+        {
+            self.0 = Encoding::Table(Box::new(paged.into_table()));
+        }
+    }
+
+    /// Elements to choose so many from by chance, where not all are in memory.
+    pub fn pool(&self, count: usize) -> Option<Vec<(&[u8], f64)>> {
+        self.pages()?.pool(count)
+    }
+
+    /// What a walk from one cut to another looks at, which takes so many elements.
+    pub fn wanted(&self, cuts: (&Cut<'_>, &Cut<'_>), most: usize, order: Order) -> Wanted<'static> {
+        self.pages()
+            .map_or(Wanted::All, |paged| paged.between(cuts, most, order))
     }
 }
 
@@ -281,6 +361,7 @@ impl Native for SortedSet {
         match &self.0 {
             Encoding::Packed(list) => list.len() / 2,
             Encoding::Table(table) => table.len(),
+            Encoding::Paged(paged) => paged.len(),
         }
     }
 
@@ -288,13 +369,14 @@ impl Native for SortedSet {
         match &self.0 {
             Encoding::Packed(list) => list.heap_bytes(),
             Encoding::Table(table) => size_class(size_of::<Table>()) + table.bytes(),
+            Encoding::Paged(paged) => size_class(size_of::<PagedSet>()) + paged.bytes(),
         }
     }
 
     fn encoding(&self) -> &'static str {
         match &self.0 {
             Encoding::Packed(_) => "listpack",
-            Encoding::Table(_) => "skiplist",
+            Encoding::Table(_) | Encoding::Paged(_) => "skiplist",
         }
     }
 

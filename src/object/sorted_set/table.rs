@@ -150,7 +150,7 @@ impl Member for Handle {
 }
 
 /// The tree stands first, so that it is dropped before the blocks that it points to.
-pub(super) struct Table {
+pub struct Table {
     order: Ordered<Handle>,
     members: Dict<Scored>,
     /// What the hashes of `members` are seeded with.
@@ -178,8 +178,21 @@ impl Table {
         }
     }
 
+    pub fn new(hash_seed: u64) -> Table {
+        Table::from_sorted(std::iter::empty(), hash_seed)
+    }
+
     pub fn len(&self) -> usize {
         self.order.len()
+    }
+
+    pub fn seed(&self) -> u64 {
+        self.hash_seed
+    }
+
+    /// The hash of a member, whether it is there or not.
+    pub fn hash(&self, member: &[u8]) -> u64 {
+        self.members.hash(member)
     }
 
     pub fn bytes(&self) -> usize {
@@ -213,7 +226,7 @@ impl Table {
             .visit(ranks, reverse, |slot| visit(slot.member.bytes(), slot.score));
     }
 
-    pub fn scan(&self, cursor: u64, count: usize, visit: &mut impl FnMut(&[u8], f64)) -> u64 {
+    pub fn scan<'a>(&'a self, cursor: u64, count: usize, visit: &mut impl FnMut(&'a [u8], f64)) -> u64 {
         self.members
             .scan(cursor, count, |item| visit(item.key(), item.score()))
     }

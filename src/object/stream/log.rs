@@ -240,7 +240,9 @@ impl Log {
         });
         self.node_bytes = self.node_bytes + node.heap_bytes() - before;
         let is_empty = node.counts().0 == 0;
-        self.note_change(master);
+        if deleted > 0 {
+            self.note_change(master);
+        }
         if is_empty {
             self.remove_node(master);
         }
