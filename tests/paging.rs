@@ -523,3 +523,62 @@ fn paged_collections_are_what_others_are_through_stops_and_crashes() {
         world.finish();
     }
 }
+
+/// Sets, hashes and sorted sets of which next to nothing is in memory, nor is afterwards.
+#[test]
+fn elements_by_chance_are_read_without_the_others() {
+    const ELEMENTS: usize = 5000;
+    let mut world = World::new(1);
+    let names: Vec<Vec<u8>> = (0..ELEMENTS)
+        .map(|number| number.to_string().into_bytes())
+        .collect();
+    for name in &names {
+        world.run(&[b"SADD", b"set", name, b"-"]);
+        world.run(&[b"HSET", b"hash", name, name]);
+        world.run(&[b"ZADD", b"zset", name, name]);
+    }
+    world.open.flush();
+    world.open.keyspace.drop_all_clean();
+    let mut left: std::collections::HashSet<Vec<u8>> = names.iter().cloned().collect();
+    left.insert(b"-".to_vec());
+    for round in 0..40 {
+        let drawn = |world: &mut World, words: &[&[u8]]| strings(&world.run(words));
+        let distinct =
+            |drawn: Vec<Vec<u8>>| drawn.into_iter().collect::<std::collections::HashSet<_>>().len();
+        for popped in [
+            drawn(&mut world, &[b"SPOP", b"set"]),
+            drawn(&mut world, &[b"SPOP", b"set", b"9"]),
+        ] {
+            assert!(matches!(popped.len(), 1 | 9));
+            assert!(
+                popped.iter().all(|member| left.remove(member)),
+                "each was there, once"
+            );
+        }
+        let members = drawn(&mut world, &[b"SRANDMEMBER", b"set", b"20"]);
+        assert!(members.iter().all(|member| left.contains(member)));
+        assert_eq!(distinct(members), 20);
+        assert_eq!(drawn(&mut world, &[b"SRANDMEMBER", b"set", b"-30"]).len(), 30);
+        let fields = drawn(&mut world, &[b"HRANDFIELD", b"hash", b"10", b"WITHVALUES"]);
+        assert!(fields.chunks(2).all(|pair| pair[0] == pair[1]));
+        assert_eq!(distinct(fields), 10);
+        assert_eq!(drawn(&mut world, &[b"HRANDFIELD", b"hash"]).len(), 1);
+        let scored = drawn(&mut world, &[b"ZRANDMEMBER", b"zset", b"10", b"WITHSCORES"]);
+        assert!(scored.chunks(2).all(|pair| pair[0] == pair[1]));
+        assert_eq!(distinct(scored), 10);
+        assert_eq!(drawn(&mut world, &[b"ZRANDMEMBER", b"zset", b"-10"]).len(), 10);
+        if round % 4 == 0 {
+            world.open.flush();
+            world.open.keyspace.drop_all_clean();
+        }
+    }
+    world.expect(&[b"SCARD", b"set"], &format!(":{}\r\n", left.len()));
+    world.open.flush();
+    world.open.keyspace.drop_all_clean();
+    world.run(&[b"SRANDMEMBER", b"set"]);
+    let bytes = world.open.keyspace.sum_entry_bytes();
+    assert!(bytes < 20_000, "{bytes} bytes are in memory for one member");
+    let all: std::collections::HashSet<Vec<u8>> =
+        strings(&world.run(&[b"SMEMBERS", b"set"])).into_iter().collect();
+    assert_eq!(all, left);
+}
