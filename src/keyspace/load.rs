@@ -73,13 +73,21 @@ pub(super) struct Look {
 }
 
 impl Look {
-    /// None when nothing is sealed in the shard.
+    /// None when nothing is sealed that the key could be.
+    #[inline]
     pub fn begin(state: &mut ShardState, hash: u64, db: u8) -> Option<Look> {
         let epoch = state.epoch;
         let sealed = state.sealed.as_mut()?;
+        let mut candidates = SmallVec::new();
+        for id in sealed.candidates(hash, db) {
+            candidates.push(id);
+        }
+        if candidates.is_empty() {
+            return None;
+        }
         Some(Look {
             epoch,
-            candidates: sealed.candidates(hash, db).collect(),
+            candidates,
             again: sealed.note_read(hash),
         })
     }
@@ -129,27 +137,24 @@ impl Keyspace {
             let mut guard = self.shards[shard].lock();
             let map = self.ranges.load();
             let range = map.find(key);
-            let warm = self.none_cold(range, call.replay.is_some())
-                || guard.find(hash, db, key).is_some()
-                || !range.is_durable() && !may_be_sealed(&guard, hash, db);
+            let mut warm =
+                self.none_cold(range, call.replay.is_some()) || guard.find(hash, db, key).is_some();
+            let (mut guest, mut look) = (None, None);
+            if !warm && !range.is_durable() {
+                match self.see_sealed(&mut guard, (db, hash, key), call.now_ms)? {
+                    Seen::Settled(found) => (warm, guest) = (true, found),
+                    Seen::Look(unfinished) => look = Some(unfinished),
+                }
+            }
             let lacks = self.lacks(&guard, (db, hash, key), &call);
             if warm && !lacks && self.physical(call.db) == db {
                 let guards = SmallVec::from_buf([(shard, guard)]);
-                return Ok(Tx::new(self, map, guards, call, (db, hash), effects));
+                let mut tx = Tx::new(self, map, guards, call, (db, hash), effects);
+                if let Some(guest) = guest {
+                    tx.guests.push(guest);
+                }
+                return Ok(tx);
             }
-            let look = match range.is_durable() {
-                true => None,
-                false => match self.see_sealed(&mut guard, (db, hash, key), call.now_ms)? {
-                    Seen::Settled(guest) if self.physical(call.db) == db => {
-                        let guards = SmallVec::from_buf([(shard, guard)]);
-                        let mut tx = Tx::new(self, map, guards, call, (db, hash), effects);
-                        tx.guests.extend(guest);
-                        return Ok(tx);
-                    }
-                    Seen::Settled(_) => None,
-                    Seen::Look(look) => Some(look),
-                },
-            };
             drop(guard);
             if let Some(look) = look
                 && let Some((guard, guest)) = self.lock_with_guest((db, hash, key), look, call.now_ms)?

@@ -117,6 +117,7 @@ impl Keyspace {
             for row in slots.iter().filter_map(|(table, slot)| table.row_address(*slot)) {
                 prefetch(row);
                 prefetch(row.wrapping_add(LINE));
+                prefetch(row.wrapping_add(2 * LINE));
             }
         }
     }

@@ -177,6 +177,10 @@ impl PagedSet {
         self.len
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
     /// Heap bytes in use, its own place not counted.
     pub fn bytes(&self) -> usize {
         let aside = [&self.changed, &self.told, &self.missed];
