@@ -203,7 +203,7 @@ fn write(meant: &Meaning, reply: &mut Reply) {
         Meaning::Double(value) => reply.double(*value),
         Meaning::Bool(value) => reply.bool(*value),
         Meaning::Verbatim(text) => reply.verbatim("txt", text.as_bytes()),
-        Meaning::BigNumber(digits) => reply.big_number(digits),
+        Meaning::BigNumber(digits) => reply.big_number(digits.as_bytes()),
         Meaning::Array(items, later) => {
             let deferred = later.then(|| reply.defer_array());
             if deferred.is_none() {
