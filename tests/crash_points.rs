@@ -26,7 +26,7 @@ use fastrand::Rng;
 use model::{Counts, DATABASES, Found, KEYS, Model, Op, agrees, expiry_of, name};
 
 /// The smallest sizes that there are: a few hundred commands cross all of them.
-const ARGS: &[&str] = &[
+const SMALLEST: &[&str] = &[
     "--appendfsync",
     "always",
     "--journal-flush-size",
@@ -35,8 +35,6 @@ const ARGS: &[&str] = &[
     "64kb",
     "--journal-segment-size",
     "64kb",
-    "--databases",
-    "16",
 ];
 /// Every one must be reached within `COMMANDS_MAX` commands, else the test is none.
 const POINTS: &[&str] = &[
@@ -162,7 +160,7 @@ impl Run {
     fn new(title: &str) -> Run {
         let seed = std::env::var("TERRACE_SEED")
             .map_or_else(|_| fastrand::u64(..), |seed| seed.parse().expect("a number"));
-        let server = Server::terrace(ARGS);
+        let server = Server::terrace(SMALLEST);
         Run {
             title: title.to_string(),
             seed,

@@ -358,39 +358,10 @@ fn apply_range(keyspace: &Keyspace, header: &RecordHeader, words: &[&[u8]]) -> R
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{EvictionPolicy, FsyncPolicy, KeyspaceEvents};
-    use crate::keyspace::Settings;
-    use crate::keyspace::range::{Inherited, RangeMap};
-    use crate::object;
-    use crate::store::block::BlockStore;
+    use crate::keyspace::testing;
 
     const KEYS: usize = 60;
     const DATABASES: u8 = 3;
-
-    fn keyspace(dir: &std::path::Path) -> Keyspace {
-        let store = BlockStore::open(dir, 1 << 20).expect("store opens");
-        let inherited = Inherited {
-            fsync: FsyncPolicy::EverySec,
-            eviction: EvictionPolicy::NoEviction,
-            notify: KeyspaceEvents::default(),
-            objects: object::Limits::default(),
-        };
-        let settings = Settings {
-            shards: 8,
-            maxmemory: 0,
-            maxmemory_samples: 5,
-            lfu_log_factor: 10,
-            lfu_decay_minutes: 1,
-            journal_flush_size: u64::MAX,
-            flush_dirty_size: u64::MAX,
-            seal_after: 0,
-            paged_threshold: u64::MAX,
-            paged_threshold_size: u64::MAX,
-            max_value_len: 1 << 20,
-            inherited,
-        };
-        Keyspace::new(store, RangeMap::new(&[], inherited, None), &settings, 7)
-    }
 
     fn effect(out: &mut Vec<u8>, words: &[&[u8]]) {
         out.extend_from_slice(format!("*{}\r\n", words.len()).as_bytes());
@@ -484,7 +455,7 @@ mod tests {
                 .collect();
             let states = [1, 4].map(|hands| {
                 let dir = tempfile::tempdir().expect("temp dir");
-                let keyspace = keyspace(dir.path());
+                let keyspace = testing::keyspace(dir.path(), &[]);
                 let mut replayer = Replayer::with_hands(1, hands);
                 replayer.apply(&keyspace, &records).expect("applies");
                 state(&keyspace)
@@ -500,7 +471,7 @@ mod tests {
     #[test]
     fn what_is_no_effect_is_refused_with_its_place() {
         let dir = tempfile::tempdir().expect("temp dir");
-        let keyspace = keyspace(dir.path());
+        let keyspace = testing::keyspace(dir.path(), &[]);
         let mut payloads = vec![b"*2\r\n$4\r\nINCR\r\n$1\r\na\r\n".to_vec(); 2 * SHARED_FROM];
         payloads[700] = b"*2\r\n$3\r\nGET\r\n$1\r\na\r\n".to_vec();
         let header = RecordHeader {

@@ -545,40 +545,16 @@ pub(super) fn drop_slots(state: &mut ShardState, generation: &Generation, range:
 
 #[cfg(test)]
 mod tests {
-    use super::super::range::{Inherited, RangeMap};
     use super::super::tx::Expiry;
-    use super::super::{Call, Effects, Elements, Settings};
+    use super::super::{Call, Effects, Elements, testing};
     use super::*;
-    use crate::config::{FsyncPolicy, KeyspaceEvents, RangeSpec};
-    use crate::object;
-    use crate::store::block::BlockStore;
+    use crate::config::RangeSpec;
 
     const KEYS: usize = 300;
 
     fn memory_keyspace(dir: &std::path::Path) -> Keyspace {
-        let inherited = Inherited {
-            fsync: FsyncPolicy::EverySec,
-            eviction: EvictionPolicy::NoEviction,
-            notify: KeyspaceEvents::default(),
-            objects: object::Limits::default(),
-        };
-        let settings = Settings {
-            shards: 8,
-            maxmemory: 0,
-            maxmemory_samples: 5,
-            lfu_log_factor: 10,
-            lfu_decay_minutes: 1,
-            journal_flush_size: u64::MAX,
-            flush_dirty_size: u64::MAX,
-            seal_after: 0,
-            paged_threshold: u64::MAX,
-            paged_threshold_size: u64::MAX,
-            max_value_len: 1 << 20,
-            inherited,
-        };
         let spec = RangeSpec::parse(&[b"m", b"m:", b"memory"]).expect("a range");
-        let store = BlockStore::open(dir, 1 << 20).expect("store opens");
-        Keyspace::new(store, RangeMap::new(&[spec], inherited, None), &settings, 7)
+        testing::keyspace(dir, &[spec])
     }
 
     fn with_key<R>(keyspace: &Keyspace, key: &[u8], run: impl FnOnce(&mut super::super::Tx<'_>) -> R) -> R {

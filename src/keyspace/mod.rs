@@ -64,6 +64,8 @@ pub mod shard;
 pub mod snapshot;
 pub mod subscribers;
 pub mod table;
+#[cfg(test)]
+pub mod testing;
 pub mod tx;
 pub mod warm;
 pub mod whole;

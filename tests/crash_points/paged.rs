@@ -5,19 +5,8 @@
 use super::common::{Conn, Server, show};
 use fastrand::Rng;
 
-/// Each large encoding is paged by the next flush, and flushes are frequent.
-const ARGS: &[&str] = &[
-    "--appendfsync",
-    "always",
-    "--journal-flush-size",
-    "64kb",
-    "--flush-dirty-size",
-    "64kb",
-    "--journal-segment-size",
-    "64kb",
-    "--paged-threshold",
-    "20",
-];
+/// Each large encoding is paged by the next flush.
+const PAGED: &[&str] = &["--paged-threshold", "20"];
 /// Both servers have these: collections leave their packed forms early.
 const ENCODINGS: &[&str] = &[
     "--hash-max-listpack-entries",
@@ -70,7 +59,7 @@ impl Run {
         let seed = std::env::var("TERRACE_SEED")
             .map_or_else(|_| fastrand::u64(..), |seed| seed.parse().expect("a number"));
         println!("TERRACE_SEED={seed}");
-        let server = Server::terrace(&[ARGS, ENCODINGS].concat());
+        let server = Server::terrace(&[super::SMALLEST, PAGED, ENCODINGS].concat());
         let redis = Server::redis(ENCODINGS);
         Run {
             conn: server.connect(),
