@@ -288,6 +288,7 @@ impl Executor {
             reply.truncate(begin);
             if reaches
                 && !inside
+                && server.running.any()
                 && let Some(running) = server.running.holder(&[], true)
             {
                 // It may have the right to reach, or hold what this one reaches for.

@@ -1,7 +1,7 @@
 //! A message on its way to many clients: encoded once for each protocol, and shared from then on.
 
 use crate::net::clients::Parcel;
-use crate::resp::Protocol;
+use crate::resp::{Protocol, Reply};
 use std::cell::{Cell, OnceCell};
 
 /// A word, which may come in two parts: so the name of a channel need not be put together first.
@@ -34,15 +34,15 @@ impl<'a> Message<'a> {
     }
 
     pub fn encoded(&self, protocol: Protocol) -> &Parcel {
-        let (cell, sign) = match protocol {
-            Protocol::Resp2 => (&self.resp2, b'*'),
-            Protocol::Resp3 => (&self.resp3, b'>'),
+        let cell = match protocol {
+            Protocol::Resp2 => &self.resp2,
+            Protocol::Resp3 => &self.resp3,
         };
-        cell.get_or_init(|| self.encode(sign))
+        cell.get_or_init(|| self.encode(protocol))
     }
 
-    /// What `Reply` would write, into memory that is there already: this is done for each message.
-    fn encode(&self, sign: u8) -> Parcel {
+    /// Into memory that is there already: this is done for each message.
+    fn encode(&self, protocol: Protocol) -> Parcel {
         let bulks = self
             .words
             .iter()
@@ -50,15 +50,13 @@ impl<'a> Message<'a> {
         let bytes = head_len(self.words.len()) + bulks.sum::<usize>();
         let mut buffer = SPARE.take();
         buffer.reserve_exact(bytes);
-        push_head(&mut buffer, sign, self.words.len());
+        let mut reply = Reply::within(protocol, buffer);
+        reply.push(self.words.len());
         for (first, rest) in self.words {
-            push_head(&mut buffer, b'$', first.len() + rest.len());
-            buffer.extend_from_slice(first);
-            buffer.extend_from_slice(rest);
-            buffer.extend_from_slice(b"\r\n");
+            reply.bulk_in_parts(first, rest);
         }
-        debug_assert_eq!(buffer.len(), bytes);
-        Parcel::from(buffer)
+        debug_assert_eq!(reply.len(), bytes);
+        Parcel::from(reply.take())
     }
 }
 
@@ -73,12 +71,6 @@ impl Drop for Message<'_> {
     }
 }
 
-fn push_head(buffer: &mut Vec<u8>, sign: u8, number: usize) {
-    buffer.push(sign);
-    buffer.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
-    buffer.extend_from_slice(b"\r\n");
-}
-
 /// Bytes of a line that begins with a sign and holds a number.
 fn head_len(number: usize) -> usize {
     4 + number.checked_ilog10().unwrap_or(0) as usize
@@ -91,7 +83,6 @@ fn bulk_len(bytes: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::resp::Reply;
 
     #[test]
     fn each_protocol_has_one_copy() {

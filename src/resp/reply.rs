@@ -41,12 +41,9 @@ impl Reply {
         }
     }
 
-    /// With room for so many bytes.
-    pub fn with_capacity(protocol: Protocol, bytes: usize) -> Self {
-        Reply {
-            buf: Vec::with_capacity(bytes),
-            protocol,
-        }
+    /// Behind what is in this memory already.
+    pub fn within(protocol: Protocol, buf: Vec<u8>) -> Self {
+        Reply { buf, protocol }
     }
 
     pub fn protocol(&self) -> Protocol {
@@ -168,6 +165,15 @@ impl Reply {
             1 => self.buf.extend_from_slice(b":1\r\n"),
             _ => self.line(b':', itoa::Buffer::new().format(value).as_bytes()),
         }
+    }
+
+    /// A string of any bytes, in two parts.
+    #[inline]
+    pub fn bulk_in_parts(&mut self, first: &[u8], rest: &[u8]) {
+        self.header(b'$', first.len() + rest.len());
+        self.buf.extend_from_slice(first);
+        self.buf.extend_from_slice(rest);
+        self.buf.extend_from_slice(b"\r\n");
     }
 
     /// A string of any bytes.
