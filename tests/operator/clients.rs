@@ -74,7 +74,8 @@ fn the_clients_that_cost_most_are_closed() {
     let (mut conn, mut small, mut large) = (server.connect(), server.connect(), server.connect());
     let unfinished = |bytes: usize| format!("*2\r\n$4\r\nECHO\r\n${bytes}\r\n{}", "x".repeat(bytes));
     small.send_raw(unfinished(300_000).as_bytes()).expect("sent");
-    large.send_raw(unfinished(800_000).as_bytes()).expect("sent");
+    // Not all of it may arrive: the server closes as soon as it has too much.
+    let _ = large.send_raw(unfinished(800_000).as_bytes());
     assert!(large.read_to_close().is_ok_and(|bytes| bytes.is_empty()));
     assert_eq!(
         field(&info(&mut conn, "stats"), "evicted_clients").as_deref(),
