@@ -108,6 +108,11 @@ impl Executor {
         self.read = self.clock.raw();
     }
 
+    /// Unix milliseconds of the requests being run.
+    pub fn now_ms(&self) -> i64 {
+        self.now_ms
+    }
+
     /// Counts what has run: to be called before the replies leave.
     #[inline]
     pub fn end_batch(&mut self) {
@@ -352,7 +357,12 @@ impl Executor {
             elements: spec.elements,
             replay: None,
         };
-        let mut tx = self.server.keyspace.begin(call, &mut self.effects)?;
+        // Used where it was made: it is dear to move.
+        let mut begun = self.server.keyspace.begin(call, &mut self.effects);
+        let tx = match begun {
+            Ok(ref mut tx) => tx,
+            Err(error) => return Err(error.into()),
+        };
         // TOUCH is for touching, whoever sends it.
         if session.no_touch && spec.name != "touch" {
             tx.leave_clocks();
@@ -364,15 +374,15 @@ impl Executor {
             Some(used) => tx.check_quota(used, args.all())?,
             None => None,
         };
-        let is_long = spec.effort.is_long(args, &tx);
-        let mut outcome = may_wait_if(is_long, || handler(args, &mut tx, reply));
+        let is_long = spec.effort.is_long(args, tx);
+        let mut outcome = may_wait_if(is_long, || handler(args, tx, reply));
         if let Some(undo) = undo {
             outcome = tx.settle_quota(undo).map_err(Error::from).and(outcome);
         }
         if spec.has(flag::READONLY)
             && let Some(tracking) = &mut session.tracking
         {
-            tracking.remember(&mut tx, keys);
+            tracking.remember(tx, keys);
         }
         if let Some(wait) = tx.take_wait() {
             // While the keys are locked: no write comes between the look and the wait.
@@ -380,7 +390,7 @@ impl Executor {
             session.blocked = Some(blocked.join(spec, args, wait, session, reply.protocol()));
         }
         // Effects are as long as what has changed.
-        self.gate = self.gate.max(may_wait_if(is_long, || tx.commit()));
+        self.gate = self.gate.max(may_wait_if(is_long, || tx.finish()));
         outcome
     }
 

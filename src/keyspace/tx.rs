@@ -824,7 +824,8 @@ impl<'a> Tx<'a> {
         self.finish()
     }
 
-    fn finish(&mut self) -> u64 {
+    /// As `commit`, for who drops the transaction then: to hand it on would move it.
+    pub fn finish(&mut self) -> u64 {
         if self.finished {
             return 0;
         }

@@ -7,15 +7,16 @@ mod catch_up;
 mod snapshot;
 
 use super::clients::{Client, client_flag};
-use super::gather::note_work;
 use super::inbox::Inbox;
 use super::session::{Session, SyncWait};
 use super::socket::Socket;
+use super::work::{Work, note_work};
 use crate::command::blocked::{Ended, Waiter};
 use crate::command::{After, Args, Executor};
 use crate::resp::{Batch, Limits, Parser, Protocol, Reply};
 use crate::server::{Server, unix_ms};
 use bytes::{Buf, BytesMut};
+use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::{Pin, pin};
@@ -51,6 +52,11 @@ const GROWTH: usize = 64 << 10;
 const KEEP_BYTES: usize = 64 << 10;
 const KEEP_REPLY_BYTES: usize = 2 * WRITE_BYTES;
 
+thread_local! {
+    /// Of the batch that this thread was the last to end.
+    static SPARE: Cell<Option<Batch>> = const { Cell::new(None) };
+}
+
 pub struct Connection {
     server: Arc<Server>,
     client: Arc<Client>,
@@ -67,6 +73,9 @@ pub struct Connection {
     reply: Reply,
     /// What was taken out of the inbox and is being written.
     incoming: Inbox,
+    /// What the worker had done when something came last, and whether nothing else was done before that.
+    work: Work,
+    is_alone: bool,
     /// The last thing seen was a signal: what the client has sent comes next, however much is sent to it.
     signalled: bool,
 }
@@ -109,6 +118,8 @@ impl Connection {
             memory: 0,
             reply: Reply::new(Protocol::Resp2),
             incoming: Inbox::default(),
+            work: Work::default(),
+            is_alone: true,
             signalled: false,
             socket,
             client,
@@ -161,6 +172,8 @@ impl Connection {
         loop {
             let event = self.next_event().await;
             note_work();
+            let before = std::mem::replace(&mut self.work, Work::so_far());
+            self.is_alone = self.work.is_next_after(before);
             match event {
                 Event::Signal => self.on_signal().await?,
                 Event::Read(read) => {
@@ -293,8 +306,13 @@ impl Connection {
 
     /// Runs the whole requests in the input.
     async fn run_input(&mut self) -> Result<(), End> {
-        let mut batch = Batch::new();
-        self.limits.max_bulk_len = self.server.config.load().proto_max_bulk_len as usize;
+        let mut batch = SPARE.take().unwrap_or_default();
+        let mut ran = 0;
+        let query_buffer_limit = {
+            let config = self.server.config.load();
+            self.limits.max_bulk_len = config.proto_max_bulk_len as usize;
+            config.client_query_buffer_limit as usize
+        };
         loop {
             let known = self.session.authenticated || self.server.acl.users.are_open();
             self.limits.authenticated = known;
@@ -303,6 +321,7 @@ impl Connection {
             if !batch.is_empty() {
                 self.run_batch(&batch).await?;
             }
+            ran += batch.len();
             self.input.advance(taken);
             if self.session.closing {
                 return self.write_reply().await;
@@ -316,12 +335,17 @@ impl Connection {
                 break;
             }
         }
-        let limit = self.server.config.load().client_query_buffer_limit as usize;
-        if limit > 0 && self.input.len() > limit {
+        SPARE.set(Some(batch));
+        if query_buffer_limit > 0 && self.input.len() > query_buffer_limit {
             return Err(End::QueryBufferLimit);
         }
         if self.input.is_empty() && self.input.capacity() > KEEP_BYTES {
             self.input = BytesMut::with_capacity(self.read_bytes);
+        }
+        if ran > 1 && !self.is_alone {
+            // The others that have sent something come first. Replies that leave side by side wake less: by the second
+            // one, whoever reads them is awake.
+            tokio::task::yield_now().await;
         }
         self.write_reply().await
     }
@@ -329,8 +353,7 @@ impl Connection {
     async fn run_batch(&mut self, batch: &Batch) -> Result<(), End> {
         self.wait_for_journal(batch, 0).await;
         self.executor.begin_batch();
-        let now_ms = unix_ms();
-        self.client.last_active_ms.store(now_ms, Relaxed);
+        self.client.last_active_ms.store(self.executor.now_ms(), Relaxed);
         self.client.commands.fetch_add(batch.len() as u64, Relaxed);
         self.executor.prefetch(batch, &self.input, &self.session);
         if self.session.hears() {
@@ -340,11 +363,7 @@ impl Connection {
         let mut at = 0;
         while at < batch.len() {
             let start = self.reply.len();
-            let words = batch.request(at, &self.input).words();
-            match self
-                .executor
-                .execute(&Args::new(&words), &mut self.session, &mut self.reply)
-            {
+            match self.execute(batch, at) {
                 After::Continue => {
                     at += 1;
                     if self.session.hears() {
@@ -353,7 +372,6 @@ impl Connection {
                     }
                 }
                 After::Blocked => {
-                    drop(words);
                     at += 1;
                     self.write_reply().await?;
                     self.wait_for_key().await?;
@@ -361,7 +379,6 @@ impl Connection {
                     continue;
                 }
                 After::HeldUp => {
-                    drop(words);
                     self.write_reply().await?;
                     if self.client.is_killed() {
                         return Err(End::Closed);
@@ -371,7 +388,6 @@ impl Connection {
                     continue;
                 }
                 After::Paused => {
-                    drop(words);
                     self.write_reply().await?;
                     self.wait_out_pause().await?;
                     self.executor.begin_batch();
@@ -382,31 +398,33 @@ impl Connection {
                 return Ok(());
             }
             if let Some(behind) = self.session.catch_up.take() {
-                drop(words);
                 self.catch_up(behind).await?;
                 self.executor.begin_batch();
                 continue;
             }
             if let Some(file) = self.session.snapshot.take() {
-                drop(words);
                 self.send_snapshot(file).await?;
                 self.executor.begin_batch();
                 continue;
             }
             if let Some(sync) = self.session.sync_wait.take() {
-                drop(words);
                 self.hold_until_synced(start, &sync).await?;
                 self.executor.begin_batch();
                 continue;
             }
             if self.reply.len() >= WRITE_BYTES {
-                drop(words);
                 self.write_reply().await?;
                 self.wait_for_journal(batch, at).await;
                 self.executor.begin_batch();
             }
         }
         Ok(())
+    }
+
+    fn execute(&mut self, batch: &Batch, at: usize) -> After {
+        let (executor, session, reply) = (&mut self.executor, &mut self.session, &mut self.reply);
+        let request = batch.request(at, &self.input);
+        request.with_words(|words| executor.execute(&Args::new(words), session, reply))
     }
 
     /// Lets the journal's writer catch up before the requests from this place on append more. Those that only read, or
@@ -420,8 +438,8 @@ impl Connection {
         }
         let (executor, session, input) = (&mut self.executor, &self.session, &self.input);
         let appends = (from..batch.len()).any(|at| {
-            let words = batch.request(at, input).words();
-            executor.may_append(&Args::new(&words), session)
+            let request = batch.request(at, input);
+            request.with_words(|words| executor.may_append(&Args::new(words), session))
         });
         while appends && is_behind() {
             tokio::time::sleep(Duration::from_millis(1)).await;

@@ -18,8 +18,8 @@
 //! * There is no timer for a client, and nothing runs while nobody is due.
 
 use super::clients::Client;
+use super::work::Work;
 use parking_lot::Mutex;
-use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
@@ -37,20 +37,6 @@ const FEW: usize = 64;
 pub const FULL_BYTES: usize = 32 << 10;
 /// Room for clients who are due that is kept.
 const KEEP_DUE: usize = 1 << 10;
-
-thread_local! {
-    static WORK: Cell<u64> = const { Cell::new(0) };
-}
-
-/// Something was done on this thread for a client.
-pub fn note_work() {
-    WORK.set(WORK.get().wrapping_add(1));
-}
-
-/// What was done so far, and on which thread.
-fn work_so_far() -> (usize, u64) {
-    WORK.with(|work| (std::ptr::from_ref(work).addr(), work.get()))
-}
 
 #[derive(Default)]
 pub struct Gather {
@@ -123,14 +109,14 @@ impl Gather {
         loop {
             self.someone_is_due.notified().await;
             loop {
-                let before = work_so_far();
+                let before = Work::so_far();
                 tokio::task::yield_now().await;
                 let due = self.due.lock().len();
                 if due == 0 {
                     break;
                 }
                 let since_us = last.elapsed().as_micros() as u64;
-                let is_idle = work_so_far() == before;
+                let is_idle = Work::so_far() == before;
                 match choose(due, since_us, is_idle, self.most_us.load(Relaxed)) {
                     Choice::Send => {
                         self.send_now();
@@ -167,14 +153,5 @@ mod tests {
         assert_eq!(choose(100, 100, true, MOST_US), Choice::SleepUs(700));
         assert_eq!(choose(100_000, 1_000, true, MOST_US), Choice::SleepUs(4_000));
         assert_eq!(choose(100, 0, false, 0), Choice::Send);
-    }
-
-    #[test]
-    fn work_is_seen_on_the_thread_that_did_it() {
-        let before = work_so_far();
-        std::thread::spawn(note_work).join().unwrap();
-        assert_eq!(work_so_far(), before);
-        note_work();
-        assert_ne!(work_so_far(), before);
     }
 }

@@ -11,3 +11,4 @@ pub mod session;
 pub mod socket;
 pub mod tls;
 mod waiting;
+mod work;
