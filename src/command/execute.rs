@@ -408,6 +408,7 @@ impl Executor {
     }
 
     /// Makes room, and refuses changes of durable ranges while the disk does not take them.
+    #[inline]
     pub(super) fn prepare_write(&self, spec: &Command, args: &Args<'_>) -> Result<(), Error> {
         if self.server.keyspace.is_over_limit() {
             let mut keys = spec.key_positions(args).into_iter().map(|at| &args[at]);
@@ -443,6 +444,7 @@ impl Executor {
     }
 
     /// Refuses changes of durable ranges while the disk does not take them.
+    #[inline]
     pub(super) fn refuse_unwritable(&self, spec: &Command, args: &Args<'_>) -> Result<(), Error> {
         match self.server.keyspace.failure() {
             Some(why) if self.is_about_durable(spec, args) => Err(Error::Misconf(why.to_string())),

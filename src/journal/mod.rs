@@ -235,6 +235,7 @@ impl Journal {
     }
 
     /// Why effects cannot reach the disk now, if they cannot.
+    #[inline]
     pub fn failure(&self) -> Option<Arc<str>> {
         if !self.shared.failed.load(Ordering::Relaxed) {
             return None;

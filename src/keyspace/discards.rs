@@ -145,7 +145,7 @@ impl Keyspace {
             self.forget_all_caches(&mut guards);
             self.tell_values_of(&guards, &databases, (Event::RangeDrop, News::Unknown), at);
             Keyspace::owe(&mut guards, &purge);
-            self.install(map);
+            self.install(map, &guards);
             (purge, at)
         };
         crate::journal::crash_point("drop-after-moment");
@@ -200,7 +200,7 @@ impl Keyspace {
             }
         }
         let map = RangeMap::new(&specs, old.inherited, Some(&old));
-        self.install(map);
+        self.install(map, &guards);
     }
 
     /// What replay does of the moment at which a memory range becomes durable. Had it come to be, the mark row would say

@@ -171,6 +171,7 @@ impl FlushState {
         }
     }
 
+    #[inline]
     pub(super) fn failure(&self) -> Option<Arc<str>> {
         if self.failed.load(Relaxed) {
             self.failure.lock().clone()

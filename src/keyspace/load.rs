@@ -13,6 +13,7 @@
 
 use super::effects::Effects;
 use super::entry::Entry;
+use super::in_force::MapRef;
 use super::range::{Range, RangeMap};
 use super::seal::Guest;
 use super::settled::Seen;
@@ -135,7 +136,8 @@ impl Keyspace {
             let hash = self.hasher.hash(db, key);
             let shard = self.shard_of(hash);
             let mut guard = self.shards[shard].lock();
-            let map = self.ranges.load();
+            // SAFETY: the guard is held for as long: it goes into the transaction with the map, or is dropped after it.
+            let map = unsafe { self.ranges.held() };
             let range = map.find(key);
             let mut warm =
                 self.none_cold(range, call.replay.is_some()) || guard.find(hash, db, key).is_some();
@@ -155,13 +157,16 @@ impl Keyspace {
                 }
                 return Ok(tx);
             }
-            drop(guard);
+            drop((map, guard));
             if let Some(look) = look
                 && let Some((guard, guest)) = self.lock_with_guest((db, hash, key), look, call.now_ms)?
                 && self.physical(call.db) == db
             {
                 // Read while the shard is locked: the map does not change meanwhile.
-                let (map, guards) = (self.ranges.load(), SmallVec::from_buf([(shard, guard)]));
+                let (map, guards) = (
+                    MapRef::Loaded(self.ranges.load()),
+                    SmallVec::from_buf([(shard, guard)]),
+                );
                 let mut tx = Tx::new(self, map, guards, call, (db, hash), effects);
                 tx.guests.push(guest);
                 return Ok(tx);
@@ -218,7 +223,14 @@ impl Keyspace {
         } else {
             db
         };
-        let mut tx = Tx::new(self, locked.map, locked.guards, call, (db, hash), effects);
+        let mut tx = Tx::new(
+            self,
+            MapRef::Loaded(locked.map),
+            locked.guards,
+            call,
+            (db, hash),
+            effects,
+        );
         tx.guests = known.guests;
         Ok(tx)
     }

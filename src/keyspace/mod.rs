@@ -43,6 +43,7 @@ pub mod flush;
 pub mod generations;
 pub mod held;
 pub mod import;
+mod in_force;
 pub mod load;
 pub mod moves;
 pub mod owed;
@@ -86,6 +87,7 @@ use crate::store::rows::{Row, RowError};
 use arc_swap::{ArcSwap, Guard};
 use clock::Tick;
 use entry::{FLUSHED, NewValue, STORED};
+use in_force::InForce;
 use range::{DBS, Inherited, Range, RangeMap};
 use shard::{KeyHasher, Shard, ShardState};
 use std::sync::atomic::Ordering::Relaxed;
@@ -136,7 +138,7 @@ pub struct Keyspace {
     shards: Box<[Shard]>,
     hasher: KeyHasher,
     hash_seed: u64,
-    ranges: ArcSwap<RangeMap>,
+    ranges: InForce,
     /// Logical → physical database: `SWAPDB` exchanges two of them. Changes only while every shard is locked.
     databases: [AtomicU8; DBS],
     /// Rows of a physical database at or below this journal offset are gone: it was flushed.
@@ -202,7 +204,7 @@ impl Keyspace {
             shards: (0..shards).map(|_| Shard::new()).collect(),
             hasher: KeyHasher::new(hash_seed),
             hash_seed,
-            ranges: ArcSwap::from_pointee(map),
+            ranges: InForce::new(map),
             databases: std::array::from_fn(|db| AtomicU8::new(db as u8)),
             wiped_at: Default::default(),
             limits: Limits::default(),
@@ -428,6 +430,7 @@ impl Keyspace {
     }
 
     /// Why durable ranges cannot take writes now, if so.
+    #[inline]
     pub fn failure(&self) -> Option<Arc<str>> {
         self.journal()
             .and_then(Journal::failure)

@@ -191,8 +191,8 @@ impl Keyspace {
         });
         self.moves.set(Some(under_way.clone()));
         {
-            let _guards = self.lock_all();
-            self.install(self.with_move(name, range.spec.tier, Some(to)));
+            let guards = self.lock_all();
+            self.install(self.with_move(name, range.spec.tier, Some(to)), &guards);
         }
         drop(change);
         self.spawn("move", move |keyspace| keyspace.run_move(&under_way));
@@ -260,11 +260,11 @@ impl Keyspace {
                     Ended::Failed(error) => log::error!("range '{name}' stays as it is: {error}"),
                 }
                 let _change = self.change.lock();
-                let _guards = self.lock_all();
+                let guards = self.lock_all();
                 let tier = self.ranges.load().by_name(name).map(|range| range.spec.tier);
                 // Once it is durable for commands, there is no way back but a crash.
                 if let Some(tier) = tier.filter(|tier| *tier != current.to) {
-                    self.install(self.with_move(name, tier, None));
+                    self.install(self.with_move(name, tier, None), &guards);
                 }
             }
         }
@@ -326,7 +326,7 @@ impl Keyspace {
             return false;
         }
         let at = self.append_words(&[b"RANGE", b"ALTER", name.as_bytes(), b"TIER", b"durable"]);
-        self.install(self.with_move(name, Tier::Durable, Some(Tier::Durable)));
+        self.install(self.with_move(name, Tier::Durable, Some(Tier::Durable)), &guards);
         let map = self.ranges.load_full();
         let Some(range) = map.by_name(name).cloned() else {
             return true;
@@ -368,8 +368,8 @@ impl Keyspace {
             let _change = self.change.lock();
             // A flush that is under way would write its last mark row with what is said here, before it has written
             // everything: but everything of the range is written already, and newer changes are in the journal.
-            let _guards = self.lock_all();
-            self.install(self.with_move(&current.range, Tier::Durable, None));
+            let guards = self.lock_all();
+            self.install(self.with_move(&current.range, Tier::Durable, None), &guards);
         }
         self.flush.force();
         self.flush_until_done()?;
@@ -502,7 +502,7 @@ impl Keyspace {
                 at,
                 wiped: false,
             });
-            self.install(self.with_move(name, Tier::Memory, None));
+            self.install(self.with_move(name, Tier::Memory, None), &guards);
             self.positions.begin_anew();
             let detach = Arc::new(Detach {
                 map,

@@ -9,6 +9,7 @@
 use super::entry::{Entry, STORED, STORED_EXPIRES};
 use super::flush::Stored;
 use super::range::{DBS, Inherited, Range, RangeMap};
+use super::shard::ShardGuard;
 use super::{Keyspace, StoreError};
 use crate::config::{DEFAULT_RANGE, RangeSpec};
 use crate::store::rows::{self, Row};
@@ -208,16 +209,18 @@ impl Keyspace {
             return;
         }
         let map = RangeMap::new(&self.specs(), inherited, Some(&self.ranges.load()));
-        let _guards = self.lock_all();
-        self.install(map);
+        let guards = self.lock_all();
+        self.install(map, &guards);
     }
 
-    pub(super) fn install(&self, map: RangeMap) {
+    /// Puts a map in force, as who holds every shard.
+    pub(super) fn install(&self, map: RangeMap, held: &[ShardGuard<'_>]) {
+        debug_assert_eq!(held.len(), self.shards.len());
         self.note_policies(&map);
         if let Some(journal) = self.journal() {
             journal.set_sync_every_second(map.wants_sync_every_second());
         }
-        self.ranges.store(Arc::new(map));
+        self.ranges.replace(Arc::new(map));
     }
 
     /// Puts a new set of ranges in place, with its counts, and makes it durable. The range named by `empty` must hold
@@ -234,8 +237,8 @@ impl Keyspace {
         };
         let map = RangeMap::new(specs, inherited, Some(&self.ranges.load()));
         if same_bounds {
-            let _guards = self.lock_all();
-            self.install(map);
+            let guards = self.lock_all();
+            self.install(map, &guards);
         } else {
             self.install_counted(map, empty)?;
         }
@@ -285,7 +288,7 @@ impl Keyspace {
         moves.check_tiers()?;
         moves.apply(&mut stored);
         self.mix_generations(&moves.sources());
-        self.install(map);
+        self.install(map, &guards);
         Ok(())
     }
 }

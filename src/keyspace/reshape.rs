@@ -100,7 +100,7 @@ impl Keyspace {
         {
             let mut stored = self.flush.stored();
             let _no_sealing = self.sealing.hold();
-            let _guards = self.lock_all();
+            let guards = self.lock_all();
             let old = self.ranges.load();
             let map = RangeMap::new(specs, old.inherited, Some(&old));
             let ranges: Vec<_> = counted
@@ -109,7 +109,7 @@ impl Keyspace {
                 .collect();
             self.distrust(&ranges, &mut stored);
             self.mix_generations(&counted.iter().map(String::as_str).collect::<Vec<_>>());
-            self.install(map);
+            self.install(map, &guards);
         }
         self.recount(counted)?;
         crash_point("reshape-before-mark");
@@ -128,7 +128,7 @@ impl Keyspace {
         {
             let mut stored = self.flush.stored();
             let _no_sealing = self.sealing.hold();
-            let _guards = self.lock_all();
+            let guards = self.lock_all();
             let old = self.ranges.load();
             let map = RangeMap::new(specs, old.inherited, Some(&old));
             let (Some(from), Some(to)) = (old.by_name(from), map.by_name(to)) else {
@@ -140,7 +140,7 @@ impl Keyspace {
             }
             Keyspace::hand_over(from, to, &mut stored);
             self.mix_generations(&[&from.spec.name]);
-            self.install(map);
+            self.install(map, &guards);
         }
         crash_point("reshape-before-mark");
         self.flush.force();

@@ -15,9 +15,10 @@ mod settle;
 use super::effects::{self, Effects, EffectsMark};
 use super::entry::{self, Entry, NewValue, Value};
 use super::events::Event;
+use super::in_force::MapRef;
 use super::load::{Guests, may_wait_if};
 use super::paging::Elements;
-use super::range::{Range, RangeMap};
+use super::range::Range;
 use super::shard::ShardGuard;
 use super::table::Place;
 use super::{Keyspace, clock};
@@ -26,7 +27,6 @@ use crate::object::pages::Pages;
 use crate::object::{Limits, Native, Object};
 use crate::resp::Reply;
 pub use amount::{LARGE, STRING_ELEMENT};
-use arc_swap::Guard;
 use heard::Heard;
 pub(in crate::keyspace) use settle::{count_change, settle};
 use settle::{insert, record_value, reindex};
@@ -156,7 +156,7 @@ struct Spot {
 
 pub struct Tx<'a> {
     keyspace: &'a Keyspace,
-    map: Guard<Arc<RangeMap>>,
+    map: MapRef<'a>,
     guards: SmallVec<[(usize, ShardGuard<'a>); 1]>,
     call: Call<'a>,
     /// Physical database.
@@ -181,7 +181,7 @@ pub struct Tx<'a> {
 impl<'a> Tx<'a> {
     pub(super) fn new(
         keyspace: &'a Keyspace,
-        map: Guard<Arc<RangeMap>>,
+        map: MapRef<'a>,
         guards: SmallVec<[(usize, ShardGuard<'a>); 1]>,
         call: Call<'a>,
         (db, first_hash): (u8, u64),
