@@ -32,8 +32,11 @@ use parking_lot::MutexGuard;
 use smallvec::SmallVec;
 use std::cell::{Cell, RefCell};
 
+/// What a thread's group holds; it stands where it is from group to group.
 #[derive(Default)]
 struct Held {
+    /// There is a group.
+    active: bool,
     /// In the order of their addresses, and whether each is lent.
     shards: SmallVec<[(*const Shard, bool); 4]>,
     absent: KnownAbsent,
@@ -42,12 +45,12 @@ struct Held {
 }
 
 thread_local! {
-    static HELD: RefCell<Option<Held>> = const { RefCell::new(None) };
+    static HELD: RefCell<Held> = RefCell::default();
 }
 
 fn with_lent<R>(shard: &Shard, change: impl FnOnce(&mut bool) -> R) -> Option<R> {
     HELD.with_borrow_mut(|held| {
-        let shards = &mut held.as_mut()?.shards;
+        let shards = &mut held.shards;
         let at = shards.binary_search_by_key(&std::ptr::from_ref(shard), |(shard, _)| *shard);
         Some(change(&mut shards[at.ok()?].1))
     })
@@ -68,15 +71,12 @@ pub(super) fn give_back(shard: &Shard) {
 
 /// True on a thread whose commands run in a group: it must not wait for what other threads do with the shards.
 pub fn is_active() -> bool {
-    HELD.with_borrow(Option::is_some)
+    HELD.with_borrow(|held| held.active)
 }
 
 /// True when the group knows that the store has no row of a key with this hash.
 pub(super) fn knows_absent(hash: u64, epoch: u32) -> bool {
-    HELD.with_borrow(|held| {
-        held.as_ref()
-            .is_some_and(|held| held.absent.contains(&(hash, epoch)))
-    })
+    HELD.with_borrow(|held| !held.absent.is_empty() && held.absent.contains(&(hash, epoch)))
 }
 
 /// Shards held for a row of commands.
@@ -92,25 +92,53 @@ pub struct Group<'k> {
 impl Keyspace {
     /// Locks the shards of keys of logical databases, or every shard, until the group is committed or dropped.
     pub fn hold(&self, keys: &[(u8, &[u8])], all: bool, now_ms: i64) -> Result<Group<'_>, StoreError> {
+        if let ([(db, key)], false) = (keys, all)
+            && let Some(group) = self.hold_warm(*db, key)
+        {
+            return Ok(group);
+        }
         let reach = if all { Reach::Every } else { Reach::Group };
         let (locked, known) = self.lock_resident(keys, reach, false, now_ms)?;
         let any = |asks: fn(&Range) -> bool| keys.iter().any(|(_, key)| asks(locked.map.find(key)));
         let gated = locked.map.any_gated() && (all || any(Range::is_gated));
         let gated_when_late = all || any(Range::waits_when_late);
-        let guards = locked.guards;
-        // Shards are in one slice, so this is the order of their addresses, too.
-        let shards = guards.iter().map(|(_, guard)| (guard.address(), false)).collect();
-        HELD.set(Some(Held {
-            shards,
-            absent: known.absent,
-            extra: Vec::new(),
-        }));
-        Ok(Group {
+        if !known.absent.is_empty() {
+            HELD.with_borrow_mut(|held| held.absent = known.absent);
+        }
+        Ok(self.group(locked.guards, gated, gated_when_late))
+    }
+
+    /// The same of one key, if nothing has to be looked for in a store.
+    fn hold_warm(&self, db: u8, key: &[u8]) -> Option<Group<'_>> {
+        let (db, logical) = (self.physical(db), db);
+        let hash = self.hasher.hash(db, key);
+        let shard = self.shard_of(hash);
+        let guard = self.shards[shard].lock();
+        if self.would_load(&guard, (db, hash, key)) || self.physical(logical) != db {
+            return None;
+        }
+        // SAFETY: the guard goes into the group, which outlives this.
+        let map = unsafe { self.ranges.held() };
+        let range = map.find(key);
+        let (gated, gated_when_late) = (range.is_gated(), range.waits_when_late());
+        Some(self.group(SmallVec::from_buf([(shard, guard)]), gated, gated_when_late))
+    }
+
+    /// A group of this thread.
+    fn group<'k>(&'k self, guards: Guards<'k>, gated: bool, gated_when_late: bool) -> Group<'k> {
+        HELD.with_borrow_mut(|held| {
+            debug_assert!(!held.active, "a thread has one group");
+            held.active = true;
+            // Shards are in one slice, so this is the order of their addresses, too.
+            let shards = guards.iter().map(|(_, guard)| (guard.address(), false));
+            held.shards.extend(shards);
+        });
+        Group {
             keyspace: self,
             guards,
             gated,
             gated_when_late,
-        })
+        }
     }
 }
 
@@ -157,12 +185,19 @@ impl Group<'_> {
 impl Group<'_> {
     /// Shards are lent no more; those that were taken later are the group's like the others.
     fn end(&mut self) {
-        let Some(held) = HELD.take() else { return };
-        if held.extra.is_empty() {
+        let extra = HELD.with_borrow_mut(|held| {
+            held.active = false;
+            held.shards.clear();
+            if !held.absent.is_empty() {
+                held.absent = KnownAbsent::new();
+            }
+            std::mem::take(&mut held.extra)
+        });
+        if extra.is_empty() {
             return;
         }
         self.gated = self.keyspace.ranges().any_gated();
-        for shard in held.extra {
+        for shard in extra {
             self.guards.push((shard, self.keyspace.shards[shard].adopt()));
         }
         self.guards.sort_unstable_by_key(|(shard, _)| *shard);
@@ -269,7 +304,6 @@ impl Keyspace {
             std::mem::forget(self.shards[*shard].lock());
         }
         HELD.with_borrow_mut(|held| {
-            let Some(held) = held else { return };
             let added = others
                 .iter()
                 .map(|shard| (std::ptr::from_ref(&self.shards[*shard]), false));
@@ -283,7 +317,6 @@ impl Keyspace {
     fn take_down(&self, shard: usize) {
         let address = std::ptr::from_ref(&self.shards[shard]);
         HELD.with_borrow_mut(|held| {
-            let Some(held) = held else { return };
             let at = held.shards.partition_point(|(other, _)| *other < address);
             held.shards.insert(at, (address, false));
             held.extra.push(shard);
@@ -294,10 +327,7 @@ impl Keyspace {
     pub fn held_shards(&self) -> Vec<usize> {
         let first = self.shards.as_ptr();
         let number = |shard: *const Shard| (shard as usize - first as usize) / size_of::<Shard>();
-        HELD.with_borrow(|held| {
-            let shards = held.iter().flat_map(|held| &held.shards);
-            shards.map(|(shard, _)| number(*shard)).collect()
-        })
+        HELD.with_borrow(|held| held.shards.iter().map(|(shard, _)| number(*shard)).collect())
     }
 
     /// The number of the shard of a key of a logical database.

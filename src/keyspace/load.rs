@@ -532,7 +532,8 @@ impl Keyspace {
     /// True when a key whose shard this thread holds may be in a store only: to use it, the store would have to be read
     /// while shards are held.
     pub(super) fn would_load(&self, state: &ShardState, (db, hash, key): Place<'_>) -> bool {
-        let map = self.ranges.load();
+        // SAFETY: who has a shard's state holds the shard.
+        let map = unsafe { self.ranges.held() };
         let range = map.find(key);
         !self.none_cold(range, false)
             && state.find(hash, db, key).is_none()

@@ -27,7 +27,7 @@ const COMPILED_MOST: usize = 4096;
 struct Engine {
     sandbox: Sandbox,
     /// By the scripts' numbers.
-    compiled: HashMap<u64, Kept>,
+    compiled: HashMap<u64, Kept, foldhash::fast::RandomState>,
     /// Of the catalogue, when the scripts were compiled.
     generation: u64,
     /// Its part of `MEMORY`.
@@ -47,7 +47,7 @@ impl Engine {
     fn new(version: &str, generation: u64) -> mlua::Result<Engine> {
         Ok(Engine {
             sandbox: Sandbox::new(version)?,
-            compiled: HashMap::new(),
+            compiled: HashMap::default(),
             generation,
             counted: 0,
         })
