@@ -232,8 +232,8 @@ impl Hand {
         }
     }
 
-    /// Applies effects of a record, of which the first `done` have been applied; the batch has those in the first `taken`
-    /// bytes. Returns the number of the effect that is too far for this part.
+    /// Applies effects of a record, of which the first `done` have been applied; the batch has those in the first
+    /// `taken` bytes. Returns the number of the effect that is too far for this part.
     fn apply_record(
         &mut self,
         keyspace: &Keyspace,
@@ -443,7 +443,7 @@ mod tests {
             let records: Vec<Record<'_>> = payloads
                 .iter()
                 .map(|payload| {
-                    let length = payload.len() as u32;
+                    let length = payload.len() as u64;
                     let header = RecordHeader {
                         length,
                         offset,

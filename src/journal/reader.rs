@@ -69,15 +69,12 @@ impl SegmentReader {
         }
         let failed = |error| ReadError::Io(self.path.clone(), error);
         self.file.read_exact(&mut self.record).map_err(failed)?;
-        let length = match self.record.first_chunk() {
-            Some(length) => u32::from_le_bytes(*length) as usize,
-            None => 0,
-        };
+        let length = record::payload_length(&self.record).map_err(|why| self.damaged(why))?;
         // Before any room is made for it: a damaged length may be anything.
-        if (RECORD_HEADER + length) as u64 > left {
+        if length > left - RECORD_HEADER as u64 {
             return Err(self.damaged(FormatError::Short));
         }
-        self.record.resize(RECORD_HEADER + length, 0);
+        self.record.resize(RECORD_HEADER + length as usize, 0);
         self.file
             .read_exact(&mut self.record[RECORD_HEADER..])
             .map_err(failed)?;

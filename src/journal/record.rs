@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! segment:  "TRCJRNL" version:u8 | first offset:u64 | created, unix ms:u64 | crc32c of the 24 bytes:u32 | 4 zero bytes
-//! record:   length:u32 | crc32c:u32 | offset:u64 | unix ms:u64 | effects:u32 | flags:u32 | payload (length bytes)
+//! record:   length:u32 | crc32c:u32 | offset:u64 | unix ms:u64 | length's upper half:u32 | 4 zero bytes | payload
 //! ```
 //!
 //! All numbers are little-endian. The record's CRC covers everything behind it. Payloads are RESP effects; offsets
@@ -26,7 +26,8 @@ pub struct SegmentHeader {
 
 #[derive(Debug, PartialEq, Eq, Clone, Copy)]
 pub struct RecordHeader {
-    pub length: u32,
+    /// Bytes of the payload.
+    pub length: u64,
     pub offset: u64,
     pub unix_ms: u64,
 }
@@ -34,7 +35,7 @@ pub struct RecordHeader {
 impl RecordHeader {
     /// The offset behind the record.
     pub fn end(&self) -> u64 {
-        self.offset + u64::from(self.length)
+        self.offset + self.length
     }
 }
 
@@ -104,28 +105,40 @@ impl SegmentHeader {
 /// Appends a record of `payload`, given in up to two parts, to `out`.
 pub fn encode_record(out: &mut Vec<u8>, offset: u64, unix_ms: u64, payload: (&[u8], &[u8])) {
     let start = out.len();
-    out.extend_from_slice(&((payload.0.len() + payload.1.len()) as u32).to_le_bytes());
+    let length = ((payload.0.len() + payload.1.len()) as u64).to_le_bytes();
+    out.extend_from_slice(&length[..4]);
     out.extend_from_slice(&[0; 4]);
     out.extend_from_slice(&offset.to_le_bytes());
     out.extend_from_slice(&unix_ms.to_le_bytes());
-    out.extend_from_slice(&[0; 8]);
+    out.extend_from_slice(&length[4..]);
+    out.extend_from_slice(&[0; 4]);
     out.extend_from_slice(payload.0);
     out.extend_from_slice(payload.1);
     let crc = crc32c::crc32c(&out[start + 8..]);
     out[start + 4..start + 8].copy_from_slice(&crc.to_le_bytes());
 }
 
+/// Bytes of the payload of the record whose header is at the start of `bytes`.
+pub fn payload_length(bytes: &[u8]) -> Result<u64, FormatError> {
+    let half = |at| u32_at(bytes, at).map(u64::from).ok_or(FormatError::Short);
+    Ok(half(0)? | half(24)? << 32)
+}
+
 /// Reads the record at the start of `bytes`: its header and payload.
 pub fn decode_record(bytes: &[u8]) -> Result<(RecordHeader, &[u8]), FormatError> {
     let field = |at| u64_at(bytes, at).ok_or(FormatError::Short);
-    let length = u32_at(bytes, 0).ok_or(FormatError::Short)?;
+    let length = payload_length(bytes)?;
     let crc = u32_at(bytes, 4).ok_or(FormatError::Short)?;
     let header = RecordHeader {
         length,
         offset: field(8)?,
         unix_ms: field(16)?,
     };
-    let end = RECORD_HEADER + length as usize;
+    // What is damaged may say any length.
+    let end = usize::try_from(length)
+        .ok()
+        .and_then(|length| length.checked_add(RECORD_HEADER))
+        .ok_or(FormatError::Short)?;
     let checked = bytes.get(8..end).ok_or(FormatError::Short)?;
     if length == 0 || crc32c::crc32c(checked) != crc {
         return Err(FormatError::BadCrc);
@@ -156,6 +169,17 @@ mod tests {
         for len in 0..bytes.len() {
             assert_eq!(decode_record(&bytes[..len]), Err(FormatError::Short));
         }
+    }
+
+    #[test]
+    fn a_length_may_take_more_than_32_bits() {
+        let mut header = [0; RECORD_HEADER];
+        header[..4].copy_from_slice(&7u32.to_le_bytes());
+        header[24..28].copy_from_slice(&1u32.to_le_bytes());
+        assert_eq!(payload_length(&header), Ok((1 << 32) + 7));
+        header[24..28].copy_from_slice(&u32::MAX.to_le_bytes());
+        header[..4].copy_from_slice(&u32::MAX.to_le_bytes());
+        assert_eq!(decode_record(&header), Err(FormatError::Short));
     }
 
     #[test]
