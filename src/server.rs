@@ -12,6 +12,7 @@ use crate::config::Config;
 use crate::import;
 use crate::journal::{self, ReadSummary, Retention};
 use crate::keyspace::import::{ImportError, Imported, Report};
+use crate::keyspace::load::may_wait;
 use crate::keyspace::moves::undo_unfinished;
 use crate::keyspace::range::{Inherited, RangeMap};
 use crate::keyspace::reshape::specs_at_start;
@@ -37,7 +38,7 @@ use crate::store::StoreError;
 use crate::store::block::BlockStore;
 use crate::store::plain::PlainStore;
 use arc_swap::{ArcSwap, ArcSwapOption};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, ReentrantMutex, ReentrantMutexGuard};
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Seek};
@@ -174,7 +175,7 @@ impl Pause {
 
 pub struct Server {
     pub config: ArcSwap<Config>,
-    config_change: Mutex<()>,
+    config_change: ReentrantMutex<()>,
     pub config_file: Option<PathBuf>,
     pub keyspace: Arc<Keyspace>,
     pub clients: Clients,
@@ -352,7 +353,7 @@ impl Server {
             shutdown: watch::Sender::new(false),
             threads: Mutex::default(),
             config: ArcSwap::from_pointee(config),
-            config_change: Mutex::default(),
+            config_change: ReentrantMutex::default(),
             _lock: lock,
         });
         server.keyspace.set_listener(server.pubsub.clone());
@@ -421,10 +422,17 @@ impl Server {
         logger::set_level(config.loglevel);
     }
 
+    /// Until what this returns is dropped, this thread alone changes the configuration and the ranges. Who will hold
+    /// shards while it changes the configuration asks for this first: the shards come last.
+    pub fn begin_config_change(&self) -> [ReentrantMutexGuard<'_, ()>; 2] {
+        // Ranges may be changing, which may take a while.
+        may_wait(|| [self.config_change.lock(), self.keyspace.begin_change()])
+    }
+
     /// Puts a changed configuration in the old one's place and brings it into force; a failing change changes
     /// nothing. One change at a time.
     pub fn change_config<E>(&self, change: impl FnOnce(&Config) -> Result<Config, E>) -> Result<(), E> {
-        let _one = self.config_change.lock();
+        let _one = self.begin_config_change();
         let before = self.config.load_full();
         let changed = Arc::new(change(&before)?);
         self.config.store(changed.clone());

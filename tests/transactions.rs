@@ -305,3 +305,75 @@ fn counting_by_watch_and_exec_loses_nothing() {
     let count = number(&call(&mut server.connect(), &["GET", "count"]));
     assert_eq!(count, ROUNDS * MOVERS as i64);
 }
+
+/// Runs loops at once, each on a connection of its own, until a short time is over. A reply that does not come fails.
+fn side_by_side(server: &Server, loops: &[&(dyn Fn(&mut Conn) + Sync)]) {
+    let end = Instant::now() + Duration::from_secs(2);
+    std::thread::scope(|scope| {
+        for run in loops {
+            scope.spawn(|| {
+                let mut conn = server.connect();
+                while Instant::now() < end {
+                    run(&mut conn);
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn settings_change_in_transactions_and_outside_at_once() {
+    let server = Server::terrace(&[]);
+    let set = |conn: &mut Conn, policy: &str| {
+        call(conn, &["CONFIG", "SET", "maxmemory-policy", policy]);
+    };
+    side_by_side(
+        &server,
+        &[
+            &|conn| {
+                call(conn, &["MULTI"]);
+                set(conn, "allkeys-lfu");
+                call(conn, &["SET", "k", "v"]);
+                let Value::List(_, replies) = call(conn, &["EXEC"]) else {
+                    panic!("EXEC answers an array")
+                };
+                assert_eq!(replies.len(), 2);
+            },
+            &|conn| set(conn, "volatile-lru"),
+            &|conn| {
+                call(conn, &["RANGE", "CREATE", "r", "r:*", "memory"]);
+                call(conn, &["RANGE", "DROP", "r"]);
+            },
+        ],
+    );
+}
+
+#[test]
+fn a_transaction_ends_the_waits_of_clients_that_are_being_served() {
+    let server = Server::terrace(&[]);
+    let known = std::sync::Mutex::new(Vec::new());
+    let wait = |conn: &mut Conn| {
+        let id = number(&call(conn, &["CLIENT", "ID"])).to_string();
+        let mut known = known.lock().expect("a lock");
+        if !known.contains(&id) {
+            known.push(id);
+        }
+        drop(known);
+        call(conn, &["BLPOP", "k", "1"]);
+    };
+    let push = |conn: &mut Conn| {
+        call(conn, &["LPUSH", "k", "v"]);
+    };
+    let unblock = |conn: &mut Conn| {
+        let ids = known.lock().expect("a lock").clone();
+        call(conn, &["MULTI"]);
+        for id in &ids {
+            call(conn, &["CLIENT", "UNBLOCK", id]);
+        }
+        call(conn, &["EXEC"]);
+    };
+    side_by_side(
+        &server,
+        &[&wait, &wait, &wait, &wait, &push, &push, &unblock, &unblock],
+    );
+}

@@ -14,6 +14,8 @@
 //! * The writer has served the waiters before it gets its own reply: what it pushed for them is gone by then.
 //! * A waiter is answered once: by a served command, a timeout, `CLIENT UNBLOCK`, or not at all when it is gone. All
 //!   four go through `Waiter::state`.
+//! * Locks are taken in this order: `Waiter::serving`, shards, `Waiter::state`. So who holds shards may end a wait, as
+//!   `CLIENT UNBLOCK` in a transaction does, while somebody who serves the waiter waits for one of them.
 //!
 //! Nothing runs for a client that waits: its connection sleeps until it is woken, hung up on, or its time is over.
 
@@ -32,6 +34,7 @@ use dashmap::DashMap;
 use parking_lot::Mutex;
 use smallvec::SmallVec;
 use std::collections::{HashSet, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
@@ -49,6 +52,8 @@ pub enum Ended {
 
 enum State {
     Waiting,
+    /// Its command is run again. It ends so, if nothing comes of that: somebody has asked for it meanwhile.
+    Served(Option<Ended>),
     Ended(Ended),
     /// Nobody waits any more.
     Gone,
@@ -64,6 +69,8 @@ pub struct Waiter {
     pub deadline_ms: Option<i64>,
     on_timeout: fn(&mut Reply),
     queues: Vec<QueueKey>,
+    /// Held while its command is run again: neither a timeout nor another writer may answer meanwhile.
+    serving: Mutex<()>,
     state: Mutex<State>,
 }
 
@@ -82,6 +89,7 @@ impl Waiter {
 
     /// Ends the wait for want of time; false when it has ended already.
     pub fn give_up(&self) -> bool {
+        let _serving = self.serving.lock();
         let mut state = self.state.lock();
         let waiting = matches!(*state, State::Waiting);
         if waiting {
@@ -93,10 +101,14 @@ impl Waiter {
     /// Ends the wait; false when it has ended already.
     fn end(&self, end: Ended) -> bool {
         let mut state = self.state.lock();
-        if !matches!(*state, State::Waiting) {
-            return false;
+        match &mut *state {
+            State::Waiting => *state = State::Ended(end),
+            State::Served(asked @ None) => {
+                *asked = Some(end);
+                return true;
+            }
+            _ => return false,
         }
-        *state = State::Ended(end);
         drop(state);
         self.client.wake();
         true
@@ -219,6 +231,7 @@ impl Blocked {
             deadline_ms: wait.deadline_ms,
             on_timeout: wait.on_timeout,
             queues,
+            serving: Mutex::default(),
             state: Mutex::new(State::Waiting),
         });
         self.count.fetch_add(1, Relaxed);
@@ -235,7 +248,10 @@ impl Blocked {
 
     /// Takes a waiter out of every queue, whatever became of it. Called once, by its own connection.
     pub fn leave(&self, waiter: &Arc<Waiter>) {
-        *waiter.state.lock() = State::Gone;
+        {
+            let _serving = waiter.serving.lock();
+            *waiter.state.lock() = State::Gone;
+        }
         self.dequeue(waiter);
         waiter.client.set(client_flag::BLOCKED, false);
         self.by_client.remove(&waiter.client.id);
@@ -326,15 +342,48 @@ impl Waiter {
         effects: &mut Effects,
         now_ms: i64,
     ) -> Served {
-        // Held throughout: neither a timeout nor another writer may answer meanwhile.
-        let mut state = self.state.lock();
-        if !matches!(*state, State::Waiting) || self.client.is_killed() {
-            return Served::Done;
+        let _serving = self.serving.lock();
+        {
+            let mut state = self.state.lock();
+            if !matches!(*state, State::Waiting) || self.client.is_killed() {
+                return Served::Done;
+            }
+            *state = State::Served(None);
         }
+        let run = || self.run_again((db, key), kind, keyspace, effects, now_ms);
+        let reply = catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| {
+            // Whoever waits is not to wait for this.
+            *self.state.lock() = State::Ended(Ended::Timeout);
+            self.client.wake();
+            resume_unwind(panic)
+        });
+        let mut state = self.state.lock();
+        let asked = match std::mem::replace(&mut *state, State::Waiting) {
+            State::Served(asked) => asked,
+            _ => None,
+        };
+        let Some(end) = reply.or(asked) else {
+            return Served::NotYet;
+        };
+        *state = State::Ended(end);
+        drop(state);
+        self.client.wake();
+        Served::Done
+    }
+
+    /// Runs the command again; none when it finds nothing still.
+    fn run_again(
+        &self,
+        (db, key): (u8, &[u8]),
+        kind: Kind,
+        keyspace: &Keyspace,
+        effects: &mut Effects,
+        now_ms: i64,
+    ) -> Option<Ended> {
         let words: SmallVec<[&[u8]; 8]> = self.words.iter().map(Vec::as_slice).collect();
         let args = Args::new(&words);
         let Handler::Data(handler) = self.command.handler else {
-            return Served::Done;
+            return None;
         };
         let keys: SmallVec<[&[u8]; 4]> = self.keys(&args);
         let call = Call {
@@ -350,37 +399,32 @@ impl Waiter {
             Ok(tx) => tx,
             Err(error) => {
                 Error::from(error).write(&mut reply);
-                *state = State::Ended(Ended::Reply {
+                return Some(Ended::Reply {
                     bytes: reply.take(),
                     gate: 0,
                 });
-                self.client.wake();
-                return Served::Done;
             }
         };
         let is_group_read = self.command.name == "xreadgroup";
         // Of another type, or gone, is not what it waits for; but who reads by a group is told.
         let found = tx.peek(key).map(crate::keyspace::Entry::type_name);
         if found != Some(kind.type_name()) && !is_group_read {
-            return Served::NotYet;
+            return None;
         }
         tx.allow_wait();
         let outcome = handler(&args, &mut tx, &mut reply);
         if tx.take_wait().is_some() {
-            return Served::NotYet;
+            return None;
         }
         if let Err(error) = outcome {
             reply.clear();
             group_is_gone(error, found.is_some(), is_group_read).write(&mut reply);
         }
         let gate = tx.commit();
-        *state = State::Ended(Ended::Reply {
+        Some(Ended::Reply {
             bytes: reply.take(),
             gate,
-        });
-        drop(state);
-        self.client.wake();
-        Served::Done
+        })
     }
 
     fn keys<'a>(&self, args: &Args<'a>) -> SmallVec<[&'a [u8]; 4]> {

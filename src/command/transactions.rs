@@ -1,7 +1,6 @@
 //! MULTI, EXEC, DISCARD, WATCH and UNWATCH: commands that are queued, and then run as one.
 //!
-//! EXEC locks the shards of all keys that its commands declare, in ascending order, and runs one command after the
-//! other while it holds them (`keyspace::held`); nobody else's command on these keys comes in between, and commands on
+//! EXEC locks the shards of all keys that its commands declare, and runs one command after the other while it holds them (`keyspace::held`); nobody else's command on these keys comes in between, and commands on
 //! other keys go on. A command that may reach for any key (`FLUSHALL`, `KEYS`, `SORT … BY`) makes it lock every shard.
 //! What the commands change in durable ranges is one record of the journal.
 
@@ -142,6 +141,12 @@ impl Transaction {
     fn has_scripts(&self) -> bool {
         let is_script = |queued: &Queued| matches!(queued.command.handler, Handler::Script(_));
         self.queued.iter().any(is_script)
+    }
+
+    /// True when a queued command changes the configuration, and with it what ranges inherit.
+    fn changes_config(&self) -> bool {
+        let changes = |queued: &Queued| queued.command.full_name == "config|set";
+        self.queued.iter().any(changes)
     }
 
     /// Commands so far.
@@ -327,6 +332,7 @@ impl Executor {
         let (mut keys, all) = queue.keys(session.db);
         keys.extend(watching.into_iter().flat_map(Watching::keys));
         let scripts = queue.has_scripts();
+        let _change = queue.changes_config().then(|| server.begin_config_change());
         // What a script reaches for is added to what is held, if that is not all there is.
         let right = (scripts && !all).then(|| server.keyspace.reach());
         let group = server.keyspace.hold(&keys, all, self.now_ms)?;

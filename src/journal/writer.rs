@@ -54,7 +54,8 @@ impl Writer {
             if self.is_in_doubt() && Instant::now() >= self.next_try {
                 self.replace_tail();
             }
-            if self.shared.tail.is_full() {
+            // Who ends does not wait for a disk that may never take it.
+            if self.shared.tail.is_full() && !stopping {
                 self.shared.wake_syncer();
                 std::thread::sleep(LINGER);
                 continue;

@@ -12,8 +12,8 @@
 //! ```
 //!
 //! Guarantees: whoever reads a row asks `row_stands`, under the lock of the key's shard. Every mark row that is written
-//! after the moment holds the list, so a crash finds either the discard in the store, or its effect in the journal and no
-//! newer row of its keys, or neither: then it has not happened, and nobody was told that it had.
+//! after the moment holds the list, so a crash finds either the discard in the store, or its effect in the journal and
+//! no newer row of its keys, or neither: then it has not happened, and nobody was told that it had.
 
 use super::events::{Event, News};
 use super::owed::Owed;

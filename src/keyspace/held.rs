@@ -9,8 +9,8 @@
 //! So a command does not know whether it runs alone or in a group, and what runs alone pays nothing for it: only who
 //! finds a shard locked asks whether it is its own thread that holds it.
 //!
-//! Guarantees: a group locks all its shards at once, and a command of it locks no others (one that might is run in a group
-//! of all shards); a shard is lent to one guard at a time.
+//! Guarantees: a group locks all its shards at once, and a command of it locks no others (one that might is run in a
+//! group of all shards); a shard is lent to one guard at a time.
 //!
 //! A script may reach for keys that it did not declare. Then its group is extended:
 //! * `try_extend` takes a shard if nobody holds it, and never waits;
@@ -197,6 +197,7 @@ impl Group<'_> {
             return;
         }
         self.gated = self.keyspace.ranges().any_gated();
+        self.gated_when_late = true;
         for shard in extra {
             self.guards.push((shard, self.keyspace.shards[shard].adopt()));
         }
@@ -280,12 +281,17 @@ impl Keyspace {
 
     /// Adds the shard of a topic to this thread's group; for threads that have the right to reach.
     pub fn extend_to_topic(&self, topic: &Topic<'_>) {
+        self.extend_to(self.shard_of_topic(topic));
+    }
+
+    /// The number of the shard of a topic.
+    pub fn shard_of_topic(&self, topic: &Topic<'_>) -> usize {
         let db = if topic.kind.watches() {
             self.physical(topic.db)
         } else {
             topic.db
         };
-        self.extend_to(self.shard_of(self.hasher.hash(db, topic.key)));
+        self.shard_of(self.hasher.hash(db, topic.key))
     }
 
     fn extend_to(&self, shard: usize) {

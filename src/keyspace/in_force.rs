@@ -1,9 +1,10 @@
-//! The map of ranges that is in force, for who only asks, and for who holds a shard.
+//! The map of ranges that is in force.
 //!
-//! Guarantee: a map is replaced only by who holds every shard (`Keyspace::install`). So whoever holds one may use the map
-//! for as long, without saying so: to say so costs every command as much as its lookup.
+//! `load` takes a guard of arc-swap, which costs as much as a lookup of a key; under a shard's lock a plain reference will
+//! do, because a map is replaced only by who holds every shard (`Keyspace::install`).
 
 use super::range::RangeMap;
+use super::shard::ShardGuard;
 use arc_swap::{ArcSwap, Guard};
 use std::ops::Deref;
 use std::sync::Arc;
@@ -41,8 +42,11 @@ impl InForce {
         self.map.load_full()
     }
 
-    /// The caller holds every shard.
-    pub fn replace(&self, map: Arc<RangeMap>) {
+    /// As who holds every shard.
+    pub fn replace(&self, map: RangeMap, held: &[ShardGuard<'_>], shards: usize) {
+        // Once in a while; and what `held` gives out rests on it.
+        assert_eq!(held.len(), shards, "every shard is held");
+        let map = Arc::new(map);
         self.address.store(Arc::as_ptr(&map).cast_mut(), Release);
         self.map.store(map);
     }
@@ -51,8 +55,8 @@ impl InForce {
     /// The caller holds a shard until it has dropped what this returns.
     #[inline]
     pub unsafe fn held(&self) -> MapRef<'_> {
-        // SAFETY: the address is that of the map in `map`, which is replaced only by who holds every shard; as the caller
-        // holds one, this is the map until it lets go.
+        // SAFETY: the address is that of the map in `map`, which is replaced only by who holds every shard; as the
+        // caller holds one, this is the map until it lets go.
         MapRef::Held(unsafe { &*self.address.load(Acquire) })
     }
 }

@@ -4,7 +4,7 @@
 //! | file | what it does |
 //! |---|---|
 //! | `entry`, `clock`, `table`, `shard` | one key; its access clock; a hash table of them; a locked slice of the resident keys |
-//! | `range`, `ranges` | a range and the map of ranges; creating, altering, dropping them |
+//! | `range`, `ranges`, `in_force` | a range and the map of ranges; creating, altering, dropping them; the map that counts |
 //! | `reshape`, `recount` | splitting and merging ranges; counting their keys while commands go on |
 //! | `moves`, `discards` | moving a range to the other tier; dropping all that a range holds |
 //! | `owed` | work on all entries that counts as done at one moment |
@@ -13,20 +13,20 @@
 //! | `load`, `prefetch` | opening a `Tx`: locking shards, bringing cold keys in; starting cache misses early |
 //! | `paging` | collections that need not fit memory: bringing elements in, writing those that changed |
 //! | `expire`, `evict`, `quota` | removing what is due; making room; limits of a range |
-//! | `beside` | memory that is not of keys |
+//! | `beside`, `reclaim` | memory that is not of keys; freeing large objects where nobody waits for it |
 //! | `records`, `subscribers` | who has subscribed to which key; a set of client numbers |
 //! | `events` | what a change is called, and who is told |
-//! | `scan`, `whole` | iteration; commands on whole databases |
+//! | `scan`, `whole`, `clear` | iteration; commands on whole databases; emptying them |
 //! | `snapshot`, `import`, `backup` | all keys into an RDB file; keys from one; what a backup is made of |
 //! | `flush`, `recover` | dirty entries into the store; the state after a start |
 //! | `settled` | sealed keys that are read under their shard's lock, and ahead of it |
 //! | `seal`, `sealed` | cold entries of memory ranges into the plain store and back; what a shard knows of them |
 //! | `generations`, `doomed`, `warm` | what goes from the plain store, and who is told; what is left to the next start |
 //!
-//! Lock order: the ranges' change lock, then the flush lock, then the sealer's, then the right to reach, then shards. Who
-//! holds a shard waits for another one only with the right to reach (`held` has the argument). Nothing waits for a disk
-//! while it holds a shard, but a transaction or script that reaches for a key that it did not declare, or for elements of a
-//! paged collection; and a command that others have kept from such elements again and again.
+//! Lock order: the ranges' change lock, then the flush lock, then the sealer's, then the right to reach, then shards.
+//! Who holds a shard waits for another one only with the right to reach (`held` has the argument). Nothing waits for a
+//! disk while it holds a shard, but a transaction or script that reaches for a key that it did not declare, or for
+//! elements of a paged collection; and a command that others have kept from such elements again and again.
 
 pub mod backup;
 pub mod beside;
@@ -88,6 +88,7 @@ use arc_swap::{ArcSwap, Guard};
 use clock::Tick;
 use entry::{FLUSHED, NewValue, STORED};
 use in_force::InForce;
+use parking_lot::ReentrantMutex;
 use range::{DBS, Inherited, Range, RangeMap};
 use shard::{KeyHasher, Shard, ShardState};
 use std::sync::atomic::Ordering::Relaxed;
@@ -170,7 +171,7 @@ pub struct Keyspace {
     pub record_counts: records::RecordCounts,
     longest_eviction_nanos: AtomicU64,
     /// Held while the set of ranges changes.
-    change: parking_lot::Mutex<()>,
+    change: ReentrantMutex<()>,
     /// How often databases were flushed: a count that was under way then is made again.
     db_flushes: AtomicU64,
     /// What was discarded and may still have rows, or effects that replay would meet.
@@ -227,7 +228,7 @@ impl Keyspace {
             broadcasting: AtomicBool::new(false),
             record_counts: records::RecordCounts::default(),
             longest_eviction_nanos: AtomicU64::new(0),
-            change: parking_lot::Mutex::new(()),
+            change: ReentrantMutex::new(()),
             db_flushes: AtomicU64::new(0),
             discards: ArcSwap::default(),
             any_discards: AtomicBool::new(false),

@@ -45,6 +45,8 @@ const PORTION: usize = 64;
 /// Flushes that are waited for to make room once.
 const ROUNDS_MAX: usize = 16;
 const RETRY: Duration = Duration::from_millis(200);
+/// How long to wait before the keys that have become cold meanwhile are looked for.
+const AGAIN: Duration = Duration::from_millis(1);
 
 /// A move under way.
 pub struct Move {
@@ -398,6 +400,10 @@ impl Keyspace {
             if self.switch_to_memory(&current.range) {
                 break;
             }
+            if self.moves.stopping.load(Relaxed) {
+                return Err(StoreError::new("the server is shutting down").into());
+            }
+            std::thread::sleep(AGAIN);
         }
         crash_point("move-after-switch");
         current.progress.store(900, Relaxed);

@@ -13,6 +13,7 @@ use super::shard::ShardGuard;
 use super::{Keyspace, StoreError};
 use crate::config::{DEFAULT_RANGE, RangeSpec};
 use crate::store::rows::{self, Row};
+use parking_lot::ReentrantMutexGuard;
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
@@ -201,6 +202,11 @@ impl Keyspace {
         }
     }
 
+    /// Nobody else changes the set of ranges until what this returns is dropped.
+    pub fn begin_change(&self) -> ReentrantMutexGuard<'_, ()> {
+        self.change.lock()
+    }
+
     /// Changes what ranges inherit from the server's configuration.
     pub fn inherit(&self, mut inherited: Inherited) {
         inherited.objects.hash_seed = self.hash_seed;
@@ -215,12 +221,11 @@ impl Keyspace {
 
     /// Puts a map in force, as who holds every shard.
     pub(super) fn install(&self, map: RangeMap, held: &[ShardGuard<'_>]) {
-        debug_assert_eq!(held.len(), self.shards.len());
         self.note_policies(&map);
         if let Some(journal) = self.journal() {
             journal.set_sync_every_second(map.wants_sync_every_second());
         }
-        self.ranges.replace(Arc::new(map));
+        self.ranges.replace(map, held, self.shards.len());
     }
 
     /// Puts a new set of ranges in place, with its counts, and makes it durable. The range named by `empty` must hold

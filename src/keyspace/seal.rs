@@ -7,9 +7,9 @@
 //! trade       locked again: an entry that is still SEALING leaves; its slot counts
 //! ```
 //!
-//! Whatever changes an entry takes SEALING off it (`tx::settle`), so a row that is late never counts. A row that does not
-//! count is never read, and its memory comes back with its generation: when nothing in it counts, when it is evicted, or
-//! when more than half of it is such rows and the rest is moved to a newer one (see `generations`).
+//! Whatever changes an entry takes SEALING off it (`tx::settle`), so a row that is late never counts. A row that does
+//! not count is never read, and its memory comes back with its generation: when nothing in it counts, when it is
+//! evicted, or when more than half of it is such rows and the rest is moved to a newer one (see `generations`).
 //!
 //! The row of a key counts until the key is written, deleted or loaded, and is then only taken out of the directory: no
 //! store is written for it. So every change of a sealed key is right at once, and counts are exact.
@@ -18,6 +18,7 @@
 //! small entries take, never while a store is written, and rests as long as it works.
 
 use super::entry::{Entry, NewValue, SEALING};
+use super::held;
 use super::range::{Range, RangeMap};
 use super::sealed::{self, Slot, fragment, origin_bits, origin_flags};
 use super::shard::{KeyHasher, ShardGuard, ShardState, shard_of};
@@ -261,8 +262,8 @@ impl SealedRows {
         }
     }
 
-    /// No sealed key of these databases counts in a shard any more. Their generations count none already; the bytes of keys
-    /// in mixed ones are still to be taken off their ranges.
+    /// No sealed key of these databases counts in a shard any more. Their generations count none already; the bytes of
+    /// keys in mixed ones are still to be taken off their ranges.
     pub(super) fn forget_databases(
         &self,
         state: &mut ShardState,
@@ -506,6 +507,10 @@ impl Keyspace {
         /// What has another's slot in one generation goes to the next. The few that would stay could keep a good part of
         /// the allocator's pages from being given back.
         const ROUNDS: usize = 3;
+        if held::is_active() {
+            // The sealer may be waiting for a shard that this thread holds.
+            return Err(StoreError::new("this cannot be done within a transaction"));
+        }
         let mut sealer = self.sealing.one.lock();
         let mut count = 0;
         for _ in 0..ROUNDS {

@@ -1,9 +1,9 @@
 //! A transaction: the locked shards of its keys, and the only way in which handlers read and change entries.
 //!
 //! Guarantees:
-//! * While a `Tx` lives, its keys are resident, guests, or known to be absent; nothing here waits for a disk. A guest is
-//!   the copy of a sealed key: it serves reads, and is made resident before it is changed. Of paged collections, what the
-//!   call says that it touches is in memory.
+//! * While a `Tx` lives, its keys are resident, guests, or known to be absent; nothing here waits for a disk. A guest
+//!   is the copy of a sealed key: it serves reads, and is made resident before it is changed. Of paged collections,
+//!   what the call says that it touches is in memory.
 //! * Every change updates counts and bytes, puts the entry among the dirty ones and records its effect, exactly once.
 //! * The effects are appended to the journal before the shards are unlocked, also when a handler panics.
 //! * Expired keys and fields are never seen: a lookup that meets one deletes it, and that is an effect like any other.
