@@ -577,3 +577,34 @@ impl Drop for Stop<'_> {
         self.0.store(true, Ordering::Relaxed);
     }
 }
+
+/// Who leaves by RESET speaks the older protocol from then on, in which nothing can be told from a reply.
+#[test]
+fn nothing_comes_behind_the_reply_of_reset() {
+    let server = Server::terrace(&[]);
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut writer = server.connect();
+            while !done.load(Ordering::Relaxed) {
+                writer.send_raw(&b"SET k v\r\n".repeat(10)).expect("sent");
+                (0..10).for_each(|_| drop(writer.read_frame().expect("a reply")));
+            }
+        });
+        let mut conn = server.connect();
+        let begin = Instant::now();
+        while begin.elapsed() < Duration::from_secs(2) {
+            for asked in [&["HELLO 3", "CLIENT TRACKING ON BCAST"][..], &["MONITOR"]] {
+                for line in asked {
+                    conn.send_raw(format!("{line}\r\n").as_bytes()).expect("sent");
+                    conn.read_frame().expect("a reply");
+                }
+                conn.send_raw(b"RESET\r\n").expect("sent");
+                while conn.read_frame().expect("a frame") != b"+RESET\r\n" {}
+                conn.send_raw(b"ECHO end\r\n").expect("sent");
+                assert_eq!(show(&conn.read_frame().expect("a reply")), "$3\\r\\nend\\r\\n");
+            }
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+}

@@ -237,10 +237,11 @@ fn reset(_: &Args<'_>, context: &mut Context<'_>) -> Outcome {
     context.server.monitors.remove(context.session.client.id);
     if let Some(own) = context.session.subscriptions.take() {
         context.server.pubsub.leave(&context.server.keyspace, own);
-        context.session.client.move_inbox_to(context.reply);
     }
     super::transactions::end_watching(context.server, context.session);
     super::client_tracking::end_tracking(context.server, context.session);
+    // Nothing more is sent to it; what was sent before comes before the reply, in the protocol that it was sent for.
+    context.session.client.move_inbox_to(context.reply);
     context.session.note_subscriptions();
     context.session.replied_pushes = false;
     context.session.reset(&context.server.acl.users);

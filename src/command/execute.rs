@@ -18,6 +18,7 @@ use crate::keyspace::load::{may_wait, may_wait_if};
 use crate::keyspace::quota::{ROUNDS_MAX, Used};
 use crate::keyspace::{Call, Effects};
 use crate::net::session::Session;
+use crate::pubsub::channel::Channel;
 use crate::resp::{Batch, Reply};
 use crate::script::running::Running;
 use crate::script::source::Script;
@@ -475,7 +476,10 @@ impl Executor {
                 let keys = spec.key_positions(args);
                 (keys.iter().map(|at| number(&args[*at])).collect(), false)
             }
-            Touch::Channel => (SmallVec::from_slice(&[number(&args[1])]), false),
+            Touch::Channel => match Channel::of(&args[1]) {
+                Channel::Key(topic) => (SmallVec::from_slice(&[keyspace.shard_of_topic(&topic)]), false),
+                _ => return None,
+            },
             Touch::Any => (SmallVec::new(), true),
         };
         self.server.running.holder(&shards, all)

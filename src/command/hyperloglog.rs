@@ -31,14 +31,20 @@ pub static COMMANDS: &[Spec] = &[
         "O(1) for each element",
         "Adds elements to a HyperLogLog, and tells whether its estimate may have changed.",
     ),
-    Spec::new("pfcount", -2, READONLY, acl::HYPERLOGLOG, Handler::Data(pfcount))
-        .keys(COUNT_KEYS)
-        .group("hyperloglog", "2.8.9")
-        .doc(
-            "key [key ...]",
-            "O(1), and O(N) for N keys",
-            "Estimates how many different elements were added to one HyperLogLog, or to any of several.",
-        ),
+    Spec::new(
+        "pfcount",
+        -2,
+        READONLY | MAY_REPLICATE,
+        acl::HYPERLOGLOG,
+        Handler::Data(pfcount),
+    )
+    .keys(COUNT_KEYS)
+    .group("hyperloglog", "2.8.9")
+    .doc(
+        "key [key ...]",
+        "O(1), and O(N) for N keys",
+        "Estimates how many different elements were added to one HyperLogLog, or to any of several.",
+    ),
     Spec::new(
         "pfmerge",
         -2,

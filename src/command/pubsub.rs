@@ -17,7 +17,7 @@ use crate::store::StoreError;
 
 const SUBSCRIBING: u32 = PUBSUB | NOSCRIPT | LOADING | STALE;
 const ASKING: u32 = PUBSUB | LOADING | STALE;
-const PUBLISHING: u32 = PUBSUB | LOADING | STALE | FAST;
+const PUBLISHING: u32 = PUBSUB | LOADING | STALE | FAST | MAY_REPLICATE;
 
 pub static COMMANDS: &[Spec] = &[
     row("subscribe", -2, SUBSCRIBING, subscribe, "2.0.0").doc(

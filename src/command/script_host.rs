@@ -9,8 +9,8 @@
 //!          are known by now. Whatever else it wants, it waits for. Nothing is copied: it comes to its end.
 //! ```
 //!
-//! So a script never fails for want of a declaration and nobody sees half of one; those that declare their keys and write
-//! small values run side by side. A script for which that was not enough begins with the right the next time.
+//! So a script never fails for want of a declaration and nobody sees half of one; those that declare their keys and
+//! write small values run side by side. A script for which that was not enough begins with the right the next time.
 
 use super::args::Args;
 use super::error::Error;
@@ -96,9 +96,6 @@ pub(super) fn touches(command: &Command, args: &Args<'_>) -> Touch {
         }
     }
 }
-
-/// Commands that write nothing and are still more than reads.
-const REPLICATED: [&str; 3] = ["publish", "spublish", "pfcount"];
 
 /// A reading of streams that says that it wants to wait.
 fn waits(command: &Command, args: &Args<'_>) -> bool {
@@ -288,7 +285,7 @@ impl ScriptHost {
                 "ERR {name} command is not allowed with BLOCK option from scripts"
             )));
         }
-        if self.permit.read_only && (command.has(flag::WRITE) || REPLICATED.contains(&command.name)) {
+        if self.permit.read_only && command.has(flag::WRITE | flag::MAY_REPLICATE) {
             return Err(Error::new(
                 "ERR Write commands are not allowed from read-only scripts.",
             ));

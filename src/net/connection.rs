@@ -1,4 +1,5 @@
-//! One connection: read, parse, run, wait at the reply gate, write; one write for a batch of pipelined requests.
+//! One connection: read, parse, run, wait at the reply gate, write; one write for a batch of pipelined requests, after the
+//! worker's other connections have run what they have sent.
 //!
 //! Guarantees: at most one batch of replies is held for a client that does not read, because the next request runs
 //! only after they are written; and at most `client-query-buffer-limit` of requests.
@@ -73,9 +74,10 @@ pub struct Connection {
     reply: Reply,
     /// What was taken out of the inbox and is being written.
     incoming: Inbox,
-    /// What the worker had done when something came last, and whether nothing else was done before that.
+    /// What the worker had done when something came last for this client.
     work: Work,
-    is_alone: bool,
+    /// It did something for others between the last two times.
+    others_ran: bool,
     /// The last thing seen was a signal: what the client has sent comes next, however much is sent to it.
     signalled: bool,
 }
@@ -119,7 +121,7 @@ impl Connection {
             reply: Reply::new(Protocol::Resp2),
             incoming: Inbox::default(),
             work: Work::default(),
-            is_alone: true,
+            others_ran: false,
             signalled: false,
             socket,
             client,
@@ -136,15 +138,7 @@ impl Connection {
     /// Serves until either side ends.
     pub async fn run(mut self) {
         let ended = self.serve().await;
-        if let Some(own) = self.session.subscriptions.take() {
-            self.server.pubsub.leave(&self.server.keyspace, own);
-        }
-        if let Some(own) = self.session.watching.take() {
-            self.server.pubsub.end_watching(&self.server.keyspace, &own);
-        }
-        if let Some(own) = self.session.tracking.take() {
-            self.server.pubsub.end_tracking(&self.server.keyspace, &own);
-        }
+        self.leave();
         let limit = match ended {
             Err(End::QueryBufferLimit) => Some("client-query-buffer-limit"),
             Err(End::OutputBufferLimit) => Some("client-output-buffer-limit"),
@@ -157,12 +151,25 @@ impl Connection {
         if limit.is_some_and(|limit| limit.starts_with("client-output")) {
             self.server.totals.output_limit_closed.fetch_add(1, Relaxed);
         }
-        self.server.monitors.remove(self.client.id);
-        self.server.clients.remove(self.client.id);
         if matches!(self.socket, Socket::Tls(_)) {
             // Says that this is the end and not a cut; the client may be gone already.
             let _ = tokio::time::timeout(GOODBYE, self.socket.shutdown()).await;
         }
+    }
+
+    /// The server knows this client no more.
+    fn leave(&mut self) {
+        if let Some(own) = self.session.subscriptions.take() {
+            self.server.pubsub.leave(&self.server.keyspace, own);
+        }
+        if let Some(own) = self.session.watching.take() {
+            self.server.pubsub.end_watching(&self.server.keyspace, &own);
+        }
+        if let Some(own) = self.session.tracking.take() {
+            self.server.pubsub.end_tracking(&self.server.keyspace, &own);
+        }
+        self.server.monitors.remove(self.client.id);
+        self.server.clients.remove(self.client.id);
     }
 
     async fn serve(&mut self) -> Result<(), End> {
@@ -173,7 +180,7 @@ impl Connection {
             let event = self.next_event().await;
             note_work();
             let before = std::mem::replace(&mut self.work, Work::so_far());
-            self.is_alone = self.work.is_next_after(before);
+            self.others_ran = !self.work.is_next_after(before);
             match event {
                 Event::Signal => self.on_signal().await?,
                 Event::Read(read) => {
@@ -335,14 +342,16 @@ impl Connection {
                 break;
             }
         }
-        SPARE.set(Some(batch));
+        if !batch.is_large() {
+            SPARE.set(Some(batch));
+        }
         if query_buffer_limit > 0 && self.input.len() > query_buffer_limit {
             return Err(End::QueryBufferLimit);
         }
         if self.input.is_empty() && self.input.capacity() > KEEP_BYTES {
             self.input = BytesMut::with_capacity(self.read_bytes);
         }
-        if ran > 1 && !self.is_alone {
+        if ran > 1 && self.others_ran {
             // The others that have sent something come first. Replies that leave side by side wake less: by the second
             // one, whoever reads them is awake.
             tokio::task::yield_now().await;
@@ -660,6 +669,13 @@ impl Connection {
         self.server.totals.net_out.fetch_add(bytes.len() as u64, Relaxed);
         self.server.totals.writes.fetch_add(1, Relaxed);
         Ok(())
+    }
+}
+
+/// Also of a connection whose task ends in another way than `run` knows of.
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.leave();
     }
 }
 

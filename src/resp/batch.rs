@@ -69,8 +69,13 @@ impl Batch {
         self.requests[i].end
     }
 
-    #[inline]
+    /// It has more memory than most have a use for.
+    pub fn is_large(&self) -> bool {
+        self.spans.capacity() > KEEP_SPANS || self.side.capacity() > KEEP_SIDE_BYTES
+    }
+
     /// The spans since the last request are a request, which ends at `end` of the buffer.
+    #[inline]
     pub(super) fn push_request(&mut self, end: usize, unescaped: bool) {
         self.requests.push(Request {
             spans_end: self.spans.len(),

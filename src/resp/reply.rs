@@ -303,8 +303,7 @@ impl Reply {
         self.buf.extend_from_slice(b"\r\n");
     }
 
-    /// An integer of any size, in decimal; a string in RESP2.
-    /// Digits as they were given; line ends in them become spaces.
+    /// An integer of any size, as the digits that are given; a string in RESP2. Line ends in them become spaces.
     pub fn big_number(&mut self, digits: &[u8]) {
         let digits = one_line(digits);
         if self.resp3() {
