@@ -9,9 +9,9 @@
 //! object     native values and their codec │ journal  the record of effects │ store  rows in RocksDB
 //! ```
 //!
-//! Beside them: `pubsub` (who hears what), `script` (Lua), `resp` (bytes to requests, replies to bytes; no I/O), `pointer`
-//! (addresses), `config`, `acl` (who may do what), `observe` (what the operator sees), `backup` (and the subcommands
-//! `check` and `import`), and `server`, which puts them together.
+//! Beside them: `pubsub` (who hears what), `script` (Lua), `resp` (bytes to requests, replies to bytes; no I/O),
+//! `pointer` (addresses), `config`, `acl` (who may do what), `observe` (what the operator sees), `backup` (and the
+//! subcommands `check` and `import`), and `server`, which puts them together.
 //!
 //! The life of a command: `net::connection` reads bytes; `resp::parser` finds requests in them; `command::execute`
 //! looks up the row and asks `keyspace::load` for a transaction: the shards of its keys locked, cold keys brought in;

@@ -22,8 +22,8 @@ use common::{Conn, Server, Value, encode, show};
 use fastrand::Rng;
 
 const CONNECTIONS: usize = 4;
-/// Segments, dirty memory and flush batches far below their defaults: a second of load crosses all of them often. Collections
-/// are paged before long.
+/// Segments, dirty memory and flush batches far below their defaults: a second of load crosses all of them often.
+/// Collections are paged before long.
 const SMALL_SIZES: &[&str] = &[
     "--journal-flush-size",
     "4mb",

@@ -1,9 +1,9 @@
 //! Paged collections: commands on them give what they give on any other, whatever of them is in memory, and nothing of
 //! them is left in the store when they are gone.
 //!
-//! The same random commands run on a keyspace in which every collection that has left the packed form is paged, and on plain
-//! ones; in between elements are flushed, dropped, squeezed out, and the folder is opened again as it was left by a stop or by a
-//! crash. `TERRACE_SEED=n` repeats one run.
+//! The same random commands run on a keyspace in which every collection that has left the packed form is paged, and on
+//! plain ones; in between elements are flushed, dropped, squeezed out, and the folder is opened again as it was left by
+//! a stop or by a crash. `TERRACE_SEED=n` repeats one run.
 
 #[path = "paging/lists.rs"]
 mod lists;

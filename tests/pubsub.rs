@@ -564,8 +564,8 @@ fn the_soft_limit_has_its_time() {
     until(|| info(&mut d, "client_output_buffer_limit_disconnections") == 1);
 }
 
-/// Messages that come in a row are sent together, and all of them come, in order. A server whose turns are taken by others
-/// may find itself idle all the time; so there is more than one try.
+/// Messages that come in a row are sent together, and all of them come, in order. A server whose turns are taken by
+/// others may find itself idle all the time; so there is more than one try.
 #[test]
 fn a_busy_server_sends_several_messages_at_once() {
     const CLIENTS: i64 = 100;

@@ -1,5 +1,5 @@
-//! Ranges that change while clients write: split, merged, moved, dropped. No key is lost or doubled, every count is exact
-//! in the end, and after a crash on the way the state is one of those that it may be.
+//! Ranges that change while clients write: split, merged, moved, dropped. No key is lost or doubled, every count is
+//! exact in the end, and after a crash on the way the state is one of those that it may be.
 
 mod common;
 #[path = "ranges_live/load.rs"]

@@ -180,8 +180,8 @@ fn a_snapshot_is_of_one_moment() {
     }
 }
 
-/// One value after the other joins a collection of every type and the oldest leaves, all in one transaction; so in a file all
-/// of them hold the same values. They are paged, and mostly not in memory.
+/// One value after the other joins a collection of every type and the oldest leaves, all in one transaction; so in a
+/// file all of them hold the same values. They are paged, and mostly not in memory.
 #[test]
 fn a_snapshot_of_paged_collections_is_of_one_moment() {
     const HELD: usize = 2000;

@@ -1,6 +1,6 @@
-//! A server at full load for a while, everything at once: keys expire and are evicted, sealed and read again, flushed and
-//! dropped from memory, a range moves to and fro between the tiers, another is split and merged. In the end every count
-//! is exact, every key is there that should be, and neither memory nor files have grown with time.
+//! A server at full load for a while, everything at once: keys expire and are evicted, sealed and read again, flushed
+//! and dropped from memory, a range moves to and fro between the tiers, another is split and merged. In the end every
+//! count is exact, every key is there that should be, and neither memory nor files have grown with time.
 //!
 //! One minute; `TERRACE_SOAK_SECONDS=1200` (`make soak`) takes twenty.
 

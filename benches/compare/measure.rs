@@ -27,8 +27,8 @@ const PACED_TURNS_PER_ROUND: usize = 3;
 const RULED_TURNS_PER_ROUND: usize = 5;
 /// Of a user whom they slow down, or not.
 const RULES: usize = 100;
-/// Requests of the short turns that a round of throughput is cut into, and how many there are at most: the machine's speed
-/// changes within seconds, so both servers take turns as quickly as the clock of a process allows.
+/// Requests of the short turns that a round of throughput is cut into, and how many there are at most: the machine's
+/// speed changes within seconds, so both servers take turns as quickly as the clock of a process allows.
 const SLICE: u64 = 200_000;
 const SLICES_MOST: u64 = 5;
 /// While a backup is made its p99 is taken anew for every such time.
@@ -485,8 +485,8 @@ impl<'a> Bench<'a> {
         load::fill(&pair.redis, Fill::Values, KEYS)?;
         let rate = self.paced_rate(&pair.redis, Request::Get, 16)?;
         let server = &pair.terrace;
+        // Its strings are the keys that are asked for.
         collections::fill_mixed(server, bytes)?;
-        load::fill(server, Fill::Values, KEYS)?;
         server.settle(Quiet::Long, SETTLE_TIME_MAX)?;
         let folder = self.root.join("backups");
         let figures = ["p99 ms, and idle", "p50 ms, and idle", "p99.9 ms, and idle"];

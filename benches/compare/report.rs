@@ -101,8 +101,8 @@ fn verdict(bar: Bar, measure: &Measure) -> &'static str {
     }
 }
 
-/// Medians of Terrace and Redis, and of the ratios of their turns: what slows the machine for a while slows both of a turn,
-/// and drops out of the ratio.
+/// Medians of Terrace and Redis, and of the ratios of their turns: what slows the machine for a while slows both of a
+/// turn, and drops out of the ratio.
 fn summary(measure: &Measure) -> [f64; 3] {
     let (terrace, redis) = (median(&measure.terrace), median(&measure.redis));
     let ratio = if measure.terrace.len() == measure.redis.len() {

@@ -1,5 +1,5 @@
-//! Those who subscribe: what they take, what a message to many of them costs, and what a write costs whose key is watched,
-//! or is not.
+//! Those who subscribe: what they take, what a message to many of them costs, and what a write costs whose key is
+//! watched, or is not.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
@@ -164,8 +164,8 @@ pub struct Drain {
 }
 
 impl Drain {
-    /// Publishes messages to so many subscribers and reads what the publisher is answered; the subscribers may be so many
-    /// messages behind. Ends when they have all.
+    /// Publishes messages to so many subscribers and reads what the publisher is answered; the subscribers may be so
+    /// many messages behind. Ends when they have all.
     fn publish(&self, server: &Server, messages: u64, subscribers: u64, ahead: u64) -> std::io::Result<()> {
         let mut publisher = wire::connect(server.port)?;
         let (mut request, mut frame) = (Vec::new(), Vec::new());
@@ -243,7 +243,8 @@ pub fn sets_per_cpu(server: &Server, requests: u64) -> Result<f64, Failure> {
 }
 
 impl Bench<'_> {
-    /// Messages that reach subscribers, per second of server CPU. The publisher waits until all have each batch, or goes on.
+    /// Messages that reach subscribers, per second of server CPU. The publisher waits until all have each batch, or
+    /// goes on.
     pub fn fan_out(
         &self,
         row: &Row,

@@ -182,8 +182,8 @@ fn wait(args: &Args<'_>, context: &mut Context<'_>) -> Outcome {
     Ok(())
 }
 
-/// Replicas are none; the journal here counts for one, as soon as it is durable beyond everything that is written now. Where
-/// no range is durable there is nothing that could be.
+/// Replicas are none; the journal here counts for one, as soon as it is durable beyond everything that is written now.
+/// Where no range is durable there is nothing that could be.
 fn waitaof(args: &Args<'_>, context: &mut Context<'_>) -> Outcome {
     let local = args.int(1)?;
     if !(0..=1).contains(&local) {

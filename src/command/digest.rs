@@ -1,7 +1,7 @@
 //! `DEBUG DIGEST`: a digest of a value as Redis computes it, so that the data of both can be compared.
 //!
-//! What stands in an order (a key, the elements of a list, the entries of a stream) is mixed in one after the other; what
-//! has none (members, fields, keys) is hashed by itself and combined by exclusive or.
+//! What stands in an order (a key, the elements of a list, the entries of a stream) is mixed in one after the other;
+//! what has none (members, fields, keys) is hashed by itself and combined by exclusive or.
 
 use crate::keyspace::Entry;
 use crate::object::list::Side;

@@ -1,8 +1,8 @@
 //! FUNCTION, FCALL and FCALL_RO: functions that are kept by the server.
 //!
-//! Libraries are kept across restarts in a file of the data folder, `functions.dump`: a line with the version of its form,
-//! and the payload that `FUNCTION DUMP` gives. It is written anew with every change, aside, and then takes the place of
-//! the old one; the change is in force only then.
+//! Libraries are kept across restarts in a file of the data folder, `functions.dump`: a line with the version of its
+//! form, and the payload that `FUNCTION DUMP` gives. It is written anew with every change, aside, and then takes the
+//! place of the old one; the change is in force only then.
 
 use super::args::Args;
 use super::context::Context;

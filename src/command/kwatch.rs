@@ -9,9 +9,9 @@
 //! Without FROM it is a subscription to `__keyvalue@<db>__:<key>`, which begins with the value as it is.
 //!
 //! Guarantees:
-//! * No gap and nothing twice: a client becomes a subscriber while the key's shard is locked, and the journal's end then
-//!   is E. Changes that are recorded below E are read from the journal, and later ones come live; what comes live meanwhile
-//!   waits in the inbox.
+//! * No gap and nothing twice: a client becomes a subscriber while the key's shard is locked, and the journal's end
+//!   then is E. Changes that are recorded below E are read from the journal, and later ones come live; what comes live
+//!   meanwhile waits in the inbox.
 //! * A client that is far behind holds up nobody: only its own connection waits for it. The segments that it has yet to
 //!   read stay until it has.
 

@@ -1,9 +1,9 @@
 //! MIGRATE: keys go to another server.
 //!
-//! The other server is sent the keys as `RESTORE`, all at once; those that it has taken are deleted here. No key is locked
-//! while the network is waited for, where Redis stops the world. So a key may change meanwhile, and is deleted only if it is
-//! still what was sent; else what it has become is sent in its place. When the command has succeeded, the other server has
-//! the last value, and this one none. A key whose answer never came stays here, and may be on both.
+//! The other server is sent the keys as `RESTORE`, all at once; those that it has taken are deleted here. No key is
+//! locked while the network is waited for, where Redis stops the world. So a key may change meanwhile, and is deleted
+//! only if it is still what was sent; else what it has become is sent in its place. When the command has succeeded, the
+//! other server has the last value, and this one none. A key whose answer never came stays here, and may be on both.
 
 use super::args::{Args, Options};
 use super::context::Context;

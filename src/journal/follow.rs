@@ -1,8 +1,8 @@
 //! The journal from an offset on, read while it is being written.
 //!
-//! The segment that is open goes on growing; where it has ended, the next one is looked for. A segment may hold more than
-//! belongs to it (see `tail`): records that have been met already are passed over. Nothing is read that the caller does
-//! not say to be in the files, so no record is met half written.
+//! The segment that is open goes on growing; where it has ended, the next one is looked for. A segment may hold more
+//! than belongs to it (see `tail`): records that have been met already are passed over. Nothing is read that the caller
+//! does not say to be in the files, so no record is met half written.
 
 use super::SegmentReader;
 use super::record::{RECORD_HEADER, RecordHeader};

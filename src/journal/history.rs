@@ -1,8 +1,9 @@
 //! What becomes of offsets at a crash: none is ever given out twice.
 //!
-//! Who follows the journal holds an offset, and has been told of everything below it. A crash may take the newest records,
-//! so the journal may end below an offset that somebody holds. If the next records got the offsets that are lost, nobody
-//! would notice: the client would go on from an offset that now stands for something else, and miss what is below it.
+//! Who follows the journal holds an offset, and has been told of everything below it. A crash may take the newest
+//! records, so the journal may end below an offset that somebody holds. If the next records got the offsets that are
+//! lost, nobody would notice: the client would go on from an offset that now stands for something else, and miss what
+//! is below it.
 //!
 //! ```text
 //!   ... | record | record | lost |                              before the crash
@@ -11,9 +12,9 @@
 //!                         E                             E + SKIP
 //! ```
 //!
-//! So a start that does not find the journal as an orderly end has left it begins a segment at the journal's end, E, whose
-//! first record ends far behind: further than everything that could be lost, which was in memory somewhere. The record is
-//! an effect that does nothing. An offset in between is one that was lost, and can be told so.
+//! So a start that does not find the journal as an orderly end has left it begins a segment at the journal's end, E,
+//! whose first record ends far behind: further than everything that could be lost, which was in memory somewhere. The
+//! record is an effect that does nothing. An offset in between is one that was lost, and can be told so.
 //!
 //! An orderly end leaves a file with the offset of the journal's end. The next start takes it away, durably, before it
 //! gives out an offset.
@@ -76,8 +77,8 @@ pub fn lost(dir: &Path, offset: u64) -> Result<Option<(u64, u64)>, ReadError> {
     let Some(holding) = holding.filter(|segment| segment.first_offset < offset) else {
         return Ok(None);
     };
-    // Of a segment that is being written nothing may be in the file yet, or half a record; what leads over a gap is there
-    // from the beginning.
+    // Of a segment that is being written nothing may be in the file yet, or half a record; what leads over a gap is
+    // there from the beginning.
     let Ok(Some(first)) = SegmentReader::open(&holding.path)?.next_record() else {
         return Ok(None);
     };

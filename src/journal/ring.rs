@@ -40,8 +40,8 @@ impl Ring {
     /// `capacity` bytes, rounded up to a power of two of at least 64 KiB; the first offset is `start`.
     pub fn new(capacity: usize, start: u64) -> Ring {
         let capacity = capacity.max(1 << 16).next_power_of_two();
-        // SAFETY: all zeros is a valid byte in a cell, and a valid atomic number. Zeroed by the allocator, the pages cost
-        // nothing until they are used: a server of memory ranges alone never touches them.
+        // SAFETY: all zeros is a valid byte in a cell, and a valid atomic number. Zeroed by the allocator, the pages
+        // cost nothing until they are used: a server of memory ranges alone never touches them.
         let (bytes, words) = unsafe {
             let words = Box::new_zeroed_slice(capacity / GRAIN as usize);
             (Box::new_zeroed_slice(capacity).assume_init(), words.assume_init())

@@ -293,7 +293,8 @@ fn own_copy(path: &Path) -> io::Result<()> {
 
 type Bad = (usize, FormatError);
 
-/// Applies the records of one segment below `limit`; `Some` is the place and reason of the first bytes that are no record.
+/// Applies the records of one segment below `limit`; `Some` is the place and reason of the first bytes that are no
+/// record.
 fn read_segment(
     (segment, limit): (&Segment, Option<u64>),
     bytes: &[u8],

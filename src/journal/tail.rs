@@ -28,8 +28,8 @@
 //! * A store's flush needs nothing of this: it waits for the journal to be synced up to its rows, and its own files are
 //!   written anew after a failed sync.
 //!
-//! The tail is bounded: at `SYNC_BYTES`, or less where memory is limited, a sync begins whatever the policy; at four times
-//! as much the writer waits for it.
+//! The tail is bounded: at `SYNC_BYTES`, or less where memory is limited, a sync begins whatever the policy; at four
+//! times as much the writer waits for it.
 
 use parking_lot::Mutex;
 use std::collections::VecDeque;

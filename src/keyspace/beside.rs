@@ -45,8 +45,8 @@ impl Keyspace {
         }
     }
 
-    /// Brings the count up to date: some times a second. `holes` are the bytes that the allocator has and nobody uses. They
-    /// are counted where they are many, and not without bound: what is evicted leaves holes too.
+    /// Brings the count up to date: some times a second. `holes` are the bytes that the allocator has and nobody uses.
+    /// They are counted where they are many, and not without bound: what is evicted leaves holes too.
     pub fn count_beside(&self, holes: u64) {
         let unsynced = self.journal().map_or(0, |journal| journal.unsynced_bytes());
         let limit = self.limits.maxmemory.load(Relaxed);

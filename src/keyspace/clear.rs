@@ -28,8 +28,8 @@ pub(super) struct Clear {
     sealed: SealedRows,
     /// The generations whose keys alone tell their range.
     mixed: Vec<u16>,
-    /// Keys that were counted at the moment, by range, less the resident ones that have been found: the cold ones at last.
-    /// Empty when all databases go: then that was known at the moment.
+    /// Keys that were counted at the moment, by range, less the resident ones that have been found: the cold ones at
+    /// last. Empty when all databases go: then that was known at the moment.
     cold: Vec<(Arc<Range>, AtomicI64)>,
     /// Shards that have not paid.
     left: AtomicUsize,
@@ -97,8 +97,8 @@ impl Owed for OwedClear {
 }
 
 impl Keyspace {
-    /// The moment of a flush, with every shard locked: counts say that the databases are empty. Returns how many keys there
-    /// were, and what the shards have to do.
+    /// The moment of a flush, with every shard locked: counts say that the databases are empty. Returns how many keys
+    /// there were, and what the shards have to do.
     pub(super) fn begin_clear(&self, databases: &[u8]) -> (i64, Clear) {
         let map = self.ranges.load_full();
         let mixed = self.clear_generations(databases);

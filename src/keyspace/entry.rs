@@ -170,8 +170,8 @@ impl Entry {
         };
         let layout = layout(block_len(&header));
         // SAFETY: the layout is at least a header long; the header is written before anything reads it, and key and
-        // value are inside the block because its length was computed from them. The value bytes are zeroed so that
-        // `value_mut` never exposes uninitialized memory.
+        // value are inside the block because its length was computed from them, and both are written below: nothing of
+        // the block that can be read is uninitialized.
         let block = unsafe {
             let Some(block) = NonNull::new(alloc(layout).cast::<Header>()) else {
                 handle_alloc_error(layout)
@@ -394,7 +394,7 @@ impl Entry {
         *flags = if on { *flags | flag } else { *flags & !flag };
     }
 
-    /// The access clock: see `evict`.
+    /// The access clock: see `clock`.
     pub fn clock(&self) -> u32 {
         self.header().clock
     }

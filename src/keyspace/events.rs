@@ -398,8 +398,8 @@ impl Keyspace {
         }
     }
 
-    /// As `Tx::note`, for what happens outside of transactions: signalled at once, and told when it is recorded, if it is
-    /// (`tell_recorded`).
+    /// As `Tx::note`, for what happens outside of transactions: signalled at once, and told when it is recorded, if it
+    /// is (`tell_recorded`).
     pub(super) fn note_aside(
         &self,
         state: &mut ShardState,

@@ -324,8 +324,8 @@ fn is_little_over(range: &Range) -> bool {
 
 fn is_over_by(range: &Range, more: u64) -> bool {
     let counters = &range.counters;
-    let bytes = counters.bytes.load(Relaxed) + counters.sealed_bytes.load(Relaxed);
-    range.policy.maxmemory > 0 && bytes > range.policy.maxmemory.saturating_add(more) as i64
+    let bytes = (counters.bytes.load(Relaxed) + counters.sealed_bytes.load(Relaxed)).max(0) as u64;
+    range.policy.maxmemory > 0 && bytes > range.policy.maxmemory.saturating_add(more)
 }
 
 fn is_mostly_sealed(range: &Range) -> bool {

@@ -1,6 +1,6 @@
 //! When keys expire, and fields of hashes: the per-shard index, and the cycle that removes what is due.
 //!
-//! The index is a wheel of seconds: second → the hashes of keys that expire in it. It is allowed to be
+//! The index is a wheel of slots of 128 ms: slot → the hashes of keys that expire in it. It is allowed to be
 //! early and to hold keys that are gone; it is never late. So
 //! * a key whose expiry moves later keeps its old item, and is put in again when that item comes due;
 //! * a key whose expiry moves earlier, or that is new, gets an item;
@@ -63,7 +63,7 @@ impl ExpiryIndex {
             let Some(mut first) = self.slots.first_entry() else {
                 break;
             };
-            if (first.key() + 1) * SLOT_MS > now_ms {
+            if *first.key() >= now_ms.div_euclid(SLOT_MS) {
                 break;
             }
             let room = most - due.len();
@@ -144,8 +144,8 @@ const SAMPLED_IN_SHARD: usize = 64;
 const FIELDS_PORTION: usize = 256;
 
 impl Keyspace {
-    /// How many milliseconds the keys of a physical database have left on average, of those that expire; of a sample, if they
-    /// are many.
+    /// How many milliseconds the keys of a physical database have left on average, of those that expire; of a sample,
+    /// if they are many.
     pub fn average_ttl_ms(&self, db: u8, now_ms: i64) -> u64 {
         let first = fastrand::usize(..self.shards.len());
         let (mut looked, mut found, mut sum) = (0, 0, 0);
@@ -434,14 +434,14 @@ mod tests {
     #[test]
     fn nothing_comes_before_its_time_and_everything_after_it() {
         let mut index = ExpiryIndex::default();
-        for at in [5_000, 1_000, 3_000, 1_001] {
+        for at in [5_000, 1_000, 3_000, 1_001, i64::MAX] {
             index.add(at, at as u64);
         }
         assert!(index.take_due(999, 10).is_empty());
         let mut due = index.take_due(3_000 + SLOT_MS, 10);
         due.sort_unstable();
         assert_eq!(due, [1_000, 1_001, 3_000]);
-        assert_eq!(index.items(), 1);
+        assert_eq!(index.items(), 2);
     }
 
     #[test]

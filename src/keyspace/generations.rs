@@ -4,8 +4,8 @@
 //!
 //! Eviction takes a whole generation. That its rows are the coldest follows from how it was filled: what was in use
 //! since was loaded, and is resident or in a newer one. It costs a walk over the shards' directories, some microseconds
-//! each, and no read but for who is told of it (`doomed`); the memory comes back at once. A generation is a small part of the limit (`GENERATIONS`), so that
-//! little more goes than has to.
+//! each, and no read but for who is told of it (`doomed`); the memory comes back at once. A generation is a small part
+//! of the limit (`GENERATIONS`), so that little more goes than has to.
 
 use super::entry::Entry;
 use super::load::may_wait;
@@ -267,8 +267,8 @@ impl Keyspace {
         !over() || noted(self.drop_coldest(&mut sealer, only))
     }
 
-    /// As `evict_sealed`, for a write that would be refused otherwise: waits for the sealer, and finds out whose rows are
-    /// in the generations of which that is not known.
+    /// As `evict_sealed`, for a write that would be refused otherwise: waits for the sealer, and finds out whose rows
+    /// are in the generations of which that is not known.
     pub(super) fn evict_sealed_at_last(&self, over: impl Fn() -> bool, only: Option<&str>) -> bool {
         if !self.any_sealed() || held::is_active() {
             return false;
@@ -305,8 +305,9 @@ impl Keyspace {
 
     // ---- What no longer counts ----------------------------------------------------------------------------------
 
-    /// Nothing of these databases counts any more: they are being flushed, every shard is locked. The shards' slots follow
-    /// (`SealedRows::forget_databases`), and the bytes of the generations that are returned: their keys alone tell their range.
+    /// Nothing of these databases counts any more: they are being flushed, every shard is locked. The shards' slots
+    /// follow (`SealedRows::forget_databases`), and the bytes of the generations that are returned: their keys alone
+    /// tell their range.
     pub(super) fn clear_generations(&self, physical: &[u8]) -> Vec<u16> {
         let map = self.ranges.load();
         let mut mixed = Vec::new();

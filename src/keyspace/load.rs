@@ -7,9 +7,10 @@
 //!
 //! Of a paged collection the elements that the call touches are brought in the same way (`paging`).
 //!
-//! A sealed key of a memory range is found in the same way, but its shard knows whether there is a row, and in which part
-//! of the plain store: where that is a table of our own it is read at once (`settled`). It comes into the transaction as a *guest*: it can be read, and is made resident when it is
-//! changed, or when it is read again not long after.
+//! A sealed key of a memory range is found in the same way, but its shard knows whether there is a row, and in which
+//! part of the plain store: where that is a table of our own it is read at once (`settled`). It comes into the
+//! transaction as a *guest*: it can be read, and is made resident when it is changed, or when it is read again not long
+//! after.
 
 use super::effects::Effects;
 use super::entry::Entry;
@@ -337,8 +338,8 @@ impl Keyspace {
         self.lock_shards(&shards)
     }
 
-    /// Locks shards, given in ascending order. Who waits for one of them holds no other meanwhile, unless it has the right
-    /// to reach (see `held`).
+    /// Locks shards, given in ascending order. Who waits for one of them holds no other meanwhile, unless it has the
+    /// right to reach (see `held`).
     fn lock_shards<'k>(&'k self, shards: &[usize]) -> Guards<'k> {
         let mut contended = 0;
         for _ in 0..POLITE_ROUNDS {
@@ -443,8 +444,8 @@ impl Keyspace {
         Ok(())
     }
 
-    /// Reads a row of the block store. While rows are in the page cache that is done in place: to hand this thread's other
-    /// tasks over would take longer.
+    /// Reads a row of the block store. While rows are in the page cache that is done in place: to hand this thread's
+    /// other tasks over would take longer.
     pub(super) fn read_row(&self, row_key: &[u8]) -> Result<Option<Pinned<'_>>, StoreError> {
         if self.store.is_quick() {
             return self.store.read(row_key);
@@ -493,8 +494,8 @@ impl Keyspace {
         Ok(())
     }
 
-    /// Makes what was read resident, all of it under the locks that the command holds: else what is evicted to bring in the
-    /// last of its keys might be the first, for ever.
+    /// Makes what was read resident, all of it under the locks that the command holds: else what is evicted to bring in
+    /// the last of its keys might be the first, for ever.
     fn take_in(&self, guards: &mut Guards<'_>, known: &mut Known) {
         for Loaded {
             hash,
@@ -548,7 +549,8 @@ fn may_be_sealed(state: &ShardState, hash: u64, db: u8) -> bool {
     sealed.is_some_and(|sealed| sealed.candidates(hash, db).next().is_some())
 }
 
-/// Runs something that may wait for a disk, or take long; on a runtime's worker thread its other tasks go on elsewhere meanwhile.
+/// Runs something that may wait for a disk, or take long; on a runtime's worker thread its other tasks go on elsewhere
+/// meanwhile.
 pub fn may_wait<R>(run: impl FnOnce() -> R) -> R {
     match tokio::runtime::Handle::try_current() {
         Ok(handle) if handle.runtime_flavor() == tokio::runtime::RuntimeFlavor::MultiThread => {

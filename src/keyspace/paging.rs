@@ -11,7 +11,8 @@
 //! Guarantees:
 //! * A handler never meets an element that is not in memory, so nothing is read between two changes of a command.
 //! * Elements read without a lock are brought in only if the collection is still the one, in the state, that they were
-//!   read for (`Pages::state`); after some rounds in vain they are read with the shard locked, so a command comes to its end.
+//!   read for (`Pages::state`); after some rounds in vain they are read with the shard locked, so a command comes to
+//!   its end.
 //! * The elements of a row's version are those of the row: a file holds a collection's row with all of its elements that
 //!   changed, and a version is never used again for other elements. It is the shard's journal offset when the collection
 //!   became paged; a deletion has a higher one.
@@ -548,8 +549,8 @@ impl Keyspace {
         self.count_bytes(range, before, after);
     }
 
-    /// Makes what is paged in a range that is about to leave for memory whole. What is loaded or flushed meanwhile is not
-    /// paged in such a range.
+    /// Makes what is paged in a range that is about to leave for memory whole. What is loaded or flushed meanwhile is
+    /// not paged in such a range.
     pub(super) fn unpage_range(&self, name: &str, map: &RangeMap, now_ms: i64) -> Result<(), StoreError> {
         if !self.any_paged.load(Relaxed) {
             return Ok(());

@@ -5,11 +5,11 @@
 //! are asked for, then (locking each for a moment) the buckets, then the entries. By the time the first command runs,
 //! nearly everything is on its way.
 //!
-//! Where keys are sealed, three waits take the place of the one for the entry: the shard's directory of sealed keys, the slot
-//! in the table of a generation, the row (`settled`).
+//! Where keys are sealed, three waits take the place of the one for the entry: the shard's directory of sealed keys,
+//! the slot in the table of a generation, the row (`settled`).
 //!
-//! Where keys are watched, four more waits are between an entry and those who are told: the shard's records, their index, the
-//! record, its key. They are overlapped in the same way, for entries that have the flag.
+//! Where keys are watched, four more waits are between an entry and those who are told: the shard's records, their
+//! index, the record, its key. They are overlapped in the same way, for entries that have the flag.
 //!
 //! Where several requests in a row are about one key, it is the elements of its value that are far apart: they are
 //! asked for in the same way.

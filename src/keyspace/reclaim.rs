@@ -1,8 +1,8 @@
 //! Freeing large objects where nobody waits for it: on a thread of its own.
 //!
 //! Dropping a set of ten million members takes a second, and an entry is dropped under its shard's lock. So what has
-//! more than a few elements is handed over instead; what is small is dropped on the spot, which is cheaper. So it is with
-//! the block of a long string: giving half a gigabyte back to the system takes a tenth of a second.
+//! more than a few elements is handed over instead; what is small is dropped on the spot, which is cheaper. So it is
+//! with the block of a long string: giving half a gigabyte back to the system takes a tenth of a second.
 
 use super::entry::Entry;
 use super::table::Table;

@@ -256,8 +256,8 @@ impl Records {
             .sum()
     }
 
-    /// Asks for the memory in which the search for a key's records will look, as far as the step before has brought it near:
-    /// the table, the index, the slots, the keys (see `keyspace::prefetch`).
+    /// Asks for the memory in which the search for a key's records will look, as far as the step before has brought it
+    /// near: the table, the index, the slots, the keys (see `keyspace::prefetch`).
     pub(super) fn prefetch(&self, hash: u64, step: PrefetchStep) {
         let Some(table) = &self.0 else { return };
         if step == PrefetchStep::Table {
@@ -405,8 +405,8 @@ impl Keyspace {
         slot * self.shards.len() as u32 + shard as u32
     }
 
-    /// Adds a client to the subscribers of a topic. Returns the journal's end at that moment: what is recorded below it of
-    /// the key is not told to this client.
+    /// Adds a client to the subscribers of a topic. Returns the journal's end at that moment: what is recorded below it
+    /// of the key is not told to this client.
     pub fn subscribe_from_now_on(&self, topic: &Topic<'_>, client: u32) -> u64 {
         let (db, hash, _, mut state) = self.lock_topic(topic);
         self.add_subscriber(&mut state, (db, hash), topic, client);

@@ -8,7 +8,8 @@
 //! ```
 //!
 //! A key is cold at the moment if it has a row and is not resident, so of each range: cold = rows - resident entries
-//! that have a row. No set of keys has to be kept. Of what is sealed a shard knows itself which rows count. FLUSHDB in between sets counters to zero: then the count begins anew.
+//! that have a row. No set of keys has to be kept. Of what is sealed a shard knows itself which rows count. FLUSHDB in
+//! between sets counters to zero: then the count begins anew.
 //!
 //! Until they are right, the ranges' counts of cold keys are made far too high: `Keyspace::begin` looks into the store
 //! for every key that is not resident while a range may have cold ones, and must not be told that it has none.
@@ -171,7 +172,8 @@ impl Keyspace {
     /// Counts ranges and puts their counters right.
     pub(super) fn recount(&self, names: &[String]) -> Result<(), StoreError> {
         loop {
-            // Wipes that are due are done first: until then the rows in the store are more than what they are counted as.
+            // Wipes that are due are done first: until then the rows in the store are more than what they are counted
+            // as.
             self.flush.run_and_wait()?;
             let Some(moment) = self.begin_count(names) else {
                 continue;

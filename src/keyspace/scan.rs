@@ -1,11 +1,11 @@
 //! Iteration over keys: `SCAN`, `KEYS`, `RANDOMKEY`, `RANGE SCAN`.
 //!
-//! A scan has two parts. First the shards, in order: of each the resident entries that have *no row* in the block store,
-//! and the keys that are sealed, in the order of some bits of their hashes. Then the block store's rows in key order,
-//! passing over those whose resident entry is a tombstone or has expired. A key that exists throughout stands in one of the two at every moment, and
-//! moves only from the first to the second (a flush), never back; so it is returned. One that moves meanwhile, or that
-//! a flush is just writing anew, may be returned twice. A key of a memory range is sealed and loaded within its shard,
-//! of which a scan sees one moment (`Keyspace::lock_with_sealed`).
+//! A scan has two parts. First the shards, in order: of each the resident entries that have *no row* in the block
+//! store, and the keys that are sealed, in the order of some bits of their hashes. Then the block store's rows in key
+//! order, passing over those whose resident entry is a tombstone or has expired. A key that exists throughout stands in
+//! one of the two at every moment, and moves only from the first to the second (a flush), never back; so it is
+//! returned. One that moves meanwhile, or that a flush is just writing anew, may be returned twice. A key of a memory
+//! range is sealed and loaded within its shard, of which a scan sees one moment (`Keyspace::lock_with_sealed`).
 //!
 //! ```text
 //! cursor, first part:   0 | shard:16 bits at 32 | 32 bits of a hash (`order_of`): go on at or above them
@@ -309,8 +309,8 @@ impl Keyspace {
     }
 
     /// Visits the key of a row, if the key exists: what is resident is newer than the row. `opened` is what
-    /// `FlushState::ingests` said before the rows were read: if a file has come in since, the row may be of a key that is
-    /// deleted, and whose tombstone went with that file, so it is read again.
+    /// `FlushState::ingests` said before the rows were read: if a file has come in since, the row may be of a key that
+    /// is deleted, and whose tombstone went with that file, so it is read again.
     fn visit_stored(
         &self,
         row_key: &[u8],
@@ -419,7 +419,8 @@ impl Keyspace {
     }
 
     /// Keys of a logical database, ordered, with their values if wanted. Entries without a row and sealed keys are
-    /// collected first, then merged with the store's rows. Sealed keys stand in no order, so all of them are looked at; each key exists at some moment of the call, and one that exists throughout is there.
+    /// collected first, then merged with the store's rows. Sealed keys stand in no order, so all of them are looked at;
+    /// each key exists at some moment of the call, and one that exists throughout is there.
     pub fn range_scan(&self, db: u8, wanted: &Wanted<'_>, now_ms: i64) -> Result<Pairs, StoreError> {
         loop {
             let restarts = self.positions.restarts();

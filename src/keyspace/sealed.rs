@@ -10,9 +10,9 @@
 //!   was overwritten, deleted or loaded keeps its slot, which no longer counts;
 //! * no two slots of a shard have the same fragment and generation: a key that would need such a slot stays resident.
 //!
-//! So a slot stands for one row exactly, although it does not hold its key, and counts made from slots are exact. It costs
-//! four bytes, and a fifth more for the room between; a bloom filter would cost one or two, say "perhaps", and could
-//! not forget.
+//! So a slot stands for one row exactly, although it does not hold its key, and counts made from slots are exact. It
+//! costs four bytes, and a fifth more for the room between; a bloom filter would cost one or two, say "perhaps", and
+//! could not forget.
 //!
 //! The slots stand in buckets of one cache line, as the entries do in `table`, and grow in the same way: a slot's home
 //! is its fragment scaled to the number of buckets, or the first bucket behind that has room.

@@ -1,8 +1,9 @@
-//! Sealed keys whose generation has been taken over into a table of our own (`store::plain`): a lookup is three waits for
-//! memory (the shard's directory, the slot in the table, the row), and needs neither RocksDB nor a place without locks.
+//! Sealed keys whose generation has been taken over into a table of our own (`store::plain`): a lookup is three waits
+//! for memory (the shard's directory, the slot in the table, the row), and needs neither RocksDB nor a place without
+//! locks.
 //!
-//! So such a key is read while its shard is locked, and the waits of a batch of requests are begun together, in stages, as
-//! those for resident keys are (`prefetch`).
+//! So such a key is read while its shard is locked, and the waits of a batch of requests are begun together, in stages,
+//! as those for resident keys are (`prefetch`).
 
 use super::load::{Look, Place};
 use super::seal::{Guest, Sealer};
@@ -162,8 +163,8 @@ impl Keyspace {
         self.plain.take_over(generation, place)
     }
 
-    /// Closes the generations that nothing comes into for now, if they are worth a table; and finds one that could not be
-    /// taken over before.
+    /// Closes the generations that nothing comes into for now, if they are worth a table; and finds one that could not
+    /// be taken over before.
     pub(super) fn close_idle(&self, sealer: &mut Sealer, is_idle: bool) {
         /// With fewer generations than this each may be small.
         const FEW: usize = 128;

@@ -5,8 +5,8 @@
 //! * an entry is `DIRTY` exactly when its hash is in `dirty` (a hash may also stand there for an entry that is gone);
 //! * `last_offset` is at or above the journal offset of every effect on a durable key of this shard, so a row written
 //!   from here may carry it: every effect up to it is in the row, every later one will have a higher offset;
-//! * the next expiry of an entry is that of its row in the store (or of the one that a running flush writes), or the row's
-//!   is in `stale_expiries`: so the store's expiry index is kept exact without reading it;
+//! * the next expiry of an entry is that of its row in the store (or of the one that a running flush writes), or the
+//!   row's is in `stale_expiries`: so the store's expiry index is kept exact without reading it;
 //! * `epoch` moves whenever a key leaves the table while a store may hold it, and whenever a row of the plain store
 //!   begins to count or ends, so that who looked into a store without the lock can tell whether what it saw is true.
 

@@ -1,8 +1,8 @@
 //! How many files the process may have open: every client is one, and the store and the journal need theirs.
 //!
-//! Systems begin a process with few, often 1024, and let it have far more if it asks. Where clients could take all of them,
-//! no file could be opened for a flush, and writes would be refused; so room is kept for files, and where the system does
-//! not give enough, fewer clients are let in than the configuration says.
+//! Systems begin a process with few, often 1024, and let it have far more if it asks. Where clients could take all of
+//! them, no file could be opened for a flush, and writes would be refused; so room is kept for files, and where the
+//! system does not give enough, fewer clients are let in than the configuration says.
 
 use crate::config::Config;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};

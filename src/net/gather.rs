@@ -1,5 +1,5 @@
-//! When clients are sent what others have left in their inboxes: at once while there is time for that, else what has come
-//! for some of them together, so that sending does not take most of a busy server's time.
+//! When clients are sent what others have left in their inboxes: at once while there is time for that, else what has
+//! come for some of them together, so that sending does not take most of a busy server's time.
 //!
 //! ```text
 //!  a message ──> the inbox of each subscriber ──> a subscriber not yet due is due now       (whoever brings the message)
@@ -13,8 +13,8 @@
 //! and nothing waits longer than `pubsub-gather-usec`.
 //!
 //! Guarantees:
-//! * Only the moment of sending is decided here. What is in an inbox is in order, counts against the client's limits, and
-//!   goes out before any reply that the client gets meanwhile.
+//! * Only the moment of sending is decided here. What is in an inbox is in order, counts against the client's limits,
+//!   and goes out before any reply that the client gets meanwhile.
 //! * There is no timer for a client, and nothing runs while nobody is due.
 
 use super::clients::Client;
@@ -26,7 +26,8 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
-/// What a busy worker has to have done since the last time for each client that is due; a send takes about a sixth of it.
+/// What a busy worker has to have done since the last time for each client that is due; a send takes about a sixth of
+/// it.
 const BUSY_US: u64 = 40;
 /// The same of a worker that has nothing else to do.
 const IDLE_US: u64 = 8;

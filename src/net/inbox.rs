@@ -2,9 +2,9 @@
 //!
 //! When it does is for `net::gather` to say.
 //!
-//! Small messages are copied one behind the other, because that costs less than to share them: a copy of a hundred bytes
-//! is nothing beside the count of sharers that every delivery and every write would have to change, and the connection would
-//! copy them all the same, to write them at once. Large ones are shared.
+//! Small messages are copied one behind the other, because that costs less than to share them: a copy of a hundred
+//! bytes is nothing beside the count of sharers that every delivery and every write would have to change, and the
+//! connection would copy them all the same, to write them at once. Large ones are shared.
 
 use bytes::Bytes;
 

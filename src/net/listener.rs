@@ -66,8 +66,8 @@ fn wanted(config: &Config) -> Vec<Address> {
 }
 
 impl Listeners {
-    /// Binds every configured address and lets connections in. Until the server is there they wait, those with TLS before
-    /// their handshake.
+    /// Binds every configured address and lets connections in. Until the server is there they wait, those with TLS
+    /// before their handshake.
     pub fn open(config: &Config, ready: Ready) -> io::Result<Listeners> {
         let listeners = Listeners {
             ready,
@@ -94,8 +94,8 @@ impl Listeners {
         Ok(listeners)
     }
 
-    /// Listens on what a configuration asks for, and no more on what it does not. When an address cannot be bound all stays
-    /// as it is. Connections go on; the unix socket stays.
+    /// Listens on what a configuration asks for, and no more on what it does not. When an address cannot be bound all
+    /// stays as it is. Connections go on; the unix socket stays.
     pub fn change(&self, config: &Config) -> io::Result<()> {
         let wanted = wanted(config);
         let mut open = self.open.lock();

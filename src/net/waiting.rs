@@ -1,6 +1,6 @@
-//! Connections that come while the data is being read: each request is answered with an error that says so, and they are
-//! served as soon as the server is there. So a client that starts together with its server finds it, and knows why it has to
-//! wait.
+//! Connections that come while the data is being read: each request is answered with an error that says so, and they
+//! are served as soon as the server is there. So a client that starts together with its server finds it, and knows why
+//! it has to wait.
 
 use crate::resp::{Batch, Limits, Parser, Protocol, Reply};
 use crate::server::Server;

@@ -1,5 +1,5 @@
-//! What a worker thread does for clients, as counted by those who do it: from that it can be told whether there are others
-//! who have something to do.
+//! What a worker thread does for clients, as counted by those who do it: from that it can be told whether there are
+//! others who have something to do.
 
 use std::cell::Cell;
 

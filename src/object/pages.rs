@@ -13,8 +13,8 @@
 //! with. Places are ordered as the rows are. What a place and a row's value mean only the type knows.
 //!
 //! Guarantees, which every type keeps:
-//! * An element that is asked for was brought in before (`lacking`, `bring_in`): what a value is never depends on what is
-//!   in memory, so asking for another one is a fault that ends the command.
+//! * An element that is asked for was brought in before (`lacking`, `bring_in`): what a value is never depends on what
+//!   is in memory, so asking for another one is a fault that ends the command.
 //! * `state` is another one whenever something has left memory that the store may not say: who has read rows while
 //!   nobody held the value can tell whether they are still true. It never repeats.
 
@@ -159,8 +159,8 @@ impl Rows {
 }
 
 impl Span {
-    /// Takes what comes from `next`, place and value in the span's order, until there are enough. What an order of hashes
-    /// has alike stays together. The span ends there.
+    /// Takes what comes from `next`, place and value in the span's order, until there are enough. What an order of
+    /// hashes has alike stays together. The span ends there.
     pub fn read<E>(
         mut self,
         kind: Kind,

@@ -1,10 +1,10 @@
 //! Which hashes of a large collection are known, and which of its elements are taken by chance.
 //!
-//! Elements are in the order of hashes, so those that follow a hash chosen by chance are as good as any others. They are
-//! read from there on, many more than are asked for, and some of these are chosen: the one that follows the hash would be
-//! likelier the farther the one before it is away, and of `AROUND` neighbours such distances make up a like sum. So the chance of
-//! an element differs from that of another by an eighth or so. Elements that are taken together are neighbours more often
-//! than others; what their neighbours are, nothing but a seed has chosen.
+//! Elements are in the order of hashes, so those that follow a hash chosen by chance are as good as any others. They
+//! are read from there on, many more than are asked for, and some of these are chosen: the one that follows the hash
+//! would be likelier the farther the one before it is away, and of `AROUND` neighbours such distances make up a like
+//! sum. So the chance of an element differs from that of another by an eighth or so. Elements that are taken together
+//! are neighbours more often than others; what their neighbours are, nothing but a seed has chosen.
 
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
@@ -52,8 +52,8 @@ impl Window {
         });
     }
 
-    /// Visits what is known from a hash on, which is not 0, past the end of all hashes too, until there is enough. `step` visits
-    /// about so many of what is in [from, to), and says how many they were.
+    /// Visits what is known from a hash on, which is not 0, past the end of all hashes too, until there is enough.
+    /// `step` visits about so many of what is in [from, to), and says how many they were.
     fn walk(&self, start: u64, most: usize, mut step: impl FnMut(u64, u64, usize) -> usize) {
         let Some(end) = self.known_from(start) else { return };
         let seen = step(start, end, most);
@@ -67,7 +67,8 @@ impl Window {
     }
 }
 
-/// Runs a step of a scan from `cursor` on, up to the end of what is known, which it is told. Returns the cursor to go on with.
+/// Runs a step of a scan from `cursor` on, up to the end of what is known, which it is told. Returns the cursor to go
+/// on with.
 pub fn scan(window: Window, cursor: u64, step: impl FnOnce(u64) -> u64) -> u64 {
     // proof: what a scan wants has been looked for, and what is known ends only together with `state`.
     let end = window
@@ -103,8 +104,8 @@ impl Chance {
         }
     }
 
-    /// Where to read on, and how much, if less is known than `count` elements are chosen from. Without a place: all are needed,
-    /// because there are few.
+    /// Where to read on, and how much, if less is known than `count` elements are chosen from. Without a place: all are
+    /// needed, because there are few.
     pub fn lacking(
         &self,
         (count, len): (usize, usize),

@@ -41,8 +41,9 @@ pub fn purge() -> bool {
     code == 0
 }
 
-/// Has the allocator give unused pages back within so many milliseconds; by itself it takes ten seconds, and what a flush
-/// has used counts as the server's for so long. To be called before there are threads, whose arenas follow the first.
+/// Has the allocator give unused pages back within so many milliseconds; by itself it takes ten seconds, and what a
+/// flush has used counts as the server's for so long. To be called before there are threads, whose arenas follow the
+/// first.
 pub fn give_back_within(milliseconds: isize) {
     for name in [c"arenas.dirty_decay_ms", c"arena.0.dirty_decay_ms"] {
         let mut value = milliseconds;

@@ -29,8 +29,8 @@ pub fn redacted<'a>(args: &Args<'a>) -> SmallVec<[&'a [u8]; 8]> {
     shown
 }
 
-/// The words that follow `AUTH` and `AUTH2` among options, each of which has so many words behind it. What is not one ends
-/// them.
+/// The words that follow `AUTH` and `AUTH2` among options, each of which has so many words behind it. What is not one
+/// ends them.
 fn of_options(args: &Args<'_>, mut at: usize, options: &[(&str, usize)]) -> SmallVec<[usize; 4]> {
     let mut hidden = SmallVec::new();
     while at < args.len()

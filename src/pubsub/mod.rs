@@ -158,7 +158,8 @@ impl PubSub {
     }
 
     /// As `subscribe`, to a channel of values, but nothing is shown of what the value is. Returns the journal's end at
-    /// that moment: the changes of the key that are recorded below it are told to others only, later ones to this client.
+    /// that moment: the changes of the key that are recorded below it are told to others only, later ones to this
+    /// client.
     pub fn subscribe_from_now_on(&self, keyspace: &Keyspace, own: &mut Subscriptions, channel: &[u8]) -> u64 {
         let Channel::Key(topic) = Channel::of(channel) else {
             return 0;

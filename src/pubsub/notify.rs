@@ -80,8 +80,8 @@ impl Listener for PubSub {
 pub enum What {
     /// The whole string.
     Value,
-    /// Commands of one key that lead from the value before to the one now; in the first message of all one that makes the
-    /// value from nothing.
+    /// Commands of one key that lead from the value before to the one now; in the first message of all one that makes
+    /// the value from nothing.
     Effects,
     /// There is no value; no bytes follow.
     Gone,

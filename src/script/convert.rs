@@ -131,8 +131,8 @@ pub fn push_reply(stack: &Stack, reply: &[u8]) {
     Reader { bytes: reply, at: 0 }.push(stack);
 }
 
-/// Puts an error on the stack: a table whose `err` begins with a code. `text` has the code in front of a blank, or is the
-/// text alone; then the code is `ERR`.
+/// Puts an error on the stack: a table whose `err` begins with a code. `text` has the code in front of a blank, or is
+/// the text alone; then the code is `ERR`.
 pub fn push_error(stack: &Stack, text: &[u8]) {
     let end = text.iter().rposition(|byte| !matches!(byte, b'\r' | b'\n'));
     let text = &text[..end.map_or(0, |last| last + 1)];

@@ -1,7 +1,7 @@
 //! A thread's Lua: scripts compiled once a thread, and run.
 //!
-//! Every thread that runs scripts has a state of its own, so scripts on different keys run at the same time. Nothing that a
-//! script does stays in a state but what it compiled, so it does not matter which thread runs it.
+//! Every thread that runs scripts has a state of its own, so scripts on different keys run at the same time. Nothing
+//! that a script does stays in a state but what it compiled, so it does not matter which thread runs it.
 
 use super::convert::Failure;
 use super::raw::{Given, Kept};

@@ -134,7 +134,8 @@ fn append_table(out: &mut Vec<u8>, table: &Table, nesting: usize) -> mlua::Resul
     Ok(())
 }
 
-/// Reads up to `limit` values (0 for all) from `offset` on; with a limit the place behind them comes first, -1 for the end.
+/// Reads up to `limit` values (0 for all) from `offset` on; with a limit the place behind them comes first, -1 for the
+/// end.
 fn unpack(lua: &Lua, call: &Call, limit: i32, offset: i32) -> Results {
     let text = call.bytes(lua, 1)?;
     let bytes = &*text.as_bytes();

@@ -1,7 +1,7 @@
 //! `struct`: values in the layouts of C, as the library of that name has it.
 //!
-//! A format is a row of options: `>` `<` the order of bytes, `!n` the alignment, `x` padding, `bBhHlLTiI` integers, `f` `d`
-//! floating point, `s` a string that ends with a zero, `cn` n bytes (`c0`: as many as the number before says).
+//! A format is a row of options: `>` `<` the order of bytes, `!n` the alignment, `x` padding, `bBhHlLTiI` integers, `f`
+//! `d` floating point, `s` a string that ends with a zero, `cn` n bytes (`c0`: as many as the number before says).
 
 use super::raise::{Call, Raise, Results, define, one, to_integer};
 use mlua::{Lua, MultiValue, Table, Value};

@@ -46,8 +46,8 @@ pub fn none() -> Results {
     Ok(MultiValue::new())
 }
 
-/// Makes a function for scripts out of one of ours. The limit of memory is put off while it runs: what it makes is bounded
-/// by what it is given, and `mlua` need not guard each of its steps.
+/// Makes a function for scripts out of one of ours. The limit of memory is put off while it runs: what it makes is
+/// bounded by what it is given, and `mlua` need not guard each of its steps.
 pub fn define(lua: &Lua, function: impl Fn(&Lua, &Call) -> Results + 'static) -> mlua::Result<Function> {
     define_with(lua, function, false)
 }

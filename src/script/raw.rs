@@ -1,9 +1,9 @@
 //! What has to be written against Lua's own C interface: raising a value as it is, looking at the stack of calls, the
 //! count hook, and the base functions that must know protected tables.
 //!
-//! `mlua` turns an error of a Rust function into a userdata, and a table that was raised into text. Redis's scripts raise
-//! tables and plain strings and can tell them apart, so functions of ours answer how they ended, and a C function around
-//! each of them (`raising`) raises.
+//! `mlua` turns an error of a Rust function into a userdata, and a table that was raised into text. Redis's scripts
+//! raise tables and plain strings and can tell them apart, so functions of ours answer how they ended, and a C function
+//! around each of them (`raising`) raises.
 //!
 //! All of these run on Lua's stack and may leave by a jump of Lua's (`lua_error`, or for want of memory). None of them
 //! has a value with a destructor at such a place; Rust code that has is called behind `mlua`'s own callbacks.
@@ -251,8 +251,8 @@ pub fn set_hook(lua: &Lua, instructions: c_int) -> mlua::Result<()> {
     }
 }
 
-// SAFETY: called by Lua as a hook. Rust code runs only inside `tick`, which does not unwind, and is over before the error
-// is raised.
+// SAFETY: called by Lua as a hook. Rust code runs only inside `tick`, which does not unwind, and is over before the
+// error is raised.
 unsafe extern "C-unwind" fn hook(state: *mut lua_State, _: *mut lua_Debug) {
     if super::run::tick() {
         return;
@@ -375,8 +375,8 @@ unsafe extern "C-unwind" fn load_text(state: *mut lua_State) -> c_int {
     }
 }
 
-// SAFETY: called as an error handler, with the error as its only argument; `lua_Debug` is filled by `lua_getstack` before
-// it is read.
+// SAFETY: called as an error handler, with the error as its only argument; `lua_Debug` is filled by `lua_getstack`
+// before it is read.
 unsafe extern "C-unwind" fn locate(state: *mut lua_State) -> c_int {
     unsafe {
         ffi::lua_settop(state, 1);

@@ -1,9 +1,9 @@
 //! A Lua for scripts: what they find in it, and what they cannot change.
 //!
-//! Scripts of all clients share a state, so nothing in it may be changed: not the globals, not the libraries' tables, not
-//! what strings can do. Lua 5.1 has no tables that are read-only, so each is hidden behind an empty one (its *front*),
-//! whose metatable looks things up in the hidden one and refuses to take new ones. The base functions that look or write
-//! past metatables are replaced by such that know the fronts (`raw`).
+//! Scripts of all clients share a state, so nothing in it may be changed: not the globals, not the libraries' tables,
+//! not what strings can do. Lua 5.1 has no tables that are read-only, so each is hidden behind an empty one (its
+//! *front*), whose metatable looks things up in the hidden one and refuses to take new ones. The base functions that
+//! look or write past metatables are replaced by such that know the fronts (`raw`).
 //!
 //! There is no file, process, clock, debugger, module loader or compiled code to be had.
 

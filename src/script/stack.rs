@@ -1,8 +1,8 @@
 //! Lua's stack, by its own C interface: for what every command of a script passes through, where a handle for each value
 //! would cost more than the command.
 //!
-//! Positions are counted from 1, or from the top with -1. A function that makes something may leave by a jump of Lua's, for
-//! want of memory: who calls it has no value with a destructor at that place.
+//! Positions are counted from 1, or from the top with -1. A function that makes something may leave by a jump of Lua's,
+//! for want of memory: who calls it has no value with a destructor at that place.
 
 use mlua::ffi::{self, lua_State};
 use std::ffi::{CStr, c_int};

@@ -39,8 +39,8 @@ pub struct RangeMeta {
     pub expires: Vec<i64>,
 }
 
-/// What a range held up to an offset is gone: it was dropped with its keys, or left for memory. Its rows are to be wiped,
-/// and count no more.
+/// What a range held up to an offset is gone: it was dropped with its keys, or left for memory. Its rows are to be
+/// wiped, and count no more.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
 pub struct Discard {
     pub range: String,
@@ -245,8 +245,8 @@ impl Batch {
         });
     }
 
-    /// Writes the rows and `meta` as sorted files, mostly one, which become part of the store at one moment. May be called
-    /// again after an error.
+    /// Writes the rows and `meta` as sorted files, mostly one, which become part of the store at one moment. May be
+    /// called again after an error.
     pub fn write(&mut self, store: &BlockStore, meta: &Meta) -> Result<(), StoreError> {
         self.sort();
         let (mut files, mut left) = (Vec::new(), &self.rows[..]);

@@ -6,20 +6,20 @@
 //! one generation and never an absent key, and the tables need no bloom filters. That directory is the filter: it
 //! answers under the shard's lock, says which generation, and can forget.
 //!
-//! RocksDB collects the rows of a generation, sorts and merges them; `row` draws a row. When no more come in, a generation
-//! on the heap is taken over into a table of our own (`table`), which a batch of requests can be looked up in at once. In
-//! a folder RocksDB's files stay what is read.
+//! RocksDB collects the rows of a generation, sorts and merges them; `row` draws a row. When no more come in, a
+//! generation on the heap is taken over into a table of our own (`table`), which a batch of requests can be looked up
+//! in at once. In a folder RocksDB's files stay what is read.
 //!
 //! What was tried of the plain format (RocksDB 11.8), and why it is used so:
-//! * Tables are looked up by prefix: a whole-key prefix costs five bytes of index a key. Here the prefix is the bucket: a
-//!   part of the key's hash, the shard's number first. At some keys a bucket the index costs one byte a key, and the
+//! * Tables are looked up by prefix: a whole-key prefix costs five bytes of index a key. Here the prefix is the bucket:
+//!   a part of the key's hash, the shard's number first. At some keys a bucket the index costs one byte a key, and the
 //!   rows of a shard lie side by side.
 //! * A seek finds a prefix that is there, or nothing; there is no seek between prefixes and none backwards. So rows are
 //!   only ever asked for by bucket, and it is the directory that knows which buckets there are.
 //! * A table's index is stored in its file, or opening it would read the whole file.
 //! * On the heap files cannot be mapped: the manifest is read as garbage then. In a folder they are.
-//! * Plain tables have no checksums. On the heap nothing lies between writing and reading. In a folder there may be a disk
-//!   and a restart: there every row carries a CRC32C. A row that fails it is an error, never a value.
+//! * Plain tables have no checksums. On the heap nothing lies between writing and reading. In a folder there may be a
+//!   disk and a restart: there every row carries a CRC32C. A row that fails it is an error, never a value.
 //! * A heap file doubles its buffer as it grows: files are cut just below a power of two.
 
 mod generation;

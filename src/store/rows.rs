@@ -16,9 +16,9 @@
 //! `flags` bit 0: the expiry is there; bits 1 and 2: the object is packed, 1 with LZ4, 2 with Zstandard. A row that is
 //! packed is of version 2, any other of version 1. The first byte of an object, its type, is never packed.
 //!
-//! A row of version 3 has `flags` bit 3 and is of a paged collection: in place of the object there is
-//! `type | version:u64 LE | origin:u64 LE | elements:u64 LE | [facts]`. Its elements have rows of their own, in the order of their
-//! places (`object::pages`):
+//! A row of version 3 has `flags` bit 3 and is of a paged collection: in place of the object there is `type |
+//! version:u64 LE | origin:u64 LE | elements:u64 LE | [facts]`. Its elements have rows of their own, in the order of
+//! their places (`object::pages`):
 //!
 //! ```text
 //! hash    place:  hash:u64 BE | field      value:  that of the field       origin:  the seed of the hashes

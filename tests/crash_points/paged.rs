@@ -1,6 +1,6 @@
-//! The server dies while collections become paged, while what has changed of them is written, and while the rows of deleted
-//! ones go. A real server runs the same commands: after each crash both hold the same, or do with the one command in
-//! flight.
+//! The server dies while collections become paged, while what has changed of them is written, and while the rows of
+//! deleted ones go. A real server runs the same commands: after each crash both hold the same, or do with the one
+//! command in flight.
 
 use super::common::{Conn, Server, show};
 use fastrand::Rng;

@@ -1,5 +1,6 @@
-//! Which elements of a large sorted set a command touches, as far as its arguments and the set itself tell it: they are in
-//! memory before it runs (see `command::elements`). Arguments that cannot be read touch nothing: the command refuses them.
+//! Which elements of a large sorted set a command touches, as far as its arguments and the set itself tell it: they are
+//! in memory before it runs (see `command::elements`). Arguments that cannot be read touch nothing: the command refuses
+//! them.
 
 use super::add;
 use super::range::{self, By, Fixed, STORES, fixed};

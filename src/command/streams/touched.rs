@@ -1,5 +1,6 @@
-//! Which entries of a large stream a command touches, as far as its arguments and the stream itself tell it: they are in
-//! memory before it runs (see `command::elements`). Arguments that cannot be read touch nothing: the command refuses them.
+//! Which entries of a large stream a command touches, as far as its arguments and the stream itself tell it: they are
+//! in memory before it runs (see `command::elements`). Arguments that cannot be read touch nothing: the command refuses
+//! them.
 
 use super::add::TrimOptions;
 use super::claim::{ATTEMPTS, CLAIMED_DEFAULT};

@@ -64,7 +64,7 @@ pub(super) static ROWS: &[Directive] = &[
         journal_ring_size,
         64 * KB,
         GB,
-        "Memory for effects on their way to the journal's file and to its readers."
+        "Memory for effects on their way to the journal's file."
     )
     .fixed(),
     memory!(

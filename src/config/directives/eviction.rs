@@ -14,7 +14,7 @@ pub(super) static ROWS: &[Directive] = &[
         maxmemory,
         0,
         u64::MAX,
-        "Memory for all resident keys; 0 is no limit. A range may have a limit of its own."
+        "Memory for all keys, resident and sealed, and what belongs to them; 0 is no limit. A range may have a limit of its own."
     ),
     choice!(
         "maxmemory-policy",

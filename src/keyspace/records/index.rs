@@ -5,11 +5,12 @@
 //!   home of a tag = tag * cells / 2^32; one that is taken is followed by the next
 //! ```
 //!
-//! Why not a table of the ordinary kind: here the line in which a search ends is known from the hash, so that the searches of
-//! a batch of requests can be begun together (`keyspace::prefetch`), and what grows by a quarter wastes less than what
-//! doubles. The topics of one key differ in the lowest bits of their tags, so they are neighbours.
+//! Why not a table of the ordinary kind: here the line in which a search ends is known from the hash, so that the
+//! searches of a batch of requests can be begun together (`keyspace::prefetch`), and what grows by a quarter wastes
+//! less than what doubles. The topics of one key differ in the lowest bits of their tags, so they are neighbours.
 //!
-//! Guarantees: a quarter of the cells at least is empty, so every search ends; between a cell and its home none is empty.
+//! Guarantees: a quarter of the cells at least is empty, so every search ends; between a cell and its home none is
+//! empty.
 
 use super::Kind;
 

@@ -1,5 +1,5 @@
-//! What happens to many keys at once, told to those who have subscribed to any of them. All of it runs while every shard is
-//! locked, but for `limit_caches`.
+//! What happens to many keys at once, told to those who have subscribed to any of them. All of it runs while every
+//! shard is locked, but for `limit_caches`.
 
 use super::super::entry;
 use super::super::events::{Event, Happened, News};
@@ -107,8 +107,8 @@ impl Keyspace {
         }
     }
 
-    /// After two physical databases were exchanged: who watches a key of a logical database watches the key that is there
-    /// now.
+    /// After two physical databases were exchanged: who watches a key of a logical database watches the key that is
+    /// there now.
     pub(in crate::keyspace) fn exchange_watches(&self, guards: &mut [ShardGuard<'_>], (a, b): (u8, u8)) {
         let mut moved = Vec::new();
         for state in guards.iter_mut() {
@@ -136,8 +136,8 @@ impl Keyspace {
         }
     }
 
-    /// Tells those who want to know what becomes of values that all keys of physical databases are gone, or may be others:
-    /// at the journal offset `end`, which is 0 where nothing is recorded.
+    /// Tells those who want to know what becomes of values that all keys of physical databases are gone, or may be
+    /// others: at the journal offset `end`, which is 0 where nothing is recorded.
     pub(in crate::keyspace) fn tell_values_of(
         &self,
         guards: &[ShardGuard<'_>],

@@ -13,8 +13,8 @@ pub(super) struct Heard {
 }
 
 impl Tx<'_> {
-    /// Adds a client to those who are told what becomes of the value of a key, and shows what it is now, with the journal
-    /// offset of that: what it is told from then on follows without a gap.
+    /// Adds a client to those who are told what becomes of the value of a key, and shows what it is now, with the
+    /// journal offset of that: what it is told from then on follows without a gap.
     pub fn subscribe_to_value(&mut self, key: &[u8], client: u32, show: impl FnOnce(&News, u64)) {
         let found = self.find(key);
         let topic = Topic {

@@ -376,8 +376,8 @@ impl<W: Write> FileWriter<W> {
         self.settle()
     }
 
-    /// A key whose value has been serialized already, and packs nothing; false if its type is none of this file's version,
-    /// or something of it might be packed.
+    /// A key whose value has been serialized already, and packs nothing; false if its type is none of this file's
+    /// version, or something of it might be packed.
     pub fn serialized_key(
         &mut self,
         db: u64,

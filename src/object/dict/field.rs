@@ -4,8 +4,8 @@
 //! | shape (1) | key length (1, 2 or 4) | [value length (the same)] | [expiry (8)] | key | [value] |
 //! ```
 //!
-//! `shape` says how wide the lengths are and whether value and expiry are there, and has room for marks. Numbers are little-endian. Ten bytes
-//! of key and ten of value are a block of 23.
+//! `shape` says how wide the lengths are and whether value and expiry are there, and has room for marks. Numbers are
+//! little-endian. Ten bytes of key and ten of value are a block of 23.
 //!
 //! Guarantees: a `Field` owns its block, whose bytes are all initialized; every slice it hands out lies within it.
 

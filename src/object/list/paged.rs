@@ -138,7 +138,8 @@ impl PagedList {
     /// The same, of an element that a command asks for.
     fn expect_node(&self, position: i64) -> (i64, &Node) {
         let found = self.node_with(position);
-        // proof: `lacking` has named it to who has begun the command, and what is in memory leaves it between commands only.
+        // proof: `lacking` has named it to who has begun the command, and what is in memory leaves it between commands
+        // only.
         found.expect("an element is brought in before it is asked for")
     }
 

@@ -1,8 +1,8 @@
 //! Sorted sets: members, each with a score, in the order of (score, member).
 //!
 //! A packed list of members and scores in order while the set is small (`packed`), then a table of members with a tree
-//! over them (`table`), which the keyspace makes one of those members that are in use (`paged`). A set that has become large
-//! stays so.
+//! over them (`table`), which the keyspace makes one of those members that are in use (`paged`). A set that has become
+//! large stays so.
 //!
 //! Guarantees: ranks, bounds and single changes take O(log n) in a large set, walking k elements O(log n + k). Whatever
 //! asks for a part of the set asks by ranks, which [`SortedSet::position`] finds for a [`Cut`]: one walk serves all.

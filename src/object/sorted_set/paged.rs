@@ -10,13 +10,13 @@
 //! ```
 //!
 //! Guarantees, besides those of `pages`:
-//! * What is in memory of an interval that is covered is all that is in it. A member that was asked for by its name is in
-//!   memory also where nothing is covered.
+//! * What is in memory of an interval that is covered is all that is in it. A member that was asked for by its name is
+//!   in memory also where nothing is covered.
 //! * Of a member that is in none of the tables the store knows; or there is none, if all are in memory.
 //! * A member has both of its rows, or neither; they are written into one file.
 //!
-//! Ranks are those among the members in memory. In an interval that is covered they differ from those in the whole set by
-//! the same number everywhere: so a walk along them is the same, and whatever counts from an end asks `ranks_of`.
+//! Ranks are those among the members in memory. In an interval that is covered they differ from those in the whole set
+//! by the same number everywhere: so a walk along them is the same, and whatever counts from an end asks `ranks_of`.
 
 use super::table::Table;
 use super::{Cut, Side, Update};

@@ -208,8 +208,8 @@ impl Generation {
         self.path.is_none() && self.closed.load(Relaxed) && self.table.get().is_none()
     }
 
-    /// Makes the table: of each row `place` says where it stands, if it counts. `grown` is called now and then, with more
-    /// memory in use than before. The generation is closed, and what was written is known to count or not.
+    /// Makes the table: of each row `place` says where it stands, if it counts. `grown` is called now and then, with
+    /// more memory in use than before. The generation is closed, and what was written is known to count or not.
     pub(super) fn take_over(
         &self,
         place: impl Fn(u8, &[u8]) -> Option<Bucket>,
@@ -410,8 +410,8 @@ pub enum Reader<'a> {
 }
 
 impl Reader<'_> {
-    /// Hands key, row and bytes of rows to `visit`, until it says that it has what it wants: of every row of the bucket, or
-    /// of those of it that may be meant.
+    /// Hands key, row and bytes of rows to `visit`, until it says that it has what it wants: of every row of the
+    /// bucket, or of those of it that may be meant.
     pub fn visit(
         &mut self,
         bucket: Bucket,

@@ -82,7 +82,8 @@ pub struct Bucket {
 }
 
 impl Bucket {
-    /// `bucket` has `BUCKET_BITS` bits, and follows from the shard and the fragment of `FRAGMENT_BITS`: in the same order.
+    /// `bucket` has `BUCKET_BITS` bits, and follows from the shard and the fragment of `FRAGMENT_BITS`: in the same
+    /// order.
     pub fn new(bucket: u32, db: u8, (shard, fragment): (u32, u32)) -> Bucket {
         debug_assert!(bucket < 1 << BUCKET_BITS && usize::from(db) < DBS && fragment < 1 << FRAGMENT_BITS);
         Bucket {

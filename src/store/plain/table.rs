@@ -1,6 +1,6 @@
-//! The rows of a generation that takes no more, in memory of our own. RocksDB finds one row at a time, and copies it; here a
-//! batch of requests can ask for all its slots together, then for all its rows, and a row is read where it stands, under no
-//! lock.
+//! The rows of a generation that takes no more, in memory of our own. RocksDB finds one row at a time, and copies it;
+//! here a batch of requests can ask for all its slots together, then for all its rows, and a row is read where it
+//! stands, under no lock.
 //!
 //! ```text
 //! shards:  first slot ...        of each shard, from the lowest on that has rows, and the end of the last one's
@@ -11,13 +11,13 @@
 //! address: block: 12 bits | byte: 20 bits
 //! ```
 //!
-//! Rows stand in the order of shards and of that part of the hash, so that no slot has to say where its rows end, and the
-//! rows of a shard lie side by side. The parts of hashes are spread evenly within a shard, whichever shards a generation
-//! has rows of: so a slot has one row on average. A row has neither bucket nor trailer, as in RocksDB's format; it is
-//! these four bytes that its slot costs.
+//! Rows stand in the order of shards and of that part of the hash, so that no slot has to say where its rows end, and
+//! the rows of a shard lie side by side. The parts of hashes are spread evenly within a shard, whichever shards a
+//! generation has rows of: so a slot has one row on average. A row has neither bucket nor trailer, as in RocksDB's
+//! format; it is these four bytes that its slot costs.
 //!
-//! Rows lie in blocks of a megabyte, so that nothing doubles as it grows; a row does not go over the end of a block, and a
-//! larger one has a block of its own.
+//! Rows lie in blocks of a megabyte, so that nothing doubles as it grows; a row does not go over the end of a block,
+//! and a larger one has a block of its own.
 
 use super::{Bucket, FRAGMENT_BITS};
 use crate::store::StoreError;
