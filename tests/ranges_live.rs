@@ -437,6 +437,37 @@ fn a_crash_in_a_move_leaves_one_tier_or_the_other_with_all_that_it_promised() {
     }
 }
 
+/// A scan passes over keys that have rows, to find them among the rows: after a move there are none.
+#[test]
+fn a_scan_that_a_move_meets_returns_every_key() {
+    let server = Server::terrace(&["--range", "u", "u:", "durable"]);
+    let mut conn = server.connect();
+    fill(&mut conn, ("u:old:", 1_000));
+    ok(&mut conn, "SAVE");
+    fill(&mut conn, ("u:new:", 1_000));
+    let mut seen = BTreeSet::new();
+    let mut cursor = "0".to_string();
+    let mut steps = 0;
+    loop {
+        let Value::List(_, parts) = Value::parse(&conn.call(&["SCAN", &cursor, "COUNT", "100"])) else {
+            panic!("SCAN answers an array")
+        };
+        let [Value::Bulk(_, next), Value::List(_, keys)] = &parts[..] else {
+            panic!("SCAN answered {parts:?}")
+        };
+        seen.extend(keys.iter().map(|key| format!("{key:?}")));
+        steps += 1;
+        if steps == 1 {
+            move_to(&mut conn, "memory");
+        }
+        cursor = String::from_utf8_lossy(next).into_owned();
+        if cursor == "0" {
+            break;
+        }
+    }
+    assert_eq!(seen.len(), 2_000);
+}
+
 #[test]
 fn a_move_that_cannot_be_is_refused() {
     let server = Server::terrace(&["--range", "u", "u:", "durable"]);

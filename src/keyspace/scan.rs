@@ -8,12 +8,12 @@
 //! range is sealed and loaded within its shard, of which a scan sees one moment (`Keyspace::lock_with_sealed`).
 //!
 //! ```text
-//! cursor, first part:   0 | shard:16 bits at 32 | 32 bits of a hash (`order_of`): go on at or above them
+//! cursor, first part:   0 | 14 bits: restarts | shard:16 bits at 32 | 32 bits of a hash (`order_of`): go on at or above them
 //! cursor, second part:  bit 62 | number of a position in a bounded table: go on at or above that key
 //! ```
 //!
-//! When a range moves to memory its keys go from the second part to the first, at one moment: scans that have come to
-//! the second part by then begin anew, and may return keys twice.
+//! When a range moves to memory its keys go from the second part to the first, at one moment: scans that are under way
+//! then begin anew, wherever they are, and may return keys twice.
 //!
 //! No state is kept for the first part, so it is exact while tables grow and shrink. Positions of the second part are
 //! kept for the newest cursors; one that has been forgotten starts the second part again.
@@ -34,6 +34,9 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 
 const IN_STORE: u64 = 1 << 62;
+/// Where a cursor of the first part says how many restarts there had been, and the bits that it has for that.
+const RESTARTS_AT: u32 = 48;
+const RESTARTS_MASK: u64 = 0x3fff << RESTARTS_AT;
 /// Bits of an order behind the fragment.
 const BEHIND: u32 = 32 - FRAGMENT_BITS;
 
@@ -209,12 +212,15 @@ impl Keyspace {
     ) -> Result<u64, StoreError> {
         let physical = self.physical(db);
         let restarts = self.positions.restarts();
-        let cursor = if self.positions.is_outdated(cursor) {
-            0
-        } else {
-            cursor
+        let mark = restarts << RESTARTS_AT & RESTARTS_MASK;
+        let mut cursor = match cursor & IN_STORE {
+            0 if cursor & RESTARTS_MASK == mark => cursor & !RESTARTS_MASK,
+            // Of another moment: what was passed over then, because it had a row, may stand in the first part now.
+            0 => 0,
+            _ if self.positions.is_outdated(cursor) => 0,
+            _ => cursor,
         };
-        let (mut cursor, mut left) = (cursor, count.max(1));
+        let mut left = count.max(1);
         while cursor & IN_STORE == 0 {
             let shard = (cursor >> 32) as usize;
             if shard >= self.shards.len() {
@@ -231,7 +237,7 @@ impl Keyspace {
             left = left.saturating_sub(seen);
             if left == 0 {
                 let done = cursor >> 32 >= self.shards.len() as u64 && !self.any_durable();
-                return Ok(if done { 0 } else { cursor });
+                return Ok(if done { 0 } else { cursor | mark });
             }
         }
         let from = self.positions.recall(cursor);
