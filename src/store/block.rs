@@ -123,6 +123,7 @@ fn options(cache: &Cache) -> Options {
 impl BlockStore {
     /// Opens or creates the store in `path`, with `cache_size` bytes of block cache.
     pub fn open(path: &Path, cache_size: usize) -> Result<BlockStore, StoreError> {
+        BlockStore::refuse_headless(path)?;
         let cache = new_cache(cache_size);
         let options = options(&cache);
         let db = DB::open(&options, path)
@@ -144,6 +145,22 @@ impl BlockStore {
             ingested: AtomicU64::new(0),
             distrust: AtomicU32::new(0),
         })
+    }
+
+    /// Refuses a folder that has files of a store and not the one that names them: RocksDB would begin a new store there,
+    /// and remove them.
+    fn refuse_headless(path: &Path) -> Result<(), StoreError> {
+        let is_of_store = |name: &str| name.ends_with(".sst") && !name.starts_with("flush-");
+        let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
+        let mut names = entries.map(|entry| entry.file_name());
+        let has_files = names.any(|name| name.to_str().is_some_and(is_of_store));
+        if has_files && !path.join("CURRENT").exists() {
+            return Err(StoreError::new(format_args!(
+                "{}: the file CURRENT is missing, though there are files of a store; they are left as they are",
+                path.display()
+            )));
+        }
+        Ok(())
     }
 
     /// Opens the store in `path` to look at: nothing in the folder changes but RocksDB's own log.
@@ -340,5 +357,26 @@ impl BlockStore {
     /// Ends background work, so that the process can leave at once.
     pub fn close(&self) {
         self.db.cancel_all_background_work(true);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_of_a_store_without_its_head_are_left_as_they_are() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        drop(BlockStore::open(dir.path(), 1 << 20).expect("a new store"));
+        drop(BlockStore::open(dir.path(), 1 << 20).expect("opens again"));
+        let rows = dir.path().join("000012.sst");
+        std::fs::write(&rows, b"rows").expect("write");
+        std::fs::remove_file(dir.path().join("CURRENT")).expect("remove");
+        for _ in 0..2 {
+            let refused = BlockStore::open(dir.path(), 1 << 20).err().expect("refused");
+            assert!(refused.to_string().contains("CURRENT is missing"), "{refused}");
+        }
+        assert_eq!(std::fs::read(&rows).expect("still there"), b"rows");
+        assert!(!dir.path().join("CURRENT").exists());
     }
 }
