@@ -7,6 +7,25 @@ use common::stage::{PATIENCE, compare};
 use common::{Conn, Server};
 use std::time::{Duration, Instant};
 
+/// One who was served goes on when all have been whom the write leads to.
+#[test]
+fn nobody_who_is_served_takes_what_another_waits_for() {
+    for _ in 0..10 {
+        compare(
+            "a! BLPOP l1 0
+             c! BLPOP l2 0
+             c+ LPOP l1
+             b! BRPOPLPUSH l2 l1 0
+             d RPUSH l2 v w
+             c?
+             c?
+             b?
+             a?
+             d EXISTS l1 l2",
+        );
+    }
+}
+
 #[test]
 fn who_came_first_is_served_first() {
     compare(

@@ -619,3 +619,48 @@ fn an_idle_server_sends_at_once() {
         assert!(took < Duration::from_secs(10), "{took:?} with {longest}");
     }
 }
+
+/// What a transaction or script publishes is heard when it is done, in order with what is told of its changes.
+#[test]
+fn what_is_published_within_a_group_comes_in_order_with_its_changes() {
+    compare(
+        "b CONFIG SET notify-keyspace-events KEA
+         a SUBSCRIBE c1 __keyspace@0__:h1 __keyspace@0__:k1
+         a?
+         a?
+         p PSUBSCRIBE c*
+         b MULTI
+         b SET h1 1
+         b PUBLISH c1 x
+         b SET k1 1
+         b PUBLISH c1 y
+         b PUBLISH nobody y
+         b EXEC
+         a?
+         a?
+         a?
+         a?
+         p?
+         p?
+         b EVAL redis.call('PUBLISH','c1','first')redis.call('SET',KEYS[1],'2')return{redis.call('PUBLISH','c1','x')} 1 h1
+         a?
+         a?
+         a?
+         b MULTI
+         b PUBLISH c1 kept
+         b LPUSH h1 z
+         b EXEC
+         a?
+         b EVAL redis.call('PUBLISH','c1','said')redis.call('LPUSH',KEYS[1],'2') 1 h1
+         a?
+         s SSUBSCRIBE sc
+         b MULTI
+         b SPUBLISH sc x
+         b SET h1 3
+         b EXEC
+         s?
+         a?
+         b PUBLISH c1 last
+         a?",
+    );
+}

@@ -296,6 +296,7 @@ impl Blocked {
         keys: impl Iterator<Item = (u8, &'k [u8])>,
         now_ms: i64,
     ) {
+        let mut served = WokenAtTheEnd::default();
         let mut ready: VecDeque<(u8, Vec<u8>)> = keys.map(|(db, key)| (db, key.to_vec())).collect();
         while let Some((db, key)) = ready.pop_front() {
             for (kind, _, _) in KINDS {
@@ -305,6 +306,7 @@ impl Blocked {
                     match waiter.serve((db, &key), kind, keyspace, effects, now_ms) {
                         Served::Done => {
                             self.dequeue(&waiter);
+                            served.0.push(waiter.client.clone());
                             ready.extend(waiter.keys_written().into_iter().map(|key| (db, key)));
                         }
                         // What one of them does not find in a stream, another may.
@@ -322,6 +324,17 @@ impl Blocked {
         let keys: HashSet<(u8, Vec<u8>)> = self.queues.iter().map(|queue| split(queue.key())).collect();
         let keys = keys.iter().map(|(db, key)| (*db, key.as_slice()));
         self.serve(keyspace, effects, keys, now_ms);
+    }
+}
+
+/// Clients that have been served: they go on when all have been whom one write leads to, so that none of them takes what
+/// is another's.
+#[derive(Default)]
+struct WokenAtTheEnd(SmallVec<[Arc<Client>; 4]>);
+
+impl Drop for WokenAtTheEnd {
+    fn drop(&mut self) {
+        self.0.iter().for_each(|client| client.wake());
     }
 }
 
@@ -366,8 +379,6 @@ impl Waiter {
             return Served::NotYet;
         };
         *state = State::Ended(end);
-        drop(state);
-        self.client.wake();
         Served::Done
     }
 

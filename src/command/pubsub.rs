@@ -273,17 +273,25 @@ pub(super) fn confirm(reply: &mut Reply, what: &[u8], name: Option<&[u8]>, count
 }
 
 fn publish(args: &Args<'_>, context: &mut Context<'_>) -> Outcome {
-    let server = context.server;
-    let heard = server.pubsub.publish(&server.keyspace, &args[1], &args[2]);
-    context.reply.int(heard as i64);
-    Ok(())
+    publish_to(args, context, false)
 }
 
 fn spublish(args: &Args<'_>, context: &mut Context<'_>) -> Outcome {
-    let server = context.server;
-    let heard = server
-        .pubsub
-        .publish_to_shard(&server.keyspace, &args[1], &args[2]);
+    publish_to(args, context, true)
+}
+
+/// In a transaction or script it is sent when that is done.
+fn publish_to(args: &Args<'_>, context: &mut Context<'_>, to_shard: bool) -> Outcome {
+    let (pubsub, keyspace) = (&context.server.pubsub, &context.server.keyspace);
+    let (channel, message) = (&args[1], &args[2]);
+    let heard = if context.effects.is_grouped() {
+        context.effects.say(channel, message, to_shard);
+        pubsub.listeners(keyspace, channel, to_shard)
+    } else if to_shard {
+        pubsub.publish_to_shard(keyspace, channel, message)
+    } else {
+        pubsub.publish(keyspace, channel, message)
+    };
     context.reply.int(heard as i64);
     Ok(())
 }

@@ -20,10 +20,22 @@ pub struct Effects {
     grouped: bool,
     /// What is to be told then; `Noted::guard` is the shard.
     heard: Vec<Noted>,
+    /// What its commands have published, to be sent then.
+    said: Vec<Said>,
     /// The client whose commands these are; 0 for nobody.
     by: u64,
     /// Those of a group's effects that are not its own doing: what had expired. They stay when the group is undone.
     expired: Vec<(u8, Vec<u8>)>,
+}
+
+/// A message that a group has published.
+pub struct Said {
+    /// So many events of the group come before it.
+    pub(super) behind: usize,
+    pub channel: Box<[u8]>,
+    pub message: Box<[u8]>,
+    /// To a shard channel.
+    pub to_shard: bool,
 }
 
 /// A place in the recording.
@@ -32,6 +44,7 @@ pub struct EffectsMark {
     count: usize,
     db: u8,
     heard: usize,
+    said: usize,
 }
 
 impl Default for Effects {
@@ -42,6 +55,7 @@ impl Default for Effects {
             db: 0,
             grouped: false,
             heard: Vec::new(),
+            said: Vec::new(),
             by: NOBODY,
             expired: Vec::new(),
         }
@@ -95,6 +109,20 @@ impl Effects {
         std::mem::take(&mut self.heard)
     }
 
+    /// Keeps a message until the group is committed: nobody hears of it before what it speaks of is done.
+    pub fn say(&mut self, channel: &[u8], message: &[u8], to_shard: bool) {
+        self.said.push(Said {
+            behind: self.heard.len(),
+            channel: channel.into(),
+            message: message.into(),
+            to_shard,
+        });
+    }
+
+    pub(super) fn take_said(&mut self) -> Vec<Said> {
+        std::mem::take(&mut self.said)
+    }
+
     /// How many events are kept, for `take_heard_from`.
     pub(super) fn heard(&self) -> usize {
         self.heard.len()
@@ -140,6 +168,7 @@ impl Effects {
             count: self.count,
             db: self.db,
             heard: self.heard.len(),
+            said: self.said.len(),
         }
     }
 
@@ -147,6 +176,7 @@ impl Effects {
     pub fn roll_back(&mut self, mark: &EffectsMark) {
         self.buf.truncate(mark.len);
         self.heard.truncate(mark.heard);
+        self.said.truncate(mark.said);
         (self.count, self.db) = (mark.count, mark.db);
     }
 

@@ -10,7 +10,7 @@
 //! Redis's order, and all of them behind the effect in the journal.
 
 use super::Keyspace;
-use super::effects::{Effects, push_command};
+use super::effects::{Effects, Said, push_command};
 use super::entry::{self, Entry};
 use super::range::{Range, RangeMap};
 use super::records::Kind;
@@ -279,6 +279,9 @@ pub trait Listener: Send + Sync {
 
     /// A key has changed, and somebody wants to know of every one (`Keyspace::set_broadcasting`). Called as `touched`.
     fn changed(&self, key: &[u8], by: u64);
+
+    /// A group has published something. Called when it is committed, on the thread that holds its shards and may use them.
+    fn said(&self, keyspace: &Keyspace, said: &Said);
 
     /// Every key may have changed. Called while all shards are locked.
     fn all_stale(&self);

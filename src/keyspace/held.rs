@@ -21,6 +21,7 @@
 //! what locks all shards. (2) Nobody waits for the right while holding a shard. So whoever has the right waits for
 //! threads that wait for no shard and not for the right, and these come to their end.
 
+use super::effects::Said;
 use super::events::{Noted, mark_more};
 use super::load::{Guards, KnownAbsent, Place, Reach, may_wait};
 use super::range::Range;
@@ -126,13 +127,7 @@ impl Keyspace {
 
     /// A group of this thread.
     fn group<'k>(&'k self, guards: Guards<'k>, gated: bool, gated_when_late: bool) -> Group<'k> {
-        HELD.with_borrow_mut(|held| {
-            debug_assert!(!held.active, "a thread has one group");
-            held.active = true;
-            // Shards are in one slice, so this is the order of their addresses, too.
-            let shards = guards.iter().map(|(_, guard)| (guard.address(), false));
-            held.shards.extend(shards);
-        });
+        lend(&guards);
         Group {
             keyspace: self,
             guards,
@@ -158,7 +153,7 @@ impl Group<'_> {
         effects.clear();
         let mut heard = effects.take_heard();
         mark_more(&mut heard);
-        self.tell(&heard, end);
+        self.tell(&heard, &effects.take_said(), end);
         if end > 0 && self.gated_when_late && self.keyspace.is_late(unix_ms() as i64) {
             return end;
         }
@@ -169,9 +164,14 @@ impl Group<'_> {
             .unwrap_or(0)
     }
 
-    fn tell(&mut self, heard: &[Noted], offset: u64) {
+    /// Tells of events and messages, in the order in which they came.
+    fn tell(&mut self, heard: &[Noted], said: &[Said], offset: u64) {
         let map = self.keyspace.ranges();
-        for noted in heard {
+        let mut said = said.iter().peekable();
+        for (number, noted) in heard.iter().enumerate() {
+            while let Some(next) = said.next_if(|next| next.behind <= number) {
+                self.publish(next);
+            }
             let at = self
                 .guards
                 .binary_search_by_key(&noted.guard, |(shard, _)| *shard);
@@ -179,20 +179,46 @@ impl Group<'_> {
             let at = at.expect("the shard is held");
             self.keyspace.tell_of(&map, &mut self.guards[at].1, noted, offset);
         }
+        said.for_each(|rest| self.publish(rest));
     }
+
+    /// The shards are lent again for it: the channel may stand in one of them.
+    fn publish(&self, said: &Said) {
+        lend(&self.guards);
+        if let Some(listener) = self.keyspace.listener.get() {
+            listener.said(self.keyspace, said);
+        }
+        end_lending();
+    }
+}
+
+/// Commands of this thread may be lent these shards from now on.
+fn lend(guards: &Guards<'_>) {
+    HELD.with_borrow_mut(|held| {
+        debug_assert!(!held.active, "a thread has one group");
+        held.active = true;
+        // Shards are in one slice, so this is the order of their addresses, too.
+        let shards = guards.iter().map(|(_, guard)| (guard.address(), false));
+        held.shards.extend(shards);
+    });
+}
+
+/// They are lent no more. Returns the numbers of those that were taken later.
+fn end_lending() -> Vec<usize> {
+    HELD.with_borrow_mut(|held| {
+        held.active = false;
+        held.shards.clear();
+        if !held.absent.is_empty() {
+            held.absent = KnownAbsent::new();
+        }
+        std::mem::take(&mut held.extra)
+    })
 }
 
 impl Group<'_> {
     /// Shards are lent no more; those that were taken later are the group's like the others.
     fn end(&mut self) {
-        let extra = HELD.with_borrow_mut(|held| {
-            held.active = false;
-            held.shards.clear();
-            if !held.absent.is_empty() {
-                held.absent = KnownAbsent::new();
-            }
-            std::mem::take(&mut held.extra)
-        });
+        let extra = end_lending();
         if extra.is_empty() {
             return;
         }

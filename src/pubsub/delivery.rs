@@ -85,6 +85,13 @@ impl Delivery {
         }
     }
 
+    /// How many subscribers there are.
+    pub fn count(&self, subscribers: &Subscribers) -> usize {
+        let mut count = 0;
+        self.each(subscribers, |_| count += 1);
+        count
+    }
+
     /// Leaves a message in the inbox of each subscriber; returns how many there are.
     pub fn send(&self, subscribers: &Subscribers, message: &Message<'_>) -> usize {
         let mut sent = 0;

@@ -76,6 +76,24 @@ impl PubSub {
         direct.unwrap_or(0) + self.publish_to_patterns(channel, payload)
     }
 
+    /// How many would get a message that is published to a channel, or to a shard channel.
+    pub fn listeners(&self, keyspace: &Keyspace, channel: &[u8], to_shard: bool) -> usize {
+        let count = |subscribers: &Subscribers| self.delivery.count(subscribers);
+        if to_shard {
+            let direct = keyspace.with_subscribers(&shard_topic(channel), count);
+            return direct.unwrap_or(0);
+        }
+        let direct = match Channel::of(channel) {
+            Channel::Key(topic) => keyspace.with_subscribers(&topic, count),
+            Channel::Event(name) => self.events.read().get(name).map(count),
+        };
+        let patterns = self.patterns.read();
+        let fitting = patterns
+            .iter()
+            .filter(|(pattern, _)| glob::matches(pattern, channel));
+        direct.unwrap_or(0) + fitting.map(|(_, subscribers)| count(subscribers)).sum::<usize>()
+    }
+
     /// Sends a message to the subscribers of a shard channel.
     pub fn publish_to_shard(&self, keyspace: &Keyspace, channel: &[u8], payload: &[u8]) -> usize {
         let words = [word(b"smessage"), word(channel), word(payload)];

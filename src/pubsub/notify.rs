@@ -10,6 +10,8 @@
 //! the key with no gap and nothing twice.
 
 use super::{PubSub, channel};
+use crate::keyspace::Keyspace;
+use crate::keyspace::effects::Said;
 use crate::keyspace::events::{Happened, Listener, News};
 use crate::keyspace::subscribers::Subscribers;
 use crate::net::clients::client_flag;
@@ -19,6 +21,14 @@ use std::sync::atomic::Ordering::Relaxed;
 impl Listener for PubSub {
     fn listens(&self) -> bool {
         self.pattern_count.load(Relaxed) + self.event_count.load(Relaxed) > 0
+    }
+
+    fn said(&self, keyspace: &Keyspace, said: &Said) {
+        if said.to_shard {
+            self.publish_to_shard(keyspace, &said.channel, &said.message);
+        } else {
+            self.publish(keyspace, &said.channel, &said.message);
+        }
     }
 
     fn happened(&self, what: &Happened<'_>) {
