@@ -83,7 +83,7 @@ fn check(dir: &Path, repair: bool) -> Result<(), String> {
     let journal = dir.join("journal");
     let kept = check_kept(&journal, mark)?;
     let found = journal::inspect(&journal, mark, repair).map_err(|error| {
-        format!("{error}\n`terrace check --repair` cuts the journal off there; what follows is lost")
+        format!("{error}\n`terrace check --repair` cuts the journal off there; what came behind it is lost")
     })?;
     println!(
         "journal: sound, {} records behind the mark, end {}",
@@ -94,7 +94,7 @@ fn check(dir: &Path, repair: bool) -> Result<(), String> {
     }
     match (found.torn_bytes, repair) {
         (0, _) => {}
-        (bytes, true) => println!("journal: {bytes} bytes that are no record were cut off"),
+        (bytes, true) => println!("journal: {bytes} bytes behind its end were cut off"),
         (bytes, false) => {
             println!("journal: {bytes} bytes of a record that a crash cut short; the next start removes them")
         }
@@ -105,7 +105,7 @@ fn check(dir: &Path, repair: bool) -> Result<(), String> {
 /// The segments that a start does not read, because the store holds them. Damage there is no reason to cut anything
 /// off; they serve `terrace restore` only.
 fn check_kept(journal: &Path, mark: u64) -> Result<u64, String> {
-    let segments = journal::list(journal).map_err(|error| format!("{}: {error}", journal.display()))?;
+    let segments = journal::present(journal).map_err(|error| error.to_string())?;
     let mut ticker = Ticker::new();
     let mut records = 0;
     for (done, pair) in (0..).zip(segments.windows(2)) {

@@ -8,7 +8,7 @@ use crate::command::replay::Replayer;
 use crate::command::table::{self, Command};
 use crate::command::{Args, Error};
 use crate::command::{acl, permission};
-use crate::config::Config;
+use crate::config::{Config, rename_line};
 use crate::import;
 use crate::journal::{self, ReadSummary, Retention};
 use crate::keyspace::import::{ImportError, Imported, Report};
@@ -290,8 +290,12 @@ impl Server {
     /// Opens the data folder, recovers, and starts the background threads.
     pub fn open(config: Config, config_file: Option<PathBuf>) -> Result<Arc<Server>, StartError> {
         let started = Instant::now();
-        table::rename(&config.renames).map_err(StartError::new)?;
-        let tls = tls::server_config(&config).map_err(StartError::new)?;
+        table::rename(&config.renames).map_err(|(from, why)| {
+            let line = rename_line(from);
+            StartError::new(config.at(&line, format_args!("{line}: {why}")))
+        })?;
+        let tls =
+            tls::server_config(&config).map_err(|error| StartError::new(config.at("tls-port", error)))?;
         let lock = lock_folder(&config.dir)?;
         backup::restore::refuse_unfinished(&config.dir).map_err(StartError::new)?;
         snapshot::remove_left_over(&config.dir).map_err(StartError::new)?;
@@ -558,6 +562,7 @@ impl Server {
                     .fetch_max(crate::observe::memory::allocated(), Relaxed);
                 let config = self.config.load();
                 self.clients.close_idle(config.timeout, now_ms);
+                self.pubsub.delivery.close_slow();
                 if !self.acl.users.are_open() {
                     self.clients.close_strangers(config.auth_timeout, now_ms);
                 }
@@ -579,7 +584,7 @@ impl Server {
     /// Brings the store up to date, and writes every key into the RDB file of the configuration. None when that is
     /// under way already.
     pub fn save(&self) -> Option<Result<Saved, StoreError>> {
-        if let Err(error) = self.keyspace.flush.run_and_wait() {
+        if let Err(error) = self.keyspace.flush_now() {
             return Some(Err(error));
         }
         let config = self.config.load();
@@ -597,7 +602,7 @@ impl Server {
         if without_keys {
             frame.write_alone(&file).map_err(StoreError::new)?;
         } else {
-            self.keyspace.flush.run_and_wait()?;
+            self.keyspace.flush_now()?;
             let own = file.try_clone().map_err(StoreError::new)?;
             self.keyspace.save_into(own, frame)?;
         }
@@ -609,7 +614,7 @@ impl Server {
     pub fn import(&self, path: &Path, report: Report<'_>) -> Result<Imported, ImportError> {
         let databases = self.config.load().databases.into();
         let imported = self.keyspace.import(path, databases, unix_ms(), report)?;
-        self.keyspace.flush.run_and_wait().map_err(ImportError::Store)?;
+        self.keyspace.flush_now().map_err(ImportError::Store)?;
         functions::take_in(self, &imported.libraries).map_err(ImportError::Libraries)?;
         Ok(imported)
     }

@@ -396,20 +396,28 @@ fn users_and_renamed_commands_stand_in_the_configuration() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("t.conf");
     let text = "range default * memory\nuser a on >p ~a* +get +config|get # no comment\nrename-command FLUSHALL \"\"\nrename-command config sesame\n";
-    std::fs::write(&path, text).expect("a file");
     let name = path.to_str().expect("text");
-    let refused = std::process::Command::new(common::terrace_binary())
-        .args([name, "--port", "0", "--unixsocket"])
-        .arg(folder.path().join("s"))
-        .arg("--dir")
-        .arg(folder.path().join("d"))
-        .output()
-        .expect("a run");
-    let told = String::from_utf8_lossy(&refused.stderr).into_owned();
-    assert!(
-        !refused.status.success() && told.contains("Error in user declaration 'a'"),
-        "{told}"
+    let refused = |text: &str, why: &str| {
+        std::fs::write(&path, text).expect("a file");
+        let refused = std::process::Command::new(common::terrace_binary())
+            .args([name, "--port", "0", "--unixsocket"])
+            .arg(folder.path().join("s"))
+            .arg("--dir")
+            .arg(folder.path().join("d"))
+            .output()
+            .expect("a run");
+        let told = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert!(
+            !refused.status.success() && told.contains(&format!("{name}:{why}")),
+            "{told}"
+        );
+    };
+    refused(text, "2: Error in user declaration 'a'");
+    refused(
+        "port 0\n\nrename-command Nonsense x",
+        "3: rename-command Nonsense: No such command",
     );
+    refused("port 0\ntls-port 1", "2: ");
 
     std::fs::write(&path, text.replace(" # no comment", "")).expect("a file");
     let mut server = Server::terrace_with_file(name, &[]);

@@ -114,6 +114,10 @@ fn a_full_disk_refuses_writes_serves_reads_loses_nothing_and_recovers() {
 /// A server whose syncs fail as `failures` says (see the crate `fail`): with `everysec`, and a range `safe:` in which
 /// replies wait for the disk.
 fn with_failing_syncs(failures: &str) -> Server {
+    with_failpoints(&format!("journal-sync={failures}"))
+}
+
+fn with_failpoints(failpoints: &str) -> Server {
     let mut server = Server::terrace(&[
         "--appendfsync",
         "everysec",
@@ -125,7 +129,7 @@ fn with_failing_syncs(failures: &str) -> Server {
         "always",
     ]);
     server.terminate();
-    server.set_env(&[("FAILPOINTS", &format!("journal-sync={failures}"))]);
+    server.set_env(&[("FAILPOINTS", failpoints)]);
     server.restart();
     server.set_env(&[]);
     server
@@ -226,6 +230,104 @@ fn a_server_whose_disk_refuses_ends_when_it_is_told_to() {
         "it could not keep its promise and says so"
     );
     assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
+}
+
+fn ranges(conn: &mut Conn) -> String {
+    common::show(&conn.words("RANGE LIST"))
+}
+
+#[test]
+fn ranges_are_not_changed_while_the_disk_refuses_and_nobody_waits_for_it() {
+    let server = &mut with_failing_syncs("return");
+    let mut conn = server.connect();
+    write_until_refused(&mut conn);
+    let before = ranges(&mut conn);
+    conn.set_read_timeout(Duration::from_secs(5));
+    for change in [
+        "RANGE CREATE d d:* durable",
+        "RANGE CREATE d d:* memory",
+        "RANGE ALTER safe max-keys 5",
+        "RANGE ALTER safe TIER memory",
+        "RANGE SPLIT safe AT safe:k",
+        "RANGE DROP safe DISCARD",
+        "RANGE DROP safe KEEP",
+        "RANGE MERGE safe other",
+    ] {
+        let reply = common::show(&conn.words(change));
+        assert!(reply.starts_with("-MISCONF "), "{change}: {reply}");
+        assert_eq!(ranges(&mut conn), before, "{change}");
+    }
+    let saved = common::show(&conn.words("SAVE"));
+    assert!(saved.starts_with('-'), "{saved}");
+    assert_eq!(conn.words("GET taken:0"), b"$5\r\nvalue\r\n");
+}
+
+#[test]
+fn a_range_whose_keys_could_not_be_counted_is_counted_when_they_can() {
+    let mut server = with_failpoints("recount-rows=3*return->off");
+    let mut conn = server.connect();
+    for i in 0..50 {
+        conn.words(&format!("SET c:{i} value"));
+        conn.words(&format!("SET d:{i} value"));
+    }
+    assert_eq!(conn.words("SAVE"), b"+OK\r\n");
+    let reply = common::show(&conn.words("RANGE CREATE c c:* durable"));
+    assert!(
+        reply.starts_with("-MISCONF The change is in force but not on disk yet"),
+        "{reply}"
+    );
+    let began = Instant::now();
+    loop {
+        let reply = common::show(&conn.words("RANGE SPLIT c AT c:3"));
+        if reply.starts_with("+OK") {
+            break;
+        }
+        assert!(reply.contains("are being counted: try again later"), "{reply}");
+        assert!(began.elapsed() < Duration::from_secs(20), "never counted");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    for _ in 0..2 {
+        let mut conn = server.connect();
+        for (range, keys) in [("default", 50), ("c", 23), ("c-2", 27)] {
+            let info = conn.words(&format!("RANGE INFO {range}"));
+            let info = String::from_utf8_lossy(&info);
+            assert!(
+                info.contains(&format!("\r\nkeys\r\n:{keys}\r\n")),
+                "{range}: {info}"
+            );
+        }
+        assert_eq!(conn.integer("DBSIZE"), 100);
+        server.kill();
+        server.restart();
+    }
+}
+
+#[test]
+fn a_journal_that_is_gone_stops_the_start_until_another_is_begun() {
+    let mut server = Server::terrace(&["--appendfsync", "always"]);
+    let mut conn = server.connect();
+    conn.words("SET kept value");
+    assert_eq!(conn.words("SAVE"), b"+OK\r\n");
+    conn.words("SET lost value");
+    let dir = server.data_dir();
+    let path = dir.to_str().expect("a plain path");
+    server.kill();
+    fs::remove_dir_all(dir.join("journal")).expect("removed");
+    let socket = format!("{path}/socket");
+    let start = run(&["--port", "0", "--unixsocket", &socket, "--dir", path]);
+    assert!(!start.status.success());
+    for said in [text(&start), text(&run(&["check", path]))] {
+        assert!(said.contains("journal missing: no segment in "), "{said}");
+    }
+    let repair = run(&["check", "--repair", path]);
+    assert!(repair.status.success(), "{}", text(&repair));
+    server.restart();
+    let mut conn = server.connect();
+    assert_eq!(conn.words("MGET kept lost"), b"*2\r\n$5\r\nvalue\r\n$-1\r\n");
+    assert_eq!(conn.words("SET lost again"), b"+OK\r\n");
+    server.kill();
+    server.restart();
+    assert_eq!(server.connect().words("GET lost"), b"$5\r\nagain\r\n");
 }
 
 fn newest_segment(dir: &Path) -> PathBuf {

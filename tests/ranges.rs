@@ -343,7 +343,7 @@ fn a_key_never_changes_its_tier() {
     refused(
         &mut conn,
         "RANGE CREATE c c:* memory",
-        "1 keys of range 'default' would change their tier",
+        "Keys of range 'default' would change their tier, 'c:1' for one",
     );
     assert_eq!(scan(&mut conn, "RANGE LIST"), ["default", "*", "durable"]);
     conn.integer("DEL c:1");
@@ -428,6 +428,8 @@ fn options_are_inherited_altered_and_checked() {
     );
     ok(&mut conn, "SET s:1 v");
     assert_eq!(conn.integer("TTL s:1"), -1);
+    ok(&mut conn, "RANGE ALTER s maxmemory-policy inherit");
+    assert_eq!(info(&mut conn, "s")["maxmemory-policy"], "allkeys-lfu");
     refused(
         &mut conn,
         "RANGE ALTER s maxmemory lots",

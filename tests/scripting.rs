@@ -332,6 +332,36 @@ fn a_script_with_a_large_value_is_as_whole_as_any() {
 }
 
 #[test]
+fn a_pause_of_writes_lets_scripts_run_that_say_that_they_only_read() {
+    const READS: &str = "#!lua flags=no-writes\nreturn redis.call('get',KEYS[1])";
+    const WRITES: &str = "#!lua\nreturn redis.call('incr',KEYS[1])";
+    const LIBRARY: &str = "#!lua name=l\nredis.register_function{function_name='reads',flags={'no-writes'},\
+         callback=function(keys) return redis.call('get',keys[1]) end}";
+    let server = Server::terrace(&["--range", "default", "*", "memory"]);
+    let (mut conn, mut other) = (server.connect(), server.connect());
+    conn.words("SET k 1");
+    let sha = show(&conn.call(&["SCRIPT", "LOAD", READS]));
+    let sha = &sha[7..47];
+    assert_eq!(conn.call(&["FUNCTION", "LOAD", LIBRARY]), b"$1\r\nl\r\n");
+    conn.words("CLIENT PAUSE 60000 WRITE");
+    for call in [
+        ["EVAL", READS, "1", "k"],
+        ["EVALSHA", sha, "1", "k"],
+        ["FCALL", "reads", "1", "k"],
+    ] {
+        assert_eq!(conn.call(&call), b"$1\r\n1\r\n", "{call:?}");
+    }
+    other.set_read_timeout(A_WHILE);
+    other
+        .send_raw(&common::encode(&["EVAL", WRITES, "1", "k"]))
+        .expect("sent");
+    assert!(other.read_frame().is_err(), "it writes");
+    conn.words("CLIENT UNPAUSE");
+    other.set_read_timeout(TIME);
+    assert_eq!(other.read_frame().expect("a reply"), b":2\r\n");
+}
+
+#[test]
 fn memory_of_scripts_is_bounded() {
     let server = Server::terrace(&[]);
     let mut conn = server.connect();

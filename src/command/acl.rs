@@ -12,6 +12,7 @@ use crate::acl::rules::{has_spaces, merge_selectors};
 use crate::acl::selector::Selector;
 use crate::acl::users::DEFAULT;
 use crate::acl::{Denied, User, file};
+use crate::config::user_line;
 use crate::keyspace::load::may_wait;
 use crate::net::clients::Client;
 use crate::resp::Reply;
@@ -452,8 +453,10 @@ pub fn at_start(server: &Server) -> Result<(), String> {
         let Some((name, rules)) = words.split_first() else {
             continue;
         };
-        let wrong =
-            |why: &dyn std::fmt::Display| format!("Error in user declaration '{}': {why}", text(name));
+        let wrong = |why: &dyn std::fmt::Display| {
+            let why = format_args!("Error in user declaration '{}': {why}", text(name));
+            config.at(&user_line(name), why)
+        };
         if has_spaces(name) {
             return Err(wrong(&"Usernames can't contain spaces or null characters"));
         }

@@ -156,7 +156,7 @@ fn reload(args: &Args<'_>, context: &mut Context<'_>) -> Outcome {
         ));
     }
     let keyspace = &context.server.keyspace;
-    may_wait(|| keyspace.flush.run_and_wait())?;
+    may_wait(|| keyspace.flush_now())?;
     keyspace.drop_all_clean();
     context.reply.ok();
     Ok(())

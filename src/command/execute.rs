@@ -172,7 +172,7 @@ impl Executor {
             return self.queue(spec, args, session, reply);
         }
         let may_replicate = spec.has(flag::MAY_REPLICATE) || may_write(spec, session);
-        if self.server.pause.holds(may_replicate, self.now_ms) {
+        if self.server.pause.holds(may_replicate, self.now_ms) && !self.runs_in_pause(spec, args) {
             return After::Paused;
         }
         if self.server.running.any() && !(spec.has(flag::ALLOW_BUSY) && spec.keys.is_empty()) {
@@ -436,7 +436,7 @@ impl Executor {
                 Room::Enough => return true,
                 Room::Full => return false,
                 Room::WaitForFlush => {
-                    if may_wait(|| keyspace.flush.run_and_wait()).is_err() {
+                    if may_wait(|| keyspace.flush_now()).is_err() {
                         return false;
                     }
                 }

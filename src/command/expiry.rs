@@ -199,7 +199,7 @@ fn ask(args: &Args<'_>, tx: &mut Tx<'_>, reply: &mut Reply, show: fn(i64, i64) -
 
 /// To the nearest second.
 fn to_seconds(ms: i64) -> i64 {
-    ms.saturating_add(500) / 1_000
+    ms / 1_000 + i64::from(ms % 1_000 >= 500)
 }
 
 fn ttl(args: &Args<'_>, tx: &mut Tx<'_>, reply: &mut Reply) -> Outcome {

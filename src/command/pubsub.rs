@@ -6,6 +6,7 @@
 
 use super::args::Args;
 use super::context::Context;
+use super::error::Error;
 use super::help;
 use super::spec::{Handler, KeySpec, Outcome, Spec, flag::*, key, keys};
 use crate::keyspace::Keyspace;
@@ -180,6 +181,11 @@ fn punsubscribe(args: &Args<'_>, context: &mut Context<'_>) -> Outcome {
 }
 
 fn ssubscribe(args: &Args<'_>, context: &mut Context<'_>) -> Outcome {
+    if context.effects.is_grouped() {
+        return Err(Error::new(
+            "ERR SSUBSCRIBE isn't allowed for a DENY BLOCKING client",
+        ));
+    }
     begin(&SHARD_CHANNELS_SORT, args, context)
 }
 

@@ -11,6 +11,7 @@ use super::execute::Executor;
 use super::help;
 use super::script_host::{Permit, ScriptHost};
 use super::spec::{Handler, KeySpec, Outcome, Spec, acl, flag::*, keynum};
+use super::table::Command;
 use crate::keyspace::load::may_wait;
 use crate::net::session::Session;
 use crate::resp::Reply;
@@ -248,6 +249,23 @@ pub(super) fn permit(flags: Option<u8>, read_only: bool, full: bool) -> Result<P
 }
 
 impl Executor {
+    /// A pause of writes lets a script run that has said that it does not write.
+    pub(super) fn runs_in_pause(&self, spec: &Command, args: &Args<'_>) -> bool {
+        if self.server.pause.holds(false, self.now_ms) || args.len() < 2 {
+            return false;
+        }
+        let (scripts, libraries) = (&self.server.scripts, &self.server.libraries);
+        let only_reads = |script: &Script| script.has(script_flag::NO_WRITES);
+        match spec.full_name.as_str() {
+            "eval" => Script::new(&args[1]).is_ok_and(|script| only_reads(&script)),
+            "evalsha" => scripts.find(&args[1]).is_some_and(|script| only_reads(&script)),
+            "fcall" => libraries
+                .find(&args[1])
+                .is_some_and(|function| function.info().flags & script_flag::NO_WRITES != 0),
+            _ => false,
+        }
+    }
+
     /// A script by its hash; mostly the one that this connection called last.
     fn known_script(&mut self, sha: &[u8]) -> Option<Arc<Script>> {
         let generation = self.server.scripts.generation();

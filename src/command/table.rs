@@ -142,16 +142,15 @@ fn table() -> &'static Table {
 static RENAMED: OnceLock<HashMap<Vec<u8>, Option<&'static Command>>> = OnceLock::new();
 
 /// `rename-command`: clients find commands by other names, or not at all where the new name is empty. To be called
-/// before the first client is there; an error is the line's that cannot be followed.
-pub fn rename(lines: &[(Vec<u8>, Vec<u8>)]) -> Result<(), String> {
+/// before the first client is there. Where a line cannot be followed, its first name, and why.
+pub fn rename(lines: &[(Vec<u8>, Vec<u8>)]) -> Result<(), (&[u8], &'static str)> {
     let mut renamed: HashMap<Vec<u8>, Option<&'static Command>> = HashMap::new();
-    for (from, to) in lines {
-        let (from, to) = (from.to_ascii_lowercase(), to.to_ascii_lowercase());
+    for (written, to) in lines {
+        let (from, to) = (written.to_ascii_lowercase(), to.to_ascii_lowercase());
         let now = |name: &[u8]| renamed.get(name).copied().unwrap_or_else(|| find(name));
-        let wrong = |why: &str| format!("rename-command {}: {why}", from.escape_ascii());
-        let command = now(&from).ok_or_else(|| wrong("No such command in rename-command"))?;
+        let command = now(&from).ok_or((&written[..], "No such command in rename-command"))?;
         if !to.is_empty() && now(&to).is_some() {
-            return Err(wrong("Target command name already exists"));
+            return Err((written, "Target command name already exists"));
         }
         renamed.insert(from, None);
         if !to.is_empty() {

@@ -99,6 +99,9 @@ impl Command {
         match args.as_slice() {
             [b"-v" | b"--version"] => Ok(Command::Version(format!("Terrace {}", env!("CARGO_PKG_VERSION")))),
             [b"-h" | b"--help"] => Ok(Command::Help(HELP.into())),
+            [mode @ (b"--test-memory" | b"--check-system" | b"--sentinel"), ..] => Err(ConfigError::Usage(
+                format!("terrace has no {}; see terrace --help", mode.escape_ascii()),
+            )),
             [b"check", rest @ ..] => check(rest),
             [b"backup", rest @ ..] => tools::backup(rest).map(Command::Backup),
             [b"restore", rest @ ..] => tools::restore(rest).map(Command::Restore),

@@ -34,6 +34,16 @@ impl fmt::Display for Place {
     }
 }
 
+/// What `Config::at` calls the line of a user.
+pub fn user_line(name: &[u8]) -> String {
+    format!("user {}", name.escape_ascii())
+}
+
+/// What `Config::at` calls the line that renames a command.
+pub fn rename_line(from: &[u8]) -> String {
+    format!("rename-command {}", from.escape_ascii())
+}
+
 /// Why there is no configuration. Displayed, it is what the server prints before it ends.
 #[derive(Debug)]
 pub enum ConfigError {
@@ -221,9 +231,14 @@ impl Loader {
             return Err("Bad directive or wrong number of arguments".into());
         }
         match (name.as_str(), values) {
-            ("user", [user, ..]) => return self.user(user, values),
+            ("user", [user, ..]) => {
+                self.user(user, values)?;
+                self.note_line(user_line(user), place);
+                return Ok(());
+            }
             ("rename-command", [from, to]) => {
                 self.config.renames.push((from.to_vec(), to.to_vec()));
+                self.note_line(rename_line(from), place);
                 return Ok(());
             }
             _ => {}
@@ -252,6 +267,10 @@ impl Loader {
         Ok(())
     }
 
+    fn note_line(&mut self, line: String, place: &Place) {
+        self.config.places.insert(line, place.to_string());
+    }
+
     /// The configuration, and the warnings for the log.
     pub fn finish(mut self) -> (Config, Vec<String>) {
         let default = Config::default();
@@ -267,6 +286,9 @@ impl Loader {
             let warning = format!("{place}: 'databases' is {DATABASES_MAX}, there are no more");
             self.warnings.push(warning);
             self.config.databases = DATABASES_MAX;
+        }
+        for (name, place) in std::mem::take(&mut self.set) {
+            self.note_line(name.into(), &place);
         }
         self.config.settle();
         (self.config, self.warnings)

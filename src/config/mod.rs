@@ -19,13 +19,13 @@ mod values;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
 pub use cli::{Command, Startup};
 pub use directives::{Change, Directive, Effect};
-pub use file::ConfigError;
+pub use file::{ConfigError, rename_line, user_line};
 pub use range_spec::{Bounds, ByCommand, DEFAULT_RANGE, RangeOptions, RangeSpec};
 pub use values::{
     BytesOrShare, Compression, EvictionPolicy, FsyncPolicy, KeyspaceEvents, LogLevel, OutputBufferLimit,
@@ -80,6 +80,8 @@ pub struct Config {
     pub users: Vec<Vec<Vec<u8>>>,
     /// The `rename-command` lines: from, and to; an empty name takes the command away.
     pub renames: Vec<(Vec<u8>, Vec<u8>)>,
+    /// Where what is set was written, for what shows to be wrong only when the server starts.
+    pub places: HashMap<String, String>,
     /// Worker threads; 0 is one per core.
     pub io_threads: usize,
     pub proto_max_bulk_len: u64,
@@ -180,6 +182,7 @@ pub struct Config {
 }
 
 impl Default for Config {
+    // long because: a line for each field.
     fn default() -> Self {
         Config {
             bind: vec!["127.0.0.1".into(), "-::1".into()],
@@ -208,6 +211,7 @@ impl Default for Config {
             acl_pubsub_allchannels: false,
             users: Vec::new(),
             renames: Vec::new(),
+            places: HashMap::new(),
             io_threads: 0,
             proto_max_bulk_len: 512 * MB,
             client_query_buffer_limit: 1024 * MB,
@@ -316,6 +320,15 @@ impl std::error::Error for SetError {}
 const CLIENTS_MEMORY_LEAST: u64 = 128 << 10;
 
 impl Config {
+    /// What to say of a directive, or of a `user_line` or `rename_line`, that shows to be wrong: where it was written,
+    /// if it was, and why.
+    pub fn at(&self, line: &str, why: impl fmt::Display) -> String {
+        match self.places.get(line) {
+            Some(place) => format!("{place}: {why}"),
+            None => why.to_string(),
+        }
+    }
+
     /// Bytes that all clients may take together; 0 is no limit.
     pub fn clients_memory(&self) -> u64 {
         match self.maxmemory_clients.bytes_of(self.maxmemory) {

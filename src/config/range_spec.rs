@@ -58,6 +58,9 @@ pub enum Bounds {
     Interval { start: Vec<u8>, end: Option<Vec<u8>> },
 }
 
+/// In place of an option's value: it is that of the server again.
+const INHERIT: &[u8] = b"inherit";
+
 /// The options that a range has of its own. What is `None` is inherited from the directive of the same name.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RangeOptions {
@@ -262,20 +265,32 @@ fn successor(prefix: &[u8]) -> Option<Vec<u8>> {
     Some(next)
 }
 
+/// What a range has of its own; none where it takes back what it had.
+fn own<T>(value: &[u8], read: impl FnOnce(&[u8]) -> Result<T, String>) -> Result<Option<T>, String> {
+    match value.eq_ignore_ascii_case(INHERIT) {
+        true => Ok(None),
+        false => read(value).map(Some),
+    }
+}
+
 impl RangeOptions {
     /// Sets one option; `RANGE ALTER` goes through here too.
     pub fn set(&mut self, name: &[u8], value: &[u8]) -> Result<(), String> {
         let option = name.to_ascii_lowercase();
         let named = |wrong: String| format!("range option '{}': {wrong}", option.escape_ascii());
         match option.as_slice() {
-            b"maxmemory" => self.maxmemory = Some(memory(value, 0, u64::MAX).map_err(named)?),
-            b"maxmemory-policy" => self.maxmemory_policy = Some(EvictionPolicy::read(value).map_err(named)?),
-            b"appendfsync" => self.appendfsync = Some(FsyncPolicy::read(value).map_err(named)?),
-            b"default-ttl" => self.default_ttl = Some(int(value, 0, i64::from(u32::MAX)).map_err(named)?),
-            b"max-keys" => self.max_keys = Some(int(value, 0, i64::MAX).map_err(named)?),
-            b"max-value-size" => self.max_value_size = Some(memory(value, 0, u64::MAX).map_err(named)?),
-            b"compression" => self.compression = Some(Compression::read(value).map_err(named)?),
-            b"notify" => self.notify = Some(KeyspaceEvents::read(value).map_err(named)?),
+            b"maxmemory" => self.maxmemory = own(value, |value| memory(value, 0, u64::MAX)).map_err(named)?,
+            b"maxmemory-policy" => self.maxmemory_policy = own(value, EvictionPolicy::read).map_err(named)?,
+            b"appendfsync" => self.appendfsync = own(value, FsyncPolicy::read).map_err(named)?,
+            b"default-ttl" => {
+                self.default_ttl = own(value, |value| int(value, 0, i64::from(u32::MAX))).map_err(named)?;
+            }
+            b"max-keys" => self.max_keys = own(value, |value| int(value, 0, i64::MAX)).map_err(named)?,
+            b"max-value-size" => {
+                self.max_value_size = own(value, |value| memory(value, 0, u64::MAX)).map_err(named)?;
+            }
+            b"compression" => self.compression = own(value, Compression::read).map_err(named)?,
+            b"notify" => self.notify = own(value, KeyspaceEvents::read).map_err(named)?,
             _ => return Err(format!("unknown range option '{}'", name.escape_ascii())),
         }
         Ok(())

@@ -27,8 +27,8 @@ pub use history::{distance, lost};
 pub use reader::SegmentReader;
 pub use retention::{Hold, Retention};
 pub use segment::{
-    EMPTY, ReadError, ReadSummary, Record, Rejection, Segment, create, file_name, inspect, list, read,
-    settle, sync_folder,
+    EMPTY, ReadError, ReadSummary, Record, Rejection, Segment, create, file_name, inspect, list, present,
+    read, settle, sync_folder,
 };
 
 use parking_lot::{Condvar, Mutex};

@@ -38,6 +38,11 @@ pub enum ReadError {
         expected: u64,
         found: u64,
     },
+    /// There is no segment, though the store holds effects up to an offset.
+    Missing {
+        dir: PathBuf,
+        mark: u64,
+    },
     /// The caller could not apply a record.
     Rejected {
         path: PathBuf,
@@ -64,6 +69,13 @@ impl fmt::Display for ReadError {
                     path.display()
                 )
             }
+            ReadError::Missing { dir, mark } => {
+                write!(
+                    f,
+                    "journal missing: no segment in {}, where the store holds effects up to offset {mark}",
+                    dir.display()
+                )
+            }
             ReadError::Rejected { path, position, why } => {
                 write!(
                     f,
@@ -83,11 +95,12 @@ pub struct ReadSummary {
     /// The offset behind the last sound record.
     pub end: u64,
     pub records: u64,
-    /// Bytes behind the last sound record that are no record: a write that a crash cut short.
+    /// Bytes behind the last sound record that are no record: a write that a crash cut short. After a repair, all that
+    /// was cut off.
     pub torn_bytes: u64,
 }
 
-/// A new segment with `records` in it, which are durable then but for the folder's own sync. It takes the place of one
+/// A new segment with `records` in it, which is durable then but for the folder's own sync: its header is never torn. It takes the place of one
 /// with the same first offset. When it fails there is no new segment.
 pub fn create(
     dir: &Path,
@@ -124,13 +137,14 @@ fn write_new(
     for record in records {
         file.write_all(record.as_ref())?;
     }
-    if !records.is_empty() {
-        sync(&file)?;
+    match records.is_empty() {
+        true => file.sync_data()?,
+        false => sync(&file)?,
     }
     Ok(file)
 }
 
-/// Makes what is written to a segment durable. `FAILPOINTS="journal-sync=1*return"` makes it fail.
+/// Makes the records in a segment durable. `FAILPOINTS="journal-sync=1*return"` makes it fail.
 pub fn sync(file: &File) -> io::Result<()> {
     fail::fail_point!("journal-sync", |_| Err(io::Error::other("injected failure")));
     file.sync_data()
@@ -202,8 +216,8 @@ pub fn read(
     walk(dir, from, Treat::Torn, apply)
 }
 
-/// Reads every record without using it. With `repair`, what is torn or damaged is cut off, and the segments behind a
-/// damaged one are removed; without, nothing is changed.
+/// Reads every record without using it. With `repair`, what is torn or damaged is cut off, the segments behind a damaged
+/// or missing one are removed, and where there is none, one begins at `from`; without, nothing is changed.
 pub fn inspect(dir: &Path, from: u64, repair: bool) -> Result<ReadSummary, ReadError> {
     walk(
         dir,
@@ -227,7 +241,10 @@ fn walk(
     treat: Treat,
     mut apply: impl FnMut(&[Record<'_>]) -> Result<(), Rejection>,
 ) -> Result<ReadSummary, ReadError> {
-    let segments = list(dir).map_err(|error| ReadError::Io(dir.to_path_buf(), error))?;
+    let segments = present(dir)?;
+    if segments.is_empty() && from > 0 {
+        return begin_anew(dir, from, treat);
+    }
     let needed = segments
         .iter()
         .rposition(|segment| segment.first_offset <= from)
@@ -239,6 +256,10 @@ fn walk(
     for (i, segment) in segments.iter().enumerate().skip(needed) {
         let path = &segment.path;
         if segment.first_offset > summary.end {
+            if treat == Treat::Damaged {
+                summary.torn_bytes = remove(&segments[i..])?;
+                break;
+            }
             return Err(ReadError::Gap {
                 path: path.clone(),
                 expected: summary.end,
@@ -249,8 +270,8 @@ fn walk(
         let limit = segments.get(i + 1).map(|next| next.first_offset);
         let bad = read_segment((segment, limit), &bytes, from, &mut summary, &mut apply)?;
         let Some((position, why)) = bad else { continue };
-        let last = i + 1 == segments.len();
-        if (!last || sound_record_behind(&bytes[position..], summary.end)) && treat != Treat::Damaged {
+        let is_torn = i + 1 == segments.len() && position >= SEGMENT_HEADER;
+        if (!is_torn || sound_record_behind(&bytes[position..], summary.end)) && treat != Treat::Damaged {
             return Err(ReadError::Damaged {
                 path: path.clone(),
                 position: position as u64,
@@ -259,21 +280,57 @@ fn walk(
         }
         summary.torn_bytes = (bytes.len() - position) as u64;
         if treat != Treat::Nothing {
-            truncate(path, position, &segments[i + 1..])
-                .map_err(|error| ReadError::Io(path.clone(), error))?;
+            summary.torn_bytes += remove(&segments[i + 1..])?;
+            truncate(segment, position).map_err(|error| ReadError::Io(path.clone(), error))?;
         }
         break;
     }
     Ok(summary)
 }
 
-/// Cuts a segment off at `position` and removes those behind it. A segment without a whole header goes altogether.
-fn truncate(path: &Path, position: usize, behind: &[Segment]) -> io::Result<()> {
-    for segment in behind.iter().rev() {
-        fs::remove_file(&segment.path)?;
+/// The segments in `dir`; none where there is no such folder.
+pub fn present(dir: &Path) -> Result<Vec<Segment>, ReadError> {
+    match list(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        listed => listed.map_err(|error| ReadError::Io(dir.to_path_buf(), error)),
     }
+}
+
+/// There is no journal, though there was one: a repair begins another.
+fn begin_anew(dir: &Path, from: u64, treat: Treat) -> Result<ReadSummary, ReadError> {
+    if treat != Treat::Damaged {
+        return Err(ReadError::Missing {
+            dir: dir.to_path_buf(),
+            mark: from,
+        });
+    }
+    let begun = fs::create_dir_all(dir)
+        .and_then(|()| create(dir, from, super::unix_ms(), EMPTY))
+        .and_then(|_| sync_folder(dir));
+    begun.map_err(|error| ReadError::Io(dir.to_path_buf(), error))?;
+    Ok(ReadSummary {
+        end: from,
+        ..ReadSummary::default()
+    })
+}
+
+/// Removes segments, the last first; returns their bytes.
+fn remove(segments: &[Segment]) -> Result<u64, ReadError> {
+    let mut removed = 0;
+    for Segment { path, .. } in segments.iter().rev() {
+        let len = fs::metadata(path).and_then(|file| fs::remove_file(path).map(|()| file.len()));
+        removed += len.map_err(|error| ReadError::Io(path.clone(), error))?;
+    }
+    Ok(removed)
+}
+
+/// Cuts a segment off at `position`. One without a whole header is written anew, and empty.
+fn truncate(segment: &Segment, position: usize) -> io::Result<()> {
+    let path = &segment.path;
     if position < SEGMENT_HEADER {
-        return fs::remove_file(path);
+        let dir = path.parent().unwrap_or(Path::new("."));
+        create(dir, segment.first_offset, super::unix_ms(), EMPTY)?;
+        return sync_folder(dir);
     }
     own_copy(path)?;
     let file = OpenOptions::new().write(true).open(path)?;
@@ -414,6 +471,26 @@ mod tests {
         assert!(inspect(dir.path(), 0, false).is_err());
         assert_eq!(inspect(dir.path(), 0, true).expect("repaired").records, 0);
         assert_eq!(payloads(dir.path(), 0).expect("sound again").0.len(), 0);
+    }
+
+    #[test]
+    fn a_repair_goes_on_from_what_is_before_a_gap_and_begins_a_journal_that_is_gone() {
+        let (dir, _) = journal(&[(0, "first effect"), (12, "second")]);
+        create(dir.path(), 30, 1, &[[0u8; 100]]).expect("segment");
+        create(dir.path(), 50, 1, EMPTY).expect("segment");
+        let error = payloads(dir.path(), 0).expect_err("a gap").to_string();
+        assert!(error.contains("starts at offset 30, expected 18"), "{error}");
+        let repaired = inspect(dir.path(), 0, true).expect("repaired");
+        assert_eq!((repaired.end, repaired.torn_bytes), (18, 132 + 32));
+        assert_eq!(payloads(dir.path(), 0).expect("sound").0.len(), 2);
+
+        let gone = dir.path().join("gone");
+        assert_eq!(payloads(&gone, 0).expect("a new one").1.end, 0);
+        let error = payloads(&gone, 18).expect_err("missing").to_string();
+        assert!(error.contains("journal missing"), "{error}");
+        assert!(inspect(&gone, 18, false).is_err());
+        assert_eq!(inspect(&gone, 18, true).expect("repaired").end, 18);
+        assert_eq!(payloads(&gone, 18).expect("sound").1.end, 18);
     }
 
     #[test]

@@ -212,8 +212,8 @@ impl FlushState {
         self.wake.notify_one();
     }
 
-    /// Flushes everything that is dirty now; returns when it is in the store, or with why it cannot be.
-    pub fn run_and_wait(&self) -> Result<(), StoreError> {
+    /// As `Keyspace::flush_now`, until `failing` says why it cannot be.
+    fn run_and_wait(&self, failing: impl Fn() -> Option<Arc<str>>) -> Result<(), StoreError> {
         if held::is_active() {
             // The flush would wait for the shards that this thread holds.
             return Err(StoreError::new("this cannot be done within a transaction"));
@@ -226,7 +226,7 @@ impl FlushState {
             if requests.thread_ended {
                 return Err(StoreError::new("the server is shutting down"));
             }
-            if let Some(why) = self.failure() {
+            if let Some(why) = failing() {
                 return Err(StoreError::new(why));
             }
             self.done.wait_for(&mut requests, POLL);
@@ -309,6 +309,18 @@ impl Portion {
 }
 
 impl Keyspace {
+    /// Flushes everything that is dirty now; returns when it is in the store, or with why it cannot be: the journal is
+    /// synced before what it says comes into the store.
+    pub fn flush_now(&self) -> Result<(), StoreError> {
+        self.flush.run_and_wait(|| self.failure())
+    }
+
+    /// What the store holds, once no flush is under way; or why the one that is does not come to its end.
+    pub(super) fn stored_now(&self) -> Result<MutexGuard<'_, Stored>, StoreError> {
+        let stored = self.flush.stored_unless(|| self.failure().is_some());
+        stored.ok_or_else(|| StoreError::new(self.failure().unwrap_or_else(|| "the disk refused".into())))
+    }
+
     /// The flush thread: runs until `stop`.
     pub fn flush_loop(&self) {
         let state = &self.flush;

@@ -124,13 +124,13 @@ impl Keyspace {
     /// What a client's write waits for.
     fn keep_limits(&self, now_ms: i64) -> Result<(), ImportError> {
         if self.flush.dirty_bytes() > DIRTY_MAX {
-            self.flush.run_and_wait().map_err(ImportError::Store)?;
+            self.flush_now().map_err(ImportError::Store)?;
         }
         while self.is_over_limit() {
             match self.make_room(now_ms) {
                 Room::Enough => break,
                 Room::Full => return Err(ImportError::Full),
-                Room::WaitForFlush => self.flush.run_and_wait().map_err(ImportError::Store)?,
+                Room::WaitForFlush => self.flush_now().map_err(ImportError::Store)?,
             }
         }
         Ok(())

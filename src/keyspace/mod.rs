@@ -172,6 +172,8 @@ pub struct Keyspace {
     longest_eviction_nanos: AtomicU64,
     /// Held while the set of ranges changes.
     change: ReentrantMutex<()>,
+    /// Ranges whose count failed and is tried again: their bounds do not change before.
+    uncounted: parking_lot::Mutex<Vec<String>>,
     /// How often databases were flushed: a count that was under way then is made again.
     db_flushes: AtomicU64,
     /// What was discarded and may still have rows, or effects that replay would meet.
@@ -229,6 +231,7 @@ impl Keyspace {
             record_counts: records::RecordCounts::default(),
             longest_eviction_nanos: AtomicU64::new(0),
             change: ReentrantMutex::new(()),
+            uncounted: parking_lot::Mutex::default(),
             db_flushes: AtomicU64::new(0),
             discards: ArcSwap::default(),
             any_discards: AtomicBool::new(false),
@@ -409,10 +412,11 @@ impl Keyspace {
         range.counters.loaded.fetch_add(1, Relaxed);
     }
 
-    /// Runs something on a thread of its own, which ends before the keyspace closes.
-    fn spawn(self: &Arc<Keyspace>, name: &str, run: impl FnOnce(&Keyspace) + Send + 'static) {
+    /// Runs something on a thread of its own, which ends before the keyspace closes. False, and logged, when the system
+    /// has no thread for it.
+    fn spawn(self: &Arc<Keyspace>, name: &str, run: impl FnOnce(&Keyspace) + Send + 'static) -> bool {
         let keyspace = self.clone();
-        spawn_into(&self.jobs, name, move || run(&keyspace));
+        spawn_into(&self.jobs, name, move || run(&keyspace))
     }
 
     /// Appends an effect that is no command on keys; returns the offset behind it. Called with every shard locked.
@@ -461,12 +465,18 @@ fn spawn_into(
     jobs: &parking_lot::Mutex<Vec<JoinHandle<()>>>,
     name: &str,
     run: impl FnOnce() + Send + 'static,
-) {
+) -> bool {
     let mut jobs = jobs.lock();
     jobs.retain(|job| !job.is_finished());
     match std::thread::Builder::new().name(name.into()).spawn(run) {
-        Ok(job) => jobs.push(job),
-        Err(error) => log::error!("no thread for '{name}': {error}"),
+        Ok(job) => {
+            jobs.push(job);
+            true
+        }
+        Err(error) => {
+            log::error!("no thread for '{name}': {error}");
+            false
+        }
     }
 }
 

@@ -79,6 +79,10 @@ impl MoveState {
         self.current.store(current);
     }
 
+    pub(super) fn is_stopping(&self) -> bool {
+        self.stopping.load(Relaxed)
+    }
+
     pub fn current(&self) -> Option<Arc<Move>> {
         self.current.load_full()
     }
@@ -173,8 +177,7 @@ impl From<StoreError> for Ended {
 impl Keyspace {
     /// Begins to move a range to a tier; the rest goes on in the background.
     pub fn begin_move(self: &Arc<Keyspace>, name: &str, to: Tier, now_ms: i64) -> Result<(), RangeError> {
-        let change = self.change.lock();
-        self.check_idle()?;
+        let change = self.begin_reshape()?;
         let map = self.ranges.load_full();
         let range = map
             .by_name(name)
@@ -191,13 +194,20 @@ impl Keyspace {
             progress: AtomicU64::new(0),
             began: (now_ms, Instant::now()),
         });
-        self.moves.set(Some(under_way.clone()));
-        {
-            let guards = self.lock_all();
-            self.install(self.with_move(name, range.spec.tier, Some(to)), &guards);
+        let current = under_way.clone();
+        let is_spawned = self.spawn("move", move |keyspace| {
+            // It begins when what follows here is done.
+            drop(keyspace.change.lock());
+            keyspace.run_move(&current);
+        });
+        if !is_spawned {
+            return Err(RangeError::NoThread);
         }
+        self.moves.set(Some(under_way));
+        let guards = self.lock_all();
+        self.install(self.with_move(name, range.spec.tier, Some(to)), &guards);
+        drop(guards);
         drop(change);
-        self.spawn("move", move |keyspace| keyspace.run_move(&under_way));
         Ok(())
     }
 
@@ -206,11 +216,12 @@ impl Keyspace {
         self.moves.current().filter(|current| current.range == name)
     }
 
-    /// An error while a move is under way.
+    /// An error while a move is under way, or a count that failed is made again.
     pub(super) fn check_idle(&self) -> Result<(), RangeError> {
-        match self.moves.current() {
-            Some(current) => Err(RangeError::Moving(current.range.clone())),
-            None => Ok(()),
+        match (self.moves.current(), self.uncounted()) {
+            (Some(current), _) => Err(RangeError::Moving(current.range.clone())),
+            (None, Some(range)) => Err(RangeError::Counting(range)),
+            (None, None) => Ok(()),
         }
     }
 
@@ -382,7 +393,7 @@ impl Keyspace {
     /// A flush, however long the disk refuses.
     fn flush_until_done(&self) -> Result<(), Ended> {
         loop {
-            match self.flush.run_and_wait() {
+            match self.flush_now() {
                 Ok(()) => return Ok(()),
                 Err(error) if self.moves.stopping.load(Relaxed) => return Err(error.into()),
                 Err(_) => std::thread::sleep(RETRY),

@@ -2,13 +2,15 @@
 //!
 //! A new map is put in place while every shard is locked, with the flush thread held off; the keys of the intervals
 //! that change hands are counted over to their new range under the same locks. Then a flush writes the ranges into the
-//! store's mark row, so that they are there after a restart, before the command replies.
+//! store's mark row, so that they are there after a restart, before the command replies. While the disk refuses, nothing
+//! is changed; where it begins to on the way, the reply says so, and the rest is done when it takes writes again.
 //!
 //! A key never changes its tier: a change that would make one do so is refused.
 
 use super::entry::{Entry, STORED, STORED_EXPIRES};
 use super::flush::Stored;
 use super::range::{DBS, Inherited, Range, RangeMap};
+use super::scan::Wanted;
 use super::shard::ShardGuard;
 use super::{Keyspace, StoreError};
 use crate::config::{DEFAULT_RANGE, RangeSpec};
@@ -25,16 +27,24 @@ pub enum RangeError {
     Exists(String),
     Unknown(String),
     Overlaps(String),
-    /// Keys are in the way: they would change from one tier to another.
-    HoldsKeys(String, u64),
+    /// A key is in the way: it would change from one tier to another.
+    HoldsKeys(String, Vec<u8>),
     /// A range that is to be dropped still has keys, and nothing was said about them.
     NotEmpty(String, u64),
     IsDefault,
     /// This range is being moved.
     Moving(String),
+    /// The keys of this range are being counted.
+    Counting(String),
     /// So many cold keys of it do not fit in memory.
     NoRoom(String, u64),
     Invalid(String),
+    /// The system has no thread for what goes on in the background.
+    NoThread,
+    /// The disk refuses: nothing was changed.
+    Refused(Arc<str>),
+    /// The disk refused on the way: what was asked for is in force.
+    Unwritten(StoreError),
     Store(StoreError),
 }
 
@@ -44,9 +54,10 @@ impl fmt::Display for RangeError {
             RangeError::Exists(name) => write!(f, "ERR Range '{name}' exists already"),
             RangeError::Unknown(name) => write!(f, "ERR No such range '{name}'"),
             RangeError::Overlaps(why) => write!(f, "ERR {why}"),
-            RangeError::HoldsKeys(name, keys) => write!(
+            RangeError::HoldsKeys(name, key) => write!(
                 f,
-                "ERR {keys} keys of range '{name}' would change their tier: delete them first"
+                "ERR Keys of range '{name}' would change their tier, '{}' for one: delete them first",
+                key.escape_ascii()
             ),
             RangeError::NotEmpty(name, keys) => write!(
                 f,
@@ -59,13 +70,32 @@ impl fmt::Display for RangeError {
                     "ERR Range '{name}' is being moved to another tier: try again later"
                 )
             }
+            RangeError::Counting(name) => {
+                write!(
+                    f,
+                    "ERR The keys of range '{name}' are being counted: try again later"
+                )
+            }
             RangeError::NoRoom(name, keys) => write!(
                 f,
                 "ERR {keys} keys of range '{name}' are on disk alone and do not fit in maxmemory: raise it, or delete some"
             ),
             RangeError::Invalid(why) => write!(f, "ERR {why}"),
+            RangeError::NoThread => write!(f, "ERR The system has no thread for it: try again later"),
+            RangeError::Refused(why) => write!(f, "MISCONF Ranges can't be changed now ({why})"),
+            RangeError::Unwritten(error) => write!(
+                f,
+                "MISCONF The change is in force but not on disk yet ({error}): it will be when the disk takes writes again"
+            ),
             RangeError::Store(error) => write!(f, "ERR {error}"),
         }
+    }
+}
+
+impl RangeError {
+    /// Of a step before which nothing is changed.
+    pub(super) fn refused(error: StoreError) -> RangeError {
+        RangeError::Refused(error.to_string().into())
     }
 }
 
@@ -96,9 +126,8 @@ impl Keyspace {
     }
 
     /// Adds a range. Keys that it takes over keep their tier, or there must be none.
-    pub fn create_range(&self, spec: RangeSpec) -> Result<(), RangeError> {
-        let _change = self.change.lock();
-        self.check_idle()?;
+    pub fn create_range(self: &Arc<Keyspace>, spec: RangeSpec) -> Result<(), RangeError> {
+        let _change = self.begin_reshape()?;
         let mut specs = self.specs();
         if spec.name == DEFAULT_RANGE {
             return Err(RangeError::IsDefault);
@@ -113,7 +142,7 @@ impl Keyspace {
         let around = self.ranges.load().find(&start).clone();
         specs.push(spec.clone());
         if around.spec.tier == spec.tier && around.spec.bounds.encloses(&spec.bounds) {
-            return self.reshape(&specs, &[around.spec.name.clone(), spec.name]);
+            return self.reshape(&specs, vec![around.spec.name.clone(), spec.name]);
         }
         self.change_to(&specs, None)
     }
@@ -121,6 +150,7 @@ impl Keyspace {
     /// Changes options of a range: pairs of name and value.
     pub fn alter_range(&self, name: &str, options: &[(&[u8], &[u8])]) -> Result<(), RangeError> {
         let _change = self.change.lock();
+        self.check_disk()?;
         let mut specs = self.specs();
         let spec = specs
             .iter_mut()
@@ -134,8 +164,7 @@ impl Keyspace {
 
     /// Removes a range.
     pub fn drop_range(self: &Arc<Keyspace>, name: &str, leftover: Leftover) -> Result<(), RangeError> {
-        let _change = self.change.lock();
-        self.check_idle()?;
+        let _change = self.begin_reshape()?;
         if name == DEFAULT_RANGE {
             return Err(RangeError::IsDefault);
         }
@@ -154,7 +183,9 @@ impl Keyspace {
                 .is_none_or(|journal| journal.wait_synced_blocking(at, || true));
             return match synced {
                 true => Ok(()),
-                false => Err(StoreError::new("the journal cannot be synced").into()),
+                false => Err(RangeError::Unwritten(StoreError::new(
+                    "the journal cannot be synced",
+                ))),
             };
         }
         if let Some(around) = self.range_around(name, &specs) {
@@ -202,6 +233,24 @@ impl Keyspace {
         }
     }
 
+    /// The right to change bounds and tiers of ranges.
+    pub(super) fn begin_reshape(&self) -> Result<ReentrantMutexGuard<'_, ()>, RangeError> {
+        let change = self.change.lock();
+        self.check_idle()?;
+        self.check_disk()?;
+        Ok(change)
+    }
+
+    fn check_disk(&self) -> Result<(), RangeError> {
+        self.failure().map_or(Ok(()), |why| Err(RangeError::Refused(why)))
+    }
+
+    /// Makes durable what ranges there are.
+    pub(super) fn write_ranges(&self) -> Result<(), RangeError> {
+        self.flush.force();
+        self.flush_now().map_err(RangeError::Unwritten)
+    }
+
     /// Nobody else changes the set of ranges until what this returns is dropped.
     pub fn begin_change(&self) -> ReentrantMutexGuard<'_, ()> {
         self.change.lock()
@@ -245,18 +294,47 @@ impl Keyspace {
             let guards = self.lock_all();
             self.install(map, &guards);
         } else {
+            if empty.is_none() {
+                self.look_for_stuck(&map)?;
+            }
             self.install_counted(map, empty)?;
         }
-        self.flush.force();
-        Ok(self.flush.run_and_wait()?)
+        self.write_ranges()
+    }
+
+    /// Refuses a map in which a key would change its tier, with no shard held: most of what is refused is so here.
+    fn look_for_stuck(&self, map: &RangeMap) -> Result<(), RangeError> {
+        let old = self.ranges.load();
+        for (start, end) in changed_intervals(&old, map) {
+            let (from, to) = (old.find(&start), map.find(&start));
+            if from.spec.tier == to.spec.tier {
+                continue;
+            }
+            let wanted = Wanted {
+                start: &start,
+                end: end.as_deref(),
+                most: 1,
+                reverse: false,
+                values: false,
+            };
+            let held = (0..DBS as u8).filter(|db| from.counters.keys[*db as usize].load(Relaxed) > 0);
+            for db in held {
+                // As none has expired: what is in memory is in the way until it is removed.
+                let found = self.range_scan(self.logical(db), &wanted, i64::MIN)?;
+                if let Some((key, _)) = found.into_iter().next() {
+                    return Err(RangeError::HoldsKeys(from.spec.name.clone(), key));
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Installs a map in which ranges have come or gone: every key's counts move to its new range. Of the store, only
     /// the rows of those ranges are read.
     fn install_counted(&self, map: RangeMap, empty: Option<&str>) -> Result<(), RangeError> {
         // What is in the store is first made equal to what is resident, so that few changes are left to count.
-        self.flush.run_and_wait()?;
-        let mut stored = self.flush.stored();
+        self.flush_now().map_err(RangeError::refused)?;
+        let mut stored = self.stored_now().map_err(RangeError::refused)?;
         let _no_sealing = self.sealing.hold();
         let guards = self.lock_all();
         let old = self.ranges.load();
@@ -270,6 +348,7 @@ impl Keyspace {
         for entry in guards.iter().flat_map(|state| state.iter()) {
             moves.add_resident(old.find(entry.key()), map.find(entry.key()), entry);
         }
+        moves.check_tiers()?;
         for (start, end) in changed_intervals(&old, &map) {
             for db in 0..DBS as u8 {
                 let (from, to) = rows::interval(db, &start, end.as_deref());
@@ -282,13 +361,14 @@ impl Keyspace {
                     let hash = self.hasher.hash(db, key);
                     let cold = guards[self.shard_of(hash)].find(hash, db, key).is_none();
                     if cold && self.row_stands(db, key, row.offset) {
-                        moves.add_cold(old.find(key), map.find(key), db, &row);
+                        moves.add_cold((old.find(key), map.find(key)), db, key, &row);
+                        moves.check_tiers()?;
                     }
                 }
             }
         }
         self.for_each_sealed(&guards, |db, key, expires, bytes| {
-            moves.add_sealed(old.find(key), map.find(key), (db, expires, bytes));
+            moves.add_sealed((old.find(key), map.find(key)), key, (db, expires, bytes));
         })?;
         moves.check_tiers()?;
         moves.apply(&mut stored);
@@ -325,7 +405,11 @@ struct Move {
 
 /// What changes hands, by database and by the addresses of both ranges.
 #[derive(Default)]
-struct Moves(HashMap<(u8, *const Range, *const Range), Move>);
+struct Moves {
+    sums: HashMap<(u8, *const Range, *const Range), Move>,
+    /// The range of a key that would change its tier, and the key.
+    stuck: Option<(String, Vec<u8>)>,
+}
 
 impl Moves {
     /// The sums for a pair of ranges; none when the key stays where it is.
@@ -334,7 +418,7 @@ impl Moves {
             return None;
         }
         let pair = (db, Arc::as_ptr(from), Arc::as_ptr(to));
-        Some(self.0.entry(pair).or_insert_with(|| Move {
+        Some(self.sums.entry(pair).or_insert_with(|| Move {
             from: from.clone(),
             to: to.clone(),
             keys: 0,
@@ -347,7 +431,16 @@ impl Moves {
         }))
     }
 
+    fn note_key(&mut self, from: &Range, to: &Range, key: &[u8]) {
+        if from.spec.tier != to.spec.tier && self.stuck.is_none() {
+            self.stuck = Some((from.spec.name.clone(), key.to_vec()));
+        }
+    }
+
     fn add_resident(&mut self, from: &Arc<Range>, to: &Arc<Range>, entry: &Entry) {
+        if !entry.is_absent() {
+            self.note_key(from, to, entry.key());
+        }
         if let Some(sums) = self.between(entry.db(), from, to) {
             sums.keys += i64::from(!entry.is_absent());
             sums.expires += i64::from(entry.expiry().is_some());
@@ -357,7 +450,8 @@ impl Moves {
         }
     }
 
-    fn add_cold(&mut self, from: &Arc<Range>, to: &Arc<Range>, db: u8, row: &Row<'_>) {
+    fn add_cold(&mut self, (from, to): (&Arc<Range>, &Arc<Range>), db: u8, key: &[u8], row: &Row<'_>) {
+        self.note_key(from, to, key);
         if let Some(sums) = self.between(db, from, to) {
             let expires = i64::from(row.expiry.is_some());
             sums.keys += 1;
@@ -369,7 +463,13 @@ impl Moves {
     }
 
     /// A sealed key: whether it expires, and the bytes of its row.
-    fn add_sealed(&mut self, from: &Arc<Range>, to: &Arc<Range>, (db, expires, bytes): (u8, bool, u32)) {
+    fn add_sealed(
+        &mut self,
+        (from, to): (&Arc<Range>, &Arc<Range>),
+        key: &[u8],
+        (db, expires, bytes): (u8, bool, u32),
+    ) {
+        self.note_key(from, to, key);
         if let Some(sums) = self.between(db, from, to) {
             sums.keys += 1;
             sums.expires += i64::from(expires);
@@ -380,21 +480,22 @@ impl Moves {
 
     /// Refuses when keys would go from one tier to the other.
     fn check_tiers(&self) -> Result<(), RangeError> {
-        let stuck = |sums: &&Move| sums.from.spec.tier != sums.to.spec.tier && sums.keys > 0;
-        let Some(first) = self.0.values().find(stuck) else {
-            return Ok(());
-        };
-        let keys: i64 = self.0.values().filter(stuck).map(|sums| sums.keys).sum();
-        Err(RangeError::HoldsKeys(first.from.spec.name.clone(), keys as u64))
+        match &self.stuck {
+            Some((range, key)) => Err(RangeError::HoldsKeys(range.clone(), key.clone())),
+            None => Ok(()),
+        }
     }
 
     /// The names of the ranges that keys leave.
     fn sources(&self) -> Vec<&str> {
-        self.0.values().map(|sums| sums.from.spec.name.as_str()).collect()
+        self.sums
+            .values()
+            .map(|sums| sums.from.spec.name.as_str())
+            .collect()
     }
 
     fn apply(&self, stored: &mut Stored) {
-        for ((db, ..), sums) in &self.0 {
+        for ((db, ..), sums) in &self.sums {
             let db = *db as usize;
             for (range, sign) in [(&sums.from, -1), (&sums.to, 1)] {
                 let counters = &range.counters;

@@ -28,9 +28,13 @@ use crate::store::rows::{self, Row};
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
 /// Added to the cold keys of a range whose counts are not right.
 const FAR_TOO_MANY: i64 = 1 << 40;
+
+/// Between two tries of a count that failed.
+const RETRY: Duration = Duration::from_millis(200);
 
 /// What a range holds.
 #[derive(Default, Clone)]
@@ -169,13 +173,41 @@ impl Keyspace {
         }
     }
 
+    /// Counts ranges whose count has failed, again and again until it does not, in the background.
+    pub(super) fn recount_later(self: &Arc<Keyspace>, names: Vec<String>, error: &StoreError) {
+        log::error!(
+            "ranges {} cannot be counted, to be tried again: {error}",
+            names.join(", ")
+        );
+        *self.uncounted.lock() = names.clone();
+        // Without a thread for it the next start counts them.
+        self.spawn("recount", move |keyspace| {
+            while !keyspace.moves.is_stopping() {
+                std::thread::sleep(RETRY);
+                let _change = keyspace.change.lock();
+                if keyspace.recount(&names).is_ok() {
+                    log::info!("ranges {} are counted", names.join(", "));
+                    keyspace.uncounted.lock().clear();
+                    // Should this fail, the next flush that does not says it.
+                    let _ = keyspace.write_ranges();
+                    return;
+                }
+            }
+        });
+    }
+
+    /// A range whose count has failed and is tried again, if there is one.
+    pub(super) fn uncounted(&self) -> Option<String> {
+        self.uncounted.lock().first().cloned()
+    }
+
     /// Counts ranges and puts their counters right.
     pub(super) fn recount(&self, names: &[String]) -> Result<(), StoreError> {
         loop {
             // Wipes that are due are done first: until then the rows in the store are more than what they are counted
             // as.
-            self.flush.run_and_wait()?;
-            let Some(moment) = self.begin_count(names) else {
+            self.flush_now()?;
+            let Some(moment) = self.begin_count(names)? else {
                 continue;
             };
             self.pay_all();
@@ -185,7 +217,7 @@ impl Keyspace {
             crash_point("recount-after-moment");
             self.count_rows(&moment)?;
             crash_point("recount-before-settling");
-            let mut stored = self.flush.stored();
+            let mut stored = self.stored_now()?;
             let _guards = self.lock_all();
             if self.db_flushes.load(Relaxed) != moment.db_flushes {
                 continue;
@@ -202,12 +234,12 @@ impl Keyspace {
     }
 
     /// The moment of a count; none when databases are to be wiped from the store first.
-    fn begin_count(&self, names: &[String]) -> Option<Moment<'_>> {
-        let stored = self.flush.stored();
+    fn begin_count(&self, names: &[String]) -> Result<Option<Moment<'_>>, StoreError> {
+        let stored = self.stored_now()?;
         let _no_sealing = self.sealing.hold();
         let mut guards = self.lock_all();
         if self.flush.has_wipes() {
-            return None;
+            return Ok(None);
         }
         let map = self.ranges.load_full();
         let ranges: Vec<Arc<Range>> = names
@@ -223,18 +255,19 @@ impl Keyspace {
             ranges,
         });
         Keyspace::owe(&mut guards, &count);
-        Some(Moment {
+        Ok(Some(Moment {
             count,
             noted,
             frozen: self.store.freeze(),
             wiped_at: std::array::from_fn(|db| self.wiped_at[db].load(Relaxed)),
             db_flushes: self.db_flushes.load(Relaxed),
-        })
+        }))
     }
 
     /// Adds the rows of the frozen store. Each stands for a key that is cold, unless it is resident, which the shards
     /// have taken off already.
     fn count_rows(&self, moment: &Moment<'_>) -> Result<(), StoreError> {
+        fail::fail_point!("recount-rows", |_| Err(StoreError::new("injected failure")));
         let count = &moment.count;
         let mut tallies = vec![Tally::default(); count.ranges.len()];
         for (place, range) in count.ranges.iter().enumerate() {

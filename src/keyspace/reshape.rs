@@ -3,19 +3,25 @@
 //! No key moves, no row is written: keys come to be counted elsewhere. Merging adds counters up; splitting counts (see
 //! `recount`). What is made so is written into the store's mark row before the command replies, and a crash on the way
 //! leaves either what was before or what was asked for, with exact counts.
+//! A count that fails is tried again in the background, and bounds do not change before it is done.
 
 use super::Keyspace;
 use super::range::RangeMap;
 use super::ranges::RangeError;
 use crate::config::{Bounds, DEFAULT_RANGE, RangeSpec, Tier};
 use crate::journal::crash_point;
+use std::sync::Arc;
 
 impl Keyspace {
     /// Cuts a range in two at a key, which becomes the first of the second. Without a name for that, it is the first's
     /// with the smallest number from 2 on that is free.
-    pub fn split_range(&self, name: &str, at: &[u8], second: Option<&str>) -> Result<(), RangeError> {
-        let _change = self.change.lock();
-        self.check_idle()?;
+    pub fn split_range(
+        self: &Arc<Keyspace>,
+        name: &str,
+        at: &[u8],
+        second: Option<&str>,
+    ) -> Result<(), RangeError> {
+        let _change = self.begin_reshape()?;
         let mut specs = self.specs();
         let holder = self.ranges.load().find(at).spec.name.clone();
         let first = specs
@@ -51,16 +57,15 @@ impl Keyspace {
         if specs.iter().any(|spec| spec.name == rest.name) {
             return Err(RangeError::Exists(rest.name));
         }
-        let counted = [name.to_string(), rest.name.clone()];
+        let counted = vec![name.to_string(), rest.name.clone()];
         specs.push(rest);
-        self.reshape(&specs, &counted)
+        self.reshape(&specs, counted)
     }
 
     /// Makes one range of two neighbours, or of one and another inside of it; they are of one tier and have the same
     /// options. It keeps the first one's name.
     pub fn merge_ranges(&self, name: &str, other: &str) -> Result<(), RangeError> {
-        let _change = self.change.lock();
-        self.check_idle()?;
+        let _change = self.begin_reshape()?;
         let mut specs = self.specs();
         let mut take = |name: &str| {
             let at = specs.iter().position(|spec| spec.name == name);
@@ -96,9 +101,13 @@ impl Keyspace {
     }
 
     /// Installs a map in which ranges have other bounds, and counts those named.
-    pub(super) fn reshape(&self, specs: &[RangeSpec], counted: &[String]) -> Result<(), RangeError> {
+    pub(super) fn reshape(
+        self: &Arc<Keyspace>,
+        specs: &[RangeSpec],
+        counted: Vec<String>,
+    ) -> Result<(), RangeError> {
         {
-            let mut stored = self.flush.stored();
+            let mut stored = self.stored_now().map_err(RangeError::refused)?;
             let _no_sealing = self.sealing.hold();
             let guards = self.lock_all();
             let old = self.ranges.load();
@@ -111,10 +120,12 @@ impl Keyspace {
             self.mix_generations(&counted.iter().map(String::as_str).collect::<Vec<_>>());
             self.install(map, &guards);
         }
-        self.recount(counted)?;
+        if let Err(error) = self.recount(&counted) {
+            self.recount_later(counted, &error);
+            return Err(RangeError::Unwritten(error));
+        }
         crash_point("reshape-before-mark");
-        self.flush.force();
-        Ok(self.flush.run_and_wait()?)
+        self.write_ranges()
     }
 
     /// Installs a map without the range `from`, whose keys are those of the range `to` now.
@@ -126,7 +137,7 @@ impl Keyspace {
         must_be_empty: bool,
     ) -> Result<(), RangeError> {
         {
-            let mut stored = self.flush.stored();
+            let mut stored = self.stored_now().map_err(RangeError::refused)?;
             let _no_sealing = self.sealing.hold();
             let guards = self.lock_all();
             let old = self.ranges.load();
@@ -143,8 +154,7 @@ impl Keyspace {
             self.install(map, &guards);
         }
         crash_point("reshape-before-mark");
-        self.flush.force();
-        Ok(self.flush.run_and_wait()?)
+        self.write_ranges()
     }
 }
 

@@ -310,7 +310,7 @@ impl Keyspace {
         let file = frame.begin(file).map_err(StoreError::new)?;
         let (snapshot, wiped_at, discards, frozen) = {
             // While a flush runs, what is stored and what is not cannot be told from the entries alone.
-            let _no_flush = self.flush.stored();
+            let _no_flush = self.stored_now()?;
             let mut guards = self.lock_all();
             let snapshot = Arc::new(self.snapshot_of(file));
             Keyspace::owe(&mut guards, &snapshot);

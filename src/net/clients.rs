@@ -214,13 +214,26 @@ impl Client {
         let queued = self.inbox_bytes.fetch_add(message.len(), Relaxed) + message.len();
         let exceeds = |most: u64| most > 0 && queued as u64 > most;
         if exceeds(limit.hard_bytes.load(Relaxed)) || !self.is_within_soft(limit, queued as u64) {
-            self.set(client_flag::OVER_LIMIT, true);
-            self.kill();
+            self.kill_over_limit();
             return false;
         }
         self.inbox.lock().push(message);
         self.signal_gathered(queued);
         true
+    }
+
+    /// Ends the connection if too much has been waiting for too long, though nothing more comes.
+    pub fn check_soft(&self, limit: &OutputLimit) {
+        if self.over_soft_since_ms.load(Relaxed) != 0
+            && !self.is_within_soft(limit, self.inbox_bytes.load(Relaxed) as u64)
+        {
+            self.kill_over_limit();
+        }
+    }
+
+    fn kill_over_limit(&self) {
+        self.set(client_flag::OVER_LIMIT, true);
+        self.kill();
     }
 
     /// Makes the connection send so many bytes, when it is worth it.

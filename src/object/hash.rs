@@ -331,16 +331,16 @@ impl Hash {
     /// Distinct fields at random, `count` of them, or all if there are fewer.
     pub fn sample(&self, count: usize, rng: &mut fastrand::Rng) -> Vec<Pair<'_>> {
         let len = self.len();
-        if let View::Table(table) = self.fields.view()
-            && count < len / 3
-        {
-            return table.sample(count, rng);
-        }
-        if let View::Paged(paged) = self.fields.view()
-            && let Some(mut pool) = paged.pool(count)
-        {
-            choose(&mut pool, count, rng);
-            return pool.into_iter().map(table::pair).collect();
+        let few = count < len / 3;
+        match self.fields.view() {
+            View::Paged(paged) if !paged.is_whole() => {
+                let mut pool = paged.pool(count).unwrap_or_default();
+                choose(&mut pool, count, rng);
+                return pool.into_iter().map(table::pair).collect();
+            }
+            View::Paged(paged) if few => return table::sample(paged.all(), count, rng),
+            View::Table(table) if few => return table.sample(count, rng),
+            _ => {}
         }
         let mut all = Vec::with_capacity(len);
         self.each(|pair| all.push(pair));

@@ -546,7 +546,7 @@ mod tests {
     #[test]
     fn elements_by_chance_are_any_and_none_much_likelier_than_another() {
         const ELEMENTS: usize = 600;
-        const DRAWS: usize = 30_000;
+        const DRAWS: usize = 60_000;
         let mut rows = Store::new();
         let mut paged = Paged::of_table(Kind::Set, Dict::new(3), 1);
         for number in 0..ELEMENTS {

@@ -76,6 +76,13 @@ impl Delivery {
         });
     }
 
+    /// Closes those for whom too much has been waiting for too long. Called about once a second.
+    pub fn close_slow(&self) {
+        let numbered = self.numbered.read();
+        let clients = numbered.clients.iter().flatten();
+        clients.for_each(|client| client.check_soft(&self.limit));
+    }
+
     /// Leaves a message in the inbox of one client, within the limit that it has.
     pub(super) fn hand(&self, client: &Arc<Client>, message: &Parcel) {
         if client.has(client_flag::PUBSUB) {

@@ -70,7 +70,7 @@ impl Discard {
 }
 
 const META_VERSION: u32 = 1;
-/// Bytes of rows in a file: a file's index and filter are single blocks, which have to fit the cache.
+/// Bytes of rows in a file: as many as compaction makes them of.
 const FILE_BYTES: usize = 64 << 20;
 
 impl Meta {

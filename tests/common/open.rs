@@ -107,7 +107,7 @@ impl Open {
     }
 
     pub fn flush(&self) {
-        self.keyspace.flush.run_and_wait().expect("flushes");
+        self.keyspace.flush_now().expect("flushes");
     }
 
     /// Returns when no flush is under way that was asked for and nobody waited for.

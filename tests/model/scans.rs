@@ -120,7 +120,7 @@ fn a_scan_returns_every_key_that_stays_while_threads_write_flush_and_drop() {
         });
         scope.spawn(|| {
             while !stop.load(Relaxed) {
-                keyspace.flush.run_and_wait().expect("flushes");
+                keyspace.flush_now().expect("flushes");
                 keyspace.drop_all_clean();
             }
         });

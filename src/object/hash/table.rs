@@ -171,16 +171,21 @@ impl Table {
         self.fields.random(rng).map(pair)
     }
 
-    /// Distinct fields at random; `count` is well below the number of fields.
+    /// As the function of that name.
     pub fn sample(&self, count: usize, rng: &mut fastrand::Rng) -> Vec<Pair<'_>> {
-        let (mut seen, mut chosen) = (HashSet::with_capacity(count), Vec::with_capacity(count));
-        while chosen.len() < count.min(self.len())
-            && let Some(field) = self.fields.random(rng)
-        {
-            if seen.insert(std::ptr::from_ref(field)) {
-                chosen.push(pair(field));
-            }
-        }
-        chosen
+        sample(&self.fields, count, rng)
     }
+}
+
+/// Distinct fields at random; `count` is well below the number of fields.
+pub fn sample<'a>(fields: &'a Dict<Field>, count: usize, rng: &mut fastrand::Rng) -> Vec<Pair<'a>> {
+    let (mut seen, mut chosen) = (HashSet::with_capacity(count), Vec::with_capacity(count));
+    while chosen.len() < count.min(fields.len())
+        && let Some(field) = fields.random(rng)
+    {
+        if seen.insert(std::ptr::from_ref(field)) {
+            chosen.push(pair(field));
+        }
+    }
+    chosen
 }
