@@ -5,6 +5,7 @@ use crate::backup::{restore, verify};
 use crate::journal::{self, SegmentReader};
 use crate::server::lock_folder;
 use crate::store::block::BlockStore;
+use crate::store::flush::Meta;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -81,10 +82,23 @@ fn check(dir: &Path, repair: bool) -> Result<(), String> {
         .sum();
     println!("store: sound, {rows} keys, mark {mark}");
     let journal = dir.join("journal");
+    let held = meta.as_ref().map_or(0, Meta::held);
+    let is_missing = match (journal::refuse_missing(&journal, held), repair) {
+        (Ok(()), _) => false,
+        (Err(_), true) => true,
+        (Err(error), false) => {
+            return Err(format!(
+                "{error}\n`terrace check --repair` begins another; what came behind offset {mark} is lost"
+            ));
+        }
+    };
     let kept = check_kept(&journal, mark)?;
     let found = journal::inspect(&journal, mark, repair).map_err(|error| {
         format!("{error}\n`terrace check --repair` cuts the journal off there; what came behind it is lost")
     })?;
+    if is_missing {
+        println!("journal: was missing and is begun anew; what came behind offset {mark} is lost");
+    }
     println!(
         "journal: sound, {} records behind the mark, end {}",
         found.records, found.end

@@ -36,6 +36,7 @@ use crate::script::library::Libraries;
 use crate::script::running::RunningScripts;
 use crate::store::StoreError;
 use crate::store::block::BlockStore;
+use crate::store::flush::Meta;
 use crate::store::plain::PlainStore;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use parking_lot::{Mutex, ReentrantMutex, ReentrantMutexGuard};
@@ -303,6 +304,8 @@ impl Server {
         let store = BlockStore::open(&config.dir.join("store"), config.store_block_cache as usize)
             .map_err(StartError::new)?;
         let mut meta = store.meta().map_err(StartError::new)?;
+        let (journal_dir, held) = (config.dir.join("journal"), meta.as_ref().map_or(0, Meta::held));
+        journal::refuse_missing(&journal_dir, held).map_err(StartError::new)?;
         meta.iter_mut().for_each(undo_unfinished);
         let settings = settings(&config);
         let remembered = meta.iter().flat_map(|meta| &meta.ranges).map(|range| &range.spec);
@@ -320,7 +323,7 @@ impl Server {
         let keyspace = Arc::new(Keyspace::with_plain(store, plain, map, &settings, seed));
         let mut replayer = Replayer::new(unix_ms());
         let recovered = keyspace
-            .recover(meta, &config.dir.join("journal"), options, |keyspace, records| {
+            .recover(meta, &journal_dir, options, |keyspace, records| {
                 replayer.apply(keyspace, records)
             })
             .map_err(StartError::new)?;

@@ -140,6 +140,26 @@ fn a_key_of_another_type_is_not_what_is_waited_for() {
 }
 
 #[test]
+fn a_reader_of_two_streams_waits_on_when_one_becomes_a_list() {
+    compare(
+        "d XADD x 1-1 a b
+         d XADD y 1-1 a b
+         d RPUSH src a
+         a! XREAD BLOCK 0 STREAMS x y $ $
+         d COPY src x REPLACE
+         d SORT src ALPHA STORE x
+         d DEL x
+         d XADD x 5-0 a b
+         a?
+         b! BLPOP moved 0
+         d SELECT 1
+         d RPUSH moved e
+         d MOVE moved 0
+         b?",
+    );
+}
+
+#[test]
 fn keys_that_come_by_other_ways_serve_too() {
     compare(
         "a! BLPOP k 0

@@ -273,7 +273,7 @@ fn a_range_whose_keys_could_not_be_counted_is_counted_when_they_can() {
     assert_eq!(conn.words("SAVE"), b"+OK\r\n");
     let reply = common::show(&conn.words("RANGE CREATE c c:* durable"));
     assert!(
-        reply.starts_with("-MISCONF The change is in force but not on disk yet"),
+        reply.starts_with("-MISCONF The change is in force but not finished"),
         "{reply}"
     );
     let began = Instant::now();

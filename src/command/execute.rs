@@ -16,6 +16,7 @@ use super::transactions::{self, is_exec};
 use crate::keyspace::evict::Room;
 use crate::keyspace::load::{may_wait, may_wait_if};
 use crate::keyspace::quota::{ROUNDS_MAX, Used};
+use crate::keyspace::range::DBS;
 use crate::keyspace::{Call, Effects};
 use crate::net::session::Session;
 use crate::pubsub::channel::Channel;
@@ -398,13 +399,19 @@ impl Executor {
     /// A write may have brought what others wait for.
     pub(super) fn serve_blocked(&mut self, spec: &Command, args: &Args<'_>, db: u8) {
         let (blocked, keyspace) = (&self.server.blocked, &self.server.keyspace);
+        let positions = spec.key_positions(args);
+        let keys = || positions.iter().map(|at| &args[*at]);
         match spec.handler {
             Handler::Data(_) => {
-                let positions = spec.key_positions(args);
-                let keys = positions.iter().map(|at| (db, &args[*at]));
+                let keys = keys().map(|key| (db, key));
                 blocked.serve(keyspace, &mut self.effects, keys, self.now_ms);
             }
-            _ => blocked.serve_all(keyspace, &mut self.effects, self.now_ms),
+            _ if positions.is_empty() => blocked.serve_all(keyspace, &mut self.effects, self.now_ms),
+            // Perhaps in another database. Who waits for other keys, too, is not asked about those.
+            _ => {
+                let keys = (0..DBS as u8).flat_map(|db| keys().map(move |key| (db, key)));
+                blocked.serve(keyspace, &mut self.effects, keys, self.now_ms);
+            }
         }
     }
 

@@ -275,6 +275,19 @@ pub fn aim<'a>(request: &RequestArgs<'a>, finder: &mut Finder) -> Option<(&'a [u
     Some((request.get(at), element))
 }
 
+/// The key of a request that can have one only; none where it takes more to say what its keys are.
+#[inline]
+pub fn sole_key<'a>(request: &RequestArgs<'a>, finder: &mut Finder) -> Option<&'a [u8]> {
+    let command = finder.find(request.get(0))?;
+    let at = match command.only_key_place() {
+        // With one argument there is no second one.
+        0 if request.len() == 2 => command.keys.first()?.first(2, |at| request.get(at))?,
+        0 => return None,
+        at => at,
+    };
+    (at < request.len()).then(|| request.get(at))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

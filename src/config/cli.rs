@@ -75,7 +75,7 @@ options win over the file.
 
 check looks through a data folder while no server uses it, or through a backup,
 and says what it finds; with --repair it also cuts off a data folder's journal
-where it is damaged.
+where it is damaged or lacks a part.
 
 import takes the keys of an RDB file, such as a dump.rdb of Redis, into a data
 folder while no server uses it, in place of keys of the same name. A file that

@@ -58,7 +58,7 @@ pub enum Bounds {
     Interval { start: Vec<u8>, end: Option<Vec<u8>> },
 }
 
-/// In place of an option's value: it is that of the server again.
+/// In place of an option's value: the range no longer has one of its own.
 const INHERIT: &[u8] = b"inherit";
 
 /// The options that a range has of its own. What is `None` is inherited from the directive of the same name.

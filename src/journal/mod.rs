@@ -28,7 +28,7 @@ pub use reader::SegmentReader;
 pub use retention::{Hold, Retention};
 pub use segment::{
     EMPTY, ReadError, ReadSummary, Record, Rejection, Segment, create, file_name, inspect, list, present,
-    read, settle, sync_folder,
+    read, refuse_missing, settle, sync_folder,
 };
 
 use parking_lot::{Condvar, Mutex};

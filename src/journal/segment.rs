@@ -41,7 +41,7 @@ pub enum ReadError {
     /// There is no segment, though the store holds effects up to an offset.
     Missing {
         dir: PathBuf,
-        mark: u64,
+        held: u64,
     },
     /// The caller could not apply a record.
     Rejected {
@@ -69,10 +69,10 @@ impl fmt::Display for ReadError {
                     path.display()
                 )
             }
-            ReadError::Missing { dir, mark } => {
+            ReadError::Missing { dir, held } => {
                 write!(
                     f,
-                    "journal missing: no segment in {}, where the store holds effects up to offset {mark}",
+                    "journal missing: no segment in {}, where the store holds effects up to offset {held}",
                     dir.display()
                 )
             }
@@ -100,8 +100,8 @@ pub struct ReadSummary {
     pub torn_bytes: u64,
 }
 
-/// A new segment with `records` in it, which is durable then but for the folder's own sync: its header is never torn. It takes the place of one
-/// with the same first offset. When it fails there is no new segment.
+/// A new segment with `records` in it, which is durable then but for the folder's own sync: its header is never torn. It
+/// takes the place of one with the same first offset. When it fails there is no new segment.
 pub fn create(
     dir: &Path,
     first_offset: u64,
@@ -242,9 +242,6 @@ fn walk(
     mut apply: impl FnMut(&[Record<'_>]) -> Result<(), Rejection>,
 ) -> Result<ReadSummary, ReadError> {
     let segments = present(dir)?;
-    if segments.is_empty() && from > 0 {
-        return begin_anew(dir, from, treat);
-    }
     let needed = segments
         .iter()
         .rposition(|segment| segment.first_offset <= from)
@@ -266,7 +263,10 @@ fn walk(
                 found: segment.first_offset,
             });
         }
-        let bytes = fs::read(path).map_err(|error| ReadError::Io(path.clone(), error))?;
+        let mut bytes = fs::read(path).map_err(|error| ReadError::Io(path.clone(), error))?;
+        if treat == Treat::Damaged {
+            mend_header(dir, segment, &mut bytes).map_err(|error| ReadError::Io(path.clone(), error))?;
+        }
         let limit = segments.get(i + 1).map(|next| next.first_offset);
         let bad = read_segment((segment, limit), &bytes, from, &mut summary, &mut apply)?;
         let Some((position, why)) = bad else { continue };
@@ -285,7 +285,47 @@ fn walk(
         }
         break;
     }
+    if treat == Treat::Damaged && present(dir)?.is_empty() {
+        begin(dir, from).map_err(|error| ReadError::Io(dir.to_path_buf(), error))?;
+    }
     Ok(summary)
+}
+
+/// A journal that begins at an offset, where there is none.
+fn begin(dir: &Path, from: u64) -> io::Result<()> {
+    fs::create_dir_all(dir)?;
+    create(dir, from, super::unix_ms(), EMPTY)?;
+    sync_folder(dir)
+}
+
+/// Writes a damaged header anew where sound records are behind it: all that it says stands in the file's name, too.
+fn mend_header(dir: &Path, segment: &Segment, bytes: &mut [u8]) -> io::Result<()> {
+    let Some((header, records)) = bytes.split_at_mut_checked(SEGMENT_HEADER) else {
+        return Ok(());
+    };
+    if SegmentHeader::decode(header).is_ok() || record::decode_record(records).is_err() {
+        return Ok(());
+    }
+    let created_ms = super::unix_ms();
+    let first_offset = segment.first_offset;
+    let made = SegmentHeader {
+        first_offset,
+        created_ms,
+    };
+    header.copy_from_slice(&made.encode());
+    create(dir, first_offset, created_ms, &[&*records])?;
+    sync_folder(dir)
+}
+
+/// Refuses a journal that is gone though the store holds effects up to an offset: there is always a segment.
+pub fn refuse_missing(dir: &Path, held: u64) -> Result<(), ReadError> {
+    match held > 0 && present(dir)?.is_empty() {
+        true => Err(ReadError::Missing {
+            dir: dir.to_path_buf(),
+            held,
+        }),
+        false => Ok(()),
+    }
 }
 
 /// The segments in `dir`; none where there is no such folder.
@@ -294,24 +334,6 @@ pub fn present(dir: &Path) -> Result<Vec<Segment>, ReadError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
         listed => listed.map_err(|error| ReadError::Io(dir.to_path_buf(), error)),
     }
-}
-
-/// There is no journal, though there was one: a repair begins another.
-fn begin_anew(dir: &Path, from: u64, treat: Treat) -> Result<ReadSummary, ReadError> {
-    if treat != Treat::Damaged {
-        return Err(ReadError::Missing {
-            dir: dir.to_path_buf(),
-            mark: from,
-        });
-    }
-    let begun = fs::create_dir_all(dir)
-        .and_then(|()| create(dir, from, super::unix_ms(), EMPTY))
-        .and_then(|_| sync_folder(dir));
-    begun.map_err(|error| ReadError::Io(dir.to_path_buf(), error))?;
-    Ok(ReadSummary {
-        end: from,
-        ..ReadSummary::default()
-    })
 }
 
 /// Removes segments, the last first; returns their bytes.
@@ -485,12 +507,42 @@ mod tests {
         assert_eq!(payloads(dir.path(), 0).expect("sound").0.len(), 2);
 
         let gone = dir.path().join("gone");
-        assert_eq!(payloads(&gone, 0).expect("a new one").1.end, 0);
-        let error = payloads(&gone, 18).expect_err("missing").to_string();
-        assert!(error.contains("journal missing"), "{error}");
-        assert!(inspect(&gone, 18, false).is_err());
-        assert_eq!(inspect(&gone, 18, true).expect("repaired").end, 18);
-        assert_eq!(payloads(&gone, 18).expect("sound").1.end, 18);
+        assert!(refuse_missing(&gone, 0).is_ok());
+        for from in [0, 18] {
+            let error = refuse_missing(&gone, 18).expect_err("missing").to_string();
+            assert!(error.contains("journal missing"), "{error}");
+            assert_eq!(inspect(&gone, from, true).expect("repaired").end, from);
+            assert!(refuse_missing(&gone, 18).is_ok());
+            assert_eq!(payloads(&gone, from).expect("sound").1.end, from);
+            fs::remove_dir_all(&gone).expect("removed");
+        }
+    }
+
+    #[test]
+    fn a_repair_of_a_journal_without_its_first_segment_begins_another() {
+        for from in [0, 5] {
+            let dir = tempfile::tempdir().expect("temp dir");
+            create(dir.path(), 12, 1, EMPTY).expect("segment");
+            assert!(payloads(dir.path(), from).is_err());
+            assert_eq!(inspect(dir.path(), from, true).expect("repaired").torn_bytes, 32);
+            assert_eq!(list(dir.path()).expect("list")[0].first_offset, from);
+            assert_eq!(payloads(dir.path(), from).expect("sound").1.end, from);
+        }
+    }
+
+    #[test]
+    fn a_damaged_header_is_mended_and_nothing_behind_it_lost() {
+        let (dir, path) = journal(&[(0, "first effect"), (12, "second")]);
+        let sound = fs::read(&path).expect("read");
+        for at in [0, 7, 9, 17, 25] {
+            let mut bytes = sound.clone();
+            bytes[at] ^= 0x10;
+            fs::write(&path, bytes).expect("write");
+            assert!(payloads(dir.path(), 0).is_err());
+            let repaired = inspect(dir.path(), 0, true).expect("repaired");
+            assert_eq!((repaired.end, repaired.torn_bytes), (18, 0));
+            assert_eq!(payloads(dir.path(), 0).expect("sound").0.len(), 2);
+        }
     }
 
     #[test]

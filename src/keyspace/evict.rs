@@ -9,7 +9,7 @@
 use super::clock::{self, Tick};
 use super::entry::Entry;
 use super::events::{Event, News};
-use super::generations::is_evictable;
+use super::generations::evicts_any;
 use super::range::Range;
 use super::shard::ShardState;
 use super::{Keyspace, held};
@@ -209,11 +209,7 @@ impl Keyspace {
             let counters = &range.counters;
             let may_go = match range.is_durable() {
                 true => !range.stays_resident(),
-                false if is_evictable(range, false) => true,
-                false => {
-                    let expires = counters.expires.iter().any(|keys| keys.load(Relaxed) > 0);
-                    expires && is_evictable(range, true)
-                }
+                false => evicts_any(range),
             };
             only.is_none_or(|only| only.spec.name == range.spec.name)
                 && may_go

@@ -73,6 +73,12 @@ pub(super) fn is_evictable(range: &Range, expires: bool) -> bool {
     }
 }
 
+/// True when some key of a memory range may be evicted, as far as counts tell.
+pub(super) fn evicts_any(range: &Range) -> bool {
+    let expires = || range.counters.expires.iter().any(|keys| keys.load(Relaxed) > 0);
+    is_evictable(range, false) || is_evictable(range, true) && expires()
+}
+
 fn part(whole: u64, numerator: u64, denominator: u64) -> u64 {
     whole / denominator * numerator
 }
@@ -255,10 +261,18 @@ impl Keyspace {
         self.sealing.set_evictable(any);
     }
 
+    /// False when nothing that is sealed may go: a write that is refused for that does not wait for the sealer.
+    fn may_sealed_go(&self) -> bool {
+        let may = |range: &Arc<Range>| {
+            !range.is_durable() && range.counters.cold.load(Relaxed) > 0 && evicts_any(range)
+        };
+        self.ranges.load().iter().any(may)
+    }
+
     /// For a write that is over a limit: drops a generation at once, unless it has become needless meanwhile. False when
     /// none may go, or when the sealer is busy for longer.
     pub(super) fn evict_sealed(&self, over: impl Fn() -> bool, only: Option<&str>) -> bool {
-        if !self.any_sealed() {
+        if !self.may_sealed_go() {
             return false;
         }
         let Some(mut sealer) = self.sealing.hold_soon() else {
@@ -270,7 +284,7 @@ impl Keyspace {
     /// As `evict_sealed`, for a write that would be refused otherwise: waits for the sealer, and finds out whose rows
     /// are in the generations of which that is not known.
     pub(super) fn evict_sealed_at_last(&self, over: impl Fn() -> bool, only: Option<&str>) -> bool {
-        if !self.any_sealed() || held::is_active() {
+        if !self.may_sealed_go() || held::is_active() {
             return false;
         }
         let mut sealer = may_wait(|| self.sealing.hold());

@@ -218,10 +218,9 @@ impl Keyspace {
 
     /// An error while a move is under way, or a count that failed is made again.
     pub(super) fn check_idle(&self) -> Result<(), RangeError> {
-        match (self.moves.current(), self.uncounted()) {
-            (Some(current), _) => Err(RangeError::Moving(current.range.clone())),
-            (None, Some(range)) => Err(RangeError::Counting(range)),
-            (None, None) => Ok(()),
+        match self.moves.current() {
+            Some(current) => Err(RangeError::Moving(current.range.clone())),
+            None => self.check_counted(),
         }
     }
 

@@ -21,6 +21,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
+/// Bytes of a key in an error.
+const KEY_SHOWN: usize = 64;
+
 /// Why a range cannot be changed as asked.
 #[derive(Debug)]
 pub enum RangeError {
@@ -43,8 +46,8 @@ pub enum RangeError {
     NoThread,
     /// The disk refuses: nothing was changed.
     Refused(Arc<str>),
-    /// The disk refused on the way: what was asked for is in force.
-    Unwritten(StoreError),
+    /// What was asked for is in force, and the rest of it goes on in the background.
+    Unfinished(StoreError),
     Store(StoreError),
 }
 
@@ -57,7 +60,7 @@ impl fmt::Display for RangeError {
             RangeError::HoldsKeys(name, key) => write!(
                 f,
                 "ERR Keys of range '{name}' would change their tier, '{}' for one: delete them first",
-                key.escape_ascii()
+                key[..key.len().min(KEY_SHOWN)].escape_ascii()
             ),
             RangeError::NotEmpty(name, keys) => write!(
                 f,
@@ -83,9 +86,9 @@ impl fmt::Display for RangeError {
             RangeError::Invalid(why) => write!(f, "ERR {why}"),
             RangeError::NoThread => write!(f, "ERR The system has no thread for it: try again later"),
             RangeError::Refused(why) => write!(f, "MISCONF Ranges can't be changed now ({why})"),
-            RangeError::Unwritten(error) => write!(
+            RangeError::Unfinished(error) => write!(
                 f,
-                "MISCONF The change is in force but not on disk yet ({error}): it will be when the disk takes writes again"
+                "MISCONF The change is in force but not finished ({error}): that is tried again until it succeeds"
             ),
             RangeError::Store(error) => write!(f, "ERR {error}"),
         }
@@ -183,7 +186,7 @@ impl Keyspace {
                 .is_none_or(|journal| journal.wait_synced_blocking(at, || true));
             return match synced {
                 true => Ok(()),
-                false => Err(RangeError::Unwritten(StoreError::new(
+                false => Err(RangeError::Unfinished(StoreError::new(
                     "the journal cannot be synced",
                 ))),
             };
@@ -235,6 +238,8 @@ impl Keyspace {
 
     /// The right to change bounds and tiers of ranges.
     pub(super) fn begin_reshape(&self) -> Result<ReentrantMutexGuard<'_, ()>, RangeError> {
+        // A count that is tried again may take long, and holds it off meanwhile.
+        self.check_counted()?;
         let change = self.change.lock();
         self.check_idle()?;
         self.check_disk()?;
@@ -248,7 +253,7 @@ impl Keyspace {
     /// Makes durable what ranges there are.
     pub(super) fn write_ranges(&self) -> Result<(), RangeError> {
         self.flush.force();
-        self.flush_now().map_err(RangeError::Unwritten)
+        self.flush_now().map_err(RangeError::Unfinished)
     }
 
     /// Nobody else changes the set of ranges until what this returns is dropped.

@@ -18,6 +18,7 @@ use super::entry::{STORED, STORED_EXPIRES};
 use super::flush::Stored;
 use super::owed::Owed;
 use super::range::{DBS, Range, RangeMap};
+use super::ranges::RangeError;
 use super::seal::SealedRows;
 use super::sealed::Slot;
 use super::shard::ShardState;
@@ -28,13 +29,16 @@ use crate::store::rows::{self, Row};
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Added to the cold keys of a range whose counts are not right.
 const FAR_TOO_MANY: i64 = 1 << 40;
 
-/// Between two tries of a count that failed.
+/// Between two tries of a count that failed; each time twice as long, up to the latter.
 const RETRY: Duration = Duration::from_millis(200);
+const RETRY_MOST: Duration = Duration::from_secs(30);
+/// How often a thread that rests looks whether the server ends.
+const POLL: Duration = Duration::from_millis(50);
 
 /// What a range holds.
 #[derive(Default, Clone)]
@@ -180,25 +184,44 @@ impl Keyspace {
             names.join(", ")
         );
         *self.uncounted.lock() = names.clone();
-        // Without a thread for it the next start counts them.
-        self.spawn("recount", move |keyspace| {
-            while !keyspace.moves.is_stopping() {
-                std::thread::sleep(RETRY);
+        let is_spawned = self.spawn("recount", move |keyspace| {
+            let mut wait = RETRY;
+            while keyspace.rests(wait) {
                 let _change = keyspace.change.lock();
-                if keyspace.recount(&names).is_ok() {
-                    log::info!("ranges {} are counted", names.join(", "));
-                    keyspace.uncounted.lock().clear();
-                    // Should this fail, the next flush that does not says it.
-                    let _ = keyspace.write_ranges();
-                    return;
+                match keyspace.recount(&names) {
+                    Ok(()) => {
+                        log::info!("ranges {} are counted", names.join(", "));
+                        keyspace.uncounted.lock().clear();
+                        // Should this fail, the next flush that does not says it.
+                        let _ = keyspace.write_ranges();
+                        return;
+                    }
+                    Err(error) => log::error!("ranges {} cannot be counted: {error}", names.join(", ")),
                 }
+                wait = (wait * 2).min(RETRY_MOST);
             }
         });
+        if !is_spawned {
+            // The next start counts them: the mark row says that it must.
+            self.uncounted.lock().clear();
+        }
     }
 
-    /// A range whose count has failed and is tried again, if there is one.
-    pub(super) fn uncounted(&self) -> Option<String> {
-        self.uncounted.lock().first().cloned()
+    /// Rests for so long; false when the server ends meanwhile.
+    fn rests(&self, time: Duration) -> bool {
+        let until = Instant::now() + time;
+        while Instant::now() < until && !self.moves.is_stopping() {
+            std::thread::sleep(POLL);
+        }
+        !self.moves.is_stopping()
+    }
+
+    /// An error while a count that has failed is to be made again.
+    pub(super) fn check_counted(&self) -> Result<(), RangeError> {
+        match self.uncounted.lock().first() {
+            Some(range) => Err(RangeError::Counting(range.clone())),
+            None => Ok(()),
+        }
     }
 
     /// Counts ranges and puts their counters right.
@@ -278,6 +301,9 @@ impl Keyspace {
                 for db in 0..DBS {
                     let (from, to) = rows::interval(db as u8, &start, end.as_deref());
                     for row in moment.frozen.scan(from, to) {
+                        if self.moves.is_stopping() {
+                            return Err(StoreError::new("the server is shutting down"));
+                        }
                         let (_, value) = row?;
                         let row = Row::decode(&value).map_err(StoreError::new)?;
                         if row.offset <= moment.wiped_at[db] {

@@ -117,12 +117,14 @@ impl Keyspace {
                 .filter_map(|name| map.by_name(name).cloned())
                 .collect();
             self.distrust(&ranges, &mut stored);
+            // Whatever becomes of the count, the next mark row has these ranges.
+            self.flush.force();
             self.mix_generations(&counted.iter().map(String::as_str).collect::<Vec<_>>());
             self.install(map, &guards);
         }
         if let Err(error) = self.recount(&counted) {
             self.recount_later(counted, &error);
-            return Err(RangeError::Unwritten(error));
+            return Err(RangeError::Unfinished(error));
         }
         crash_point("reshape-before-mark");
         self.write_ranges()

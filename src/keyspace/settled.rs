@@ -142,10 +142,14 @@ impl Keyspace {
         Ok(())
     }
 
-    /// For that time its rows are in memory twice.
+    /// For that time its rows are in memory twice. That of one generation as they are made is so little that it is taken
+    /// for granted: as a table of our own the rows need far less, and without it memory that is short would get shorter.
     fn has_room_for(&self, generation: &Generation) -> bool {
         let most = self.limits.maxmemory.load(Relaxed);
-        most == 0 || self.memory_bytes() + generation.live_bytes().max(0) as u64 <= most
+        let needed = generation.live_bytes().max(0) as u64;
+        most == 0
+            || needed <= 2 * self.generation_bytes(&generation.class)
+            || self.memory_bytes() + needed <= most
     }
 
     /// Takes over the rows of a closed generation that count. Whoever has sealed keys into it has done so: since it was

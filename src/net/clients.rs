@@ -224,7 +224,8 @@ impl Client {
 
     /// Ends the connection if too much has been waiting for too long, though nothing more comes.
     pub fn check_soft(&self, limit: &OutputLimit) {
-        if self.over_soft_since_ms.load(Relaxed) != 0
+        if !self.is_killed()
+            && self.over_soft_since_ms.load(Relaxed) != 0
             && !self.is_within_soft(limit, self.inbox_bytes.load(Relaxed) as u64)
         {
             self.kill_over_limit();

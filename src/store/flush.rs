@@ -74,6 +74,11 @@ const META_VERSION: u32 = 1;
 const FILE_BYTES: usize = 64 << 20;
 
 impl Meta {
+    /// The offset up to which the store may hold effects.
+    pub fn held(&self) -> u64 {
+        self.mark.max(self.newest)
+    }
+
     pub fn new(mark: u64, newest: u64, databases: Vec<u8>, ranges: Vec<RangeMeta>) -> Meta {
         Meta {
             version: META_VERSION,
