@@ -83,6 +83,11 @@ impl SegmentHeader {
         bytes
     }
 
+    /// Whether the checksum matches, whatever version it is of.
+    pub fn is_whole(header: &[u8]) -> bool {
+        header.len() == SEGMENT_HEADER && u32_at(header, 24) == Some(crc32c::crc32c(&header[..24]))
+    }
+
     pub fn decode(bytes: &[u8]) -> Result<SegmentHeader, FormatError> {
         let header = bytes.get(..SEGMENT_HEADER).ok_or(FormatError::Short)?;
         if &header[..7] != MAGIC {
@@ -91,7 +96,7 @@ impl SegmentHeader {
         if header[7] != VERSION {
             return Err(FormatError::Version(header[7]));
         }
-        if u32_at(header, 24) != Some(crc32c::crc32c(&header[..24])) {
+        if !SegmentHeader::is_whole(header) {
             return Err(FormatError::BadCrc);
         }
         let field = |at| u64_at(header, at).ok_or(FormatError::Short);

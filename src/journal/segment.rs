@@ -303,7 +303,8 @@ fn mend_header(dir: &Path, segment: &Segment, bytes: &mut [u8]) -> io::Result<()
     let Some((header, records)) = bytes.split_at_mut_checked(SEGMENT_HEADER) else {
         return Ok(());
     };
-    if SegmentHeader::decode(header).is_ok() || record::decode_record(records).is_err() {
+    // A newer version's is no damage.
+    if SegmentHeader::is_whole(header) || record::decode_record(records).is_err() {
         return Ok(());
     }
     let created_ms = super::unix_ms();
