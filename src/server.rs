@@ -329,6 +329,7 @@ impl Server {
             .map_err(StartError::new)?;
         warm_up(&keyspace, &warm.unwrap_or_default())?;
         report_recovery(&recovered, started.elapsed());
+        let blocked = Blocked::new(keyspace.vanished.clone());
         let server = Arc::new(Server {
             keyspace,
             config_file,
@@ -344,7 +345,7 @@ impl Server {
             acl: Acl::new(&permission::TABLE),
             tls: ArcSwapOption::new(tls),
             listeners: OnceLock::new(),
-            blocked: Blocked::default(),
+            blocked,
             scripts: Catalog::default(),
             libraries: Libraries::default(),
             running: RunningScripts::default(),
@@ -553,6 +554,7 @@ impl Server {
             if self.active_expire.load(Relaxed) && !self.pause.holds(true, now_ms) {
                 busy = self.expire(now_ms, &mut effects);
             }
+            self.blocked.serve_vanished(&self.keyspace, &mut effects, now_ms);
             if let Some(journal) = self.keyspace.journal() {
                 let longest = journal.sync_times().longest_nanos.swap(0, Relaxed);
                 self.note_event("journal-sync", Duration::from_nanos(longest));

@@ -302,6 +302,10 @@ fn readers_of_a_group_that_goes_are_told() {
          d XGROUP CREATE s g $
          a! XREADGROUP GROUP g one BLOCK 0 STREAMS s >
          d DEL s
+         a?
+         d XGROUP CREATE s g $ MKSTREAM
+         a! XREADGROUP GROUP g one BLOCK 0 STREAMS s >
+         d PEXPIRE s 50
          a?",
     );
 }

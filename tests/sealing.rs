@@ -227,3 +227,50 @@ fn eviction_holds_the_limit_at_full_speed_whatever_the_value_sizes() {
         assert!(count(&mut server.connect(), "default", "evicted") > 0);
     }
 }
+
+fn memory(conn: &mut Conn, field: &str) -> i64 {
+    let info = conn.bulk("INFO memory").expect("text");
+    let info = String::from_utf8_lossy(&info).into_owned();
+    let line = info
+        .lines()
+        .find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
+    line.and_then(|number| number.trim().parse().ok())
+        .expect("a number")
+}
+
+/// What may not be evicted is sealed when memory is short, and takes less then, not more.
+#[test]
+fn a_server_full_of_keys_that_may_not_go_stays_within_its_limit() {
+    const LIMIT: i64 = 48 << 20;
+    const BATCH: usize = 500;
+    const REFUSED: usize = 100;
+    let server = Server::terrace(&["--maxmemory", "48mb", "--range", "default", "*", "memory"]);
+    let mut conn = server.connect();
+    let (mut keys, mut refused) = (0, 0);
+    // Some writes go through again whenever a part of the keys takes less.
+    for batch in 0..4_000 {
+        let set = |i: usize| {
+            let key = format!("key:{}", batch * BATCH + i).into_bytes();
+            vec![b"SET".to_vec(), key, vec![b'v'; 100]]
+        };
+        let sets: Vec<Vec<Vec<u8>>> = (0..BATCH).map(set).collect();
+        let replies = conn.pipeline(&sets).expect("replies");
+        let taken = replies.iter().filter(|reply| *reply == b"+OK\r\n").count();
+        keys += taken;
+        refused = if taken == 0 { refused + 1 } else { 0 };
+        if refused > 0 {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        if refused == REFUSED {
+            break;
+        }
+    }
+    assert_eq!(refused, REFUSED, "{keys} keys, and it never filled");
+    assert!(
+        count(&mut conn, "default", "sealed") > 50_000,
+        "sealing is what it was about"
+    );
+    assert_eq!(conn.integer("DBSIZE"), keys as i64);
+    let used = memory(&mut conn, "used_memory") - memory(&mut conn, "used_memory_startup");
+    assert!(used < LIMIT * 115 / 100, "{used} bytes for {keys} keys");
+}

@@ -25,6 +25,7 @@ use super::error::Error;
 use super::execute::resolve;
 use super::spec::{Handler, Outcome};
 use super::table::{Command, Finder};
+use crate::keyspace::vanished::Vanished;
 use crate::keyspace::{Call, Effects, Keyspace, Tx, Wait};
 use crate::net::clients::{Client, client_flag};
 use crate::net::session::Session;
@@ -126,6 +127,7 @@ pub struct Blocked {
     queues: DashMap<QueueKey, VecDeque<Arc<Waiter>>>,
     by_client: DashMap<u64, Arc<Waiter>>,
     count: AtomicUsize,
+    vanished: Arc<Vanished>,
 }
 
 /// The name of a queue: the type waited for, the logical database, the key.
@@ -184,6 +186,13 @@ pub(super) fn idle(
 }
 
 impl Blocked {
+    pub fn new(vanished: Arc<Vanished>) -> Blocked {
+        Blocked {
+            vanished,
+            ..Blocked::default()
+        }
+    }
+
     /// True when anybody waits: what a write asks first.
     #[inline]
     pub fn any(&self) -> bool {
@@ -235,6 +244,9 @@ impl Blocked {
             state: Mutex::new(State::Waiting),
         });
         self.count.fetch_add(1, Relaxed);
+        if waiter.is_group_read() {
+            self.vanished.reader_waits();
+        }
         for queue in &waiter.queues {
             self.queues
                 .entry(queue.clone())
@@ -256,6 +268,9 @@ impl Blocked {
         waiter.client.set(client_flag::BLOCKED, false);
         self.by_client.remove(&waiter.client.id);
         self.count.fetch_sub(1, Relaxed);
+        if waiter.is_group_read() {
+            self.vanished.reader_leaves();
+        }
     }
 
     fn dequeue(&self, waiter: &Arc<Waiter>) {
@@ -316,6 +331,17 @@ impl Blocked {
                 }
             }
         }
+    }
+
+    /// Tells readers by a group of streams that have expired, or were evicted.
+    pub fn serve_vanished(&self, keyspace: &Keyspace, effects: &mut Effects, now_ms: i64) {
+        let keys = self.vanished.take();
+        self.serve(
+            keyspace,
+            effects,
+            keys.iter().map(|(db, key)| (*db, &key[..])),
+            now_ms,
+        );
     }
 
     /// After a change of whole databases: serves whoever can be.
@@ -382,6 +408,10 @@ impl Waiter {
         Served::Done
     }
 
+    fn is_group_read(&self) -> bool {
+        self.command.name == "xreadgroup"
+    }
+
     /// Runs the command again; none when it finds nothing still.
     fn run_again(
         &self,
@@ -416,7 +446,7 @@ impl Waiter {
                 });
             }
         };
-        let is_group_read = self.command.name == "xreadgroup";
+        let is_group_read = self.is_group_read();
         // Of another type, or gone, is not what it waits for; but who reads by a group is told.
         let found = tx.peek(key).map(crate::keyspace::Entry::type_name);
         if found != Some(kind.type_name()) && !is_group_read {

@@ -27,6 +27,10 @@ pub enum Effort {
     Scan,
     /// The elements between the places in its third and fourth argument.
     Window,
+    /// What lies outside of the places in its third and fourth argument.
+    Outside,
+    /// The count behind a group and two ids; without one, nothing.
+    Pending,
     /// The count in its third argument; without one, nothing.
     Count,
     /// What a string has to grow by: to the place in its third argument, of which so many make an element.
@@ -38,6 +42,9 @@ impl Effort {
     pub fn of(full_name: &str, spec: &Spec) -> Effort {
         match full_name {
             "lrange" | "zrange" | "zrevrange" | "getrange" | "substr" => Effort::Window,
+            "ltrim" => Effort::Outside,
+            "xpending" => Effort::Pending,
+            "xgroup|delconsumer" => Effort::Values,
             "srandmember" | "hrandfield" | "zrandmember" | "spop" | "lpop" | "rpop" | "zpopmin"
             | "zpopmax" => Effort::Count,
             "hscan" | "sscan" | "zscan" | "xautoclaim" => Effort::Scan,
@@ -45,13 +52,11 @@ impl Effort {
             | "zrangebylex" | "zrevrangebylex" => Effort::Limited,
             "setrange" => Effort::Growth(STRING_ELEMENT as u64),
             "setbit" => Effort::Growth(8 * STRING_ELEMENT as u64),
-            "set" | "setex" | "psetex" | "mset" | "msetnx" | "del" | "lindex" | "lset" | "ltrim"
-            | "lmove" | "rpoplpush" | "blmove" | "brpoplpush" | "lmpop" | "blmpop" | "zmpop" | "bzmpop"
-            | "blpop" | "brpop" | "bzpopmin" | "bzpopmax" | "object|encoding" | "object|freq"
-            | "object|idletime" | "object|refcount" | "memory|usage" | "bitfield" | "geoadd" | "geodist"
-            | "geohash" | "geopos" | "xpending" | "xinfo|consumers" | "xinfo|groups" | "wait" => {
-                Effort::Constant
-            }
+            "set" | "setex" | "psetex" | "mset" | "msetnx" | "del" | "lindex" | "lset" | "lmove"
+            | "rpoplpush" | "blmove" | "brpoplpush" | "lmpop" | "blmpop" | "zmpop" | "bzmpop" | "blpop"
+            | "brpop" | "bzpopmin" | "bzpopmax" | "object|encoding" | "object|freq" | "object|idletime"
+            | "object|refcount" | "memory|usage" | "bitfield" | "geoadd" | "geodist" | "geohash"
+            | "geopos" | "xinfo|consumers" | "xinfo|groups" | "wait" => Effort::Constant,
             name if name.starts_with("xgroup|") => Effort::Constant,
             _ if spec.has(flag::FAST) => Effort::Constant,
             _ => Effort::Values,
@@ -69,6 +74,7 @@ impl Effort {
         }
         match self {
             Effort::Growth(_) => !tx.holds_much(LARGE),
+            Effort::Outside => tx.holds_much(LARGE.saturating_add(window(args).unwrap_or(0))),
             _ => tx.holds_much(LARGE),
         }
     }
@@ -85,17 +91,29 @@ impl Effort {
             Effort::Values => true,
             Effort::Count => int(2).is_some_and(|count| long(count.unsigned_abs())),
             Effort::Growth(each) => int(2).is_some_and(|place| long(place.unsigned_abs() / each)),
-            // Of places of which one counts from the end nothing is known; and scores are no places.
-            Effort::Window => match (int(2), int(3)) {
-                (Some(start), Some(stop)) if args.len() == 4 && (start < 0) == (stop < 0) => {
-                    long(stop.saturating_sub(start).max(0).unsigned_abs())
+            // Scores are no places.
+            Effort::Window => args.len() != 4 || window(args).is_none_or(|len| long(len as u64)),
+            // Where one place counts from the front and one from the back, they say what is outside.
+            Effort::Outside => match (int(2), int(3)) {
+                (Some(start), Some(stop)) if start >= 0 && stop < 0 => {
+                    long(start.unsigned_abs().saturating_add(stop.unsigned_abs() - 1))
                 }
                 _ => true,
             },
+            // With IDLE it stands two places further on.
+            Effort::Pending => int(7).or(int(5)).is_some_and(|count| long(count.unsigned_abs())),
             Effort::Scan => long(limit(args).unwrap_or(SCAN_COUNT) as u64),
             Effort::Limited => limit(args).is_none_or(|limit| long(limit as u64)),
         }
     }
+}
+
+/// How many elements lie between two places; of places of which one counts from the end nothing is known.
+fn window(args: &Args<'_>) -> Option<usize> {
+    let place = |at: usize| std::str::from_utf8(args.all().get(at)?).ok()?.parse::<i64>().ok();
+    let (start, stop) = (place(2)?, place(3)?);
+    let len = stop.saturating_sub(start).saturating_add(1).max(0);
+    ((start < 0) == (stop < 0)).then_some(len as usize)
 }
 
 /// The number behind COUNT, or the sum of those behind LIMIT.
@@ -140,6 +158,11 @@ mod tests {
             Effort::Limited,
             "XREADGROUP GROUP g c COUNT 10 STREAMS s >"
         ));
+        assert!(!asks(Effort::Outside, "LTRIM l 1 -2"));
+        assert!(asks(Effort::Outside, "LTRIM l 9000 -1"));
+        assert!(!asks(Effort::Pending, "XPENDING s g"));
+        assert!(!asks(Effort::Pending, "XPENDING s g - + 10 c"));
+        assert!(asks(Effort::Pending, "XPENDING s g IDLE 5 - + 100000"));
         assert!(asks(Effort::Limited, "XRANGE s - +"));
         assert!(!asks(Effort::Limited, "ZRANGEBYSCORE z 0 9 LIMIT 0 10"));
         assert!(asks(Effort::Limited, "ZRANGEBYSCORE z 0 9 LIMIT 0 -1"));

@@ -109,6 +109,10 @@ impl Keyspace {
             // search: a flush that ends after it has made droppable what the search has passed.
             let flush_helps = only.is_none_or(Range::is_durable)
                 && (self.flush.dirty_bytes() > 0 || self.flush.is_running());
+            // A server full of what may not go refuses writes at once.
+            if !flush_helps && !self.may_have_victims(only) && !self.may_sealed_go() {
+                return Room::Full;
+            }
             // Where most is sealed a search for resident entries would take long.
             let sealed_first = evictable && only.is_some_and(is_mostly_sealed);
             if sealed_first && self.evict_sealed(&over, name)
@@ -202,8 +206,8 @@ impl Keyspace {
         false
     }
 
-    /// True when some range has resident entries that could be evicted, as far as counts tell: so that a server that is
-    /// full of what may not go refuses writes at once.
+    /// True when some range has resident entries that could be evicted, as far as counts tell. More cold keys than there
+    /// are keys: they are being counted.
     fn may_have_victims(&self, only: Option<&Range>) -> bool {
         self.ranges.load().iter().any(|range| {
             let counters = &range.counters;
@@ -213,7 +217,7 @@ impl Keyspace {
             };
             only.is_none_or(|only| only.spec.name == range.spec.name)
                 && may_go
-                && counters.total_keys() > counters.cold_keys()
+                && counters.total_keys() != counters.cold.load(Relaxed).max(0)
         })
     }
 

@@ -29,32 +29,25 @@ const AFTER_ERROR: Duration = Duration::from_secs(1);
 const RANGE_LEAST: i64 = 1 << 20;
 /// Rows moved together.
 const PORTION: usize = 48;
+/// Entries looked at to tell what is cold.
+const SAMPLE: usize = 1024;
 
 /// How far the search for what is cold has come.
+#[derive(Default)]
 pub struct Pass {
     shard: usize,
     began: Option<Instant>,
-    /// Seconds without use that make an entry cold while memory is short.
-    pressed_seconds: u32,
+    /// While memory is short: what was not used after this second is cold, until the pass ends. So what was written
+    /// together leaves together, and does not leave holes between what stays.
+    cut: Option<u32>,
+    /// It is the whole that memory is short for, not some range alone.
+    is_whole: bool,
     /// Entries that it has sealed.
     sealed: u64,
     /// What is open is to be merged.
     merges_open: bool,
     /// The generation that is being moved, and the next shard.
     cleaning: Option<(Arc<Generation>, usize)>,
-}
-
-impl Default for Pass {
-    fn default() -> Pass {
-        Pass {
-            shard: 0,
-            began: None,
-            pressed_seconds: u32::MAX,
-            sealed: 0,
-            merges_open: false,
-            cleaning: None,
-        }
-    }
 }
 
 /// A row that moves to a newer generation.
@@ -161,25 +154,23 @@ impl Keyspace {
         }
         let pressed = self.is_pressed();
         let any_pressed = pressed || self.ranges.load().iter().any(|range| is_near(range, 9, 10));
-        if !any_pressed {
-            pass.pressed_seconds = after;
-        }
         let between = Duration::from_secs(u64::from(after / 4).max(1));
         if pass.shard == 0 && !any_pressed && pass.began.is_some_and(|at| at.elapsed() < between) {
             return Ok(false);
         }
         if pass.shard == 0 {
             pass.began = Some(Instant::now());
-            pass.pressed_seconds = match any_pressed {
-                true => (pass.pressed_seconds.min(after) / 4).max(1),
-                false => after,
-            };
+            pass.is_whole = pressed;
+            pass.cut = any_pressed.then(|| self.coldest_part(pressed, now_ms));
         }
-        let (tick, threshold) = (self.tick(now_ms), pass.pressed_seconds);
+        let tick = self.tick(now_ms);
+        let threshold = pass.cut.map(|cut| tick.seconds.saturating_sub(cut));
+        let is_whole = pass.is_whole;
         let is_cold = |entry: &Entry, range: &Range| {
             let idle = clock::idle_seconds(entry.clock(), tick);
             let large = range.counters.bytes.load(Relaxed) >= RANGE_LEAST;
-            large && idle >= after || idle >= threshold && (pressed || is_near(range, 9, 10))
+            large && idle >= after
+                || threshold.is_some_and(|least| idle >= least) && (is_whole || is_near(range, 9, 10))
         };
         while pass.shard < self.shards.len() {
             if began.elapsed() > WORK {
@@ -189,11 +180,39 @@ impl Keyspace {
             pass.shard += 1;
         }
         pass.shard = 0;
-        if std::mem::take(&mut pass.sealed) == 0 {
+        let any_sealed = std::mem::take(&mut pass.sealed) > 0;
+        if !any_sealed {
             // Nothing comes in for now: a good time to merge what did.
             pass.merges_open = true;
         }
-        Ok(any_pressed)
+        Ok(any_pressed && any_sealed)
+    }
+
+    /// The second after which three of four entries were used that could be sealed for want of memory: of the whole, or
+    /// of ranges that have come near to their own limit.
+    fn coldest_part(&self, of_the_whole: bool, now_ms: i64) -> u32 {
+        let (tick, map) = (self.tick(now_ms), self.ranges.load());
+        let mut idle = Vec::with_capacity(SAMPLE);
+        for _ in 0..self.shards.len() {
+            let state = self.shards[fastrand::usize(..self.shards.len())].lock();
+            let sample = state.sample(fastrand::usize(..), SAMPLE / 16);
+            idle.extend(
+                sample
+                    .filter(|entry| {
+                        let range = map.find(entry.key());
+                        !range.is_durable()
+                            && self.is_sealable(entry)
+                            && (of_the_whole || is_near(range, 9, 10))
+                    })
+                    .map(|entry| clock::idle_seconds(entry.clock(), tick)),
+            );
+            if idle.len() >= SAMPLE {
+                break;
+            }
+        }
+        idle.sort_unstable();
+        let least = idle.get(idle.len() / 4 * 3).map_or(1, |seconds| *seconds.max(&1));
+        tick.seconds.saturating_sub(least)
     }
 
     /// Nine tenths of `maxmemory` are in use.
@@ -262,7 +281,7 @@ impl Keyspace {
     }
 
     /// False when nothing that is sealed may go: a write that is refused for that does not wait for the sealer.
-    fn may_sealed_go(&self) -> bool {
+    pub(super) fn may_sealed_go(&self) -> bool {
         let may = |range: &Arc<Range>| {
             !range.is_durable() && range.counters.cold.load(Relaxed) > 0 && evicts_any(range)
         };

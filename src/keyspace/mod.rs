@@ -68,6 +68,7 @@ pub mod table;
 #[cfg(test)]
 pub mod testing;
 pub mod tx;
+pub mod vanished;
 pub mod warm;
 pub mod whole;
 
@@ -185,6 +186,7 @@ pub struct Keyspace {
     store_jobs: parking_lot::Mutex<Vec<JoinHandle<()>>>,
     /// The right to wait for a shard while others are held (see `held`).
     reach: parking_lot::Mutex<()>,
+    pub vanished: Arc<vanished::Vanished>,
 }
 
 impl Keyspace {
@@ -239,6 +241,7 @@ impl Keyspace {
             jobs: parking_lot::Mutex::default(),
             store_jobs: parking_lot::Mutex::default(),
             reach: parking_lot::Mutex::new(()),
+            vanished: Arc::default(),
         };
         keyspace.apply_settings(settings);
         keyspace
@@ -351,6 +354,7 @@ impl Keyspace {
         let Some(entry) = state.find_mut(hash, db, key).filter(|entry| !entry.is_absent()) else {
             return false;
         };
+        self.note_vanishing(entry);
         let (before, expiry) = (entry.size(), entry.expiry());
         let pages = entry.pages().map(Pages::version);
         tx::count_change(range, db, Some(expiry), None);

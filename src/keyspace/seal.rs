@@ -494,7 +494,7 @@ impl Keyspace {
     }
 
     /// At the end nobody waits for a shard. What is about to leave for disk stays resident.
-    fn is_sealable(&self, entry: &Entry) -> bool {
+    pub(super) fn is_sealable(&self, entry: &Entry) -> bool {
         !entry.is_absent()
             && (entry.size() <= ENTRY_MOST || self.sealing.is_stopping())
             && (!self.moves.is_any() || !self.ranges.load().find(entry.key()).stays_resident())

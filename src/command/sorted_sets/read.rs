@@ -13,6 +13,9 @@ use crate::resp::number::format_f64;
 use fastrand::Rng;
 use std::collections::HashSet;
 
+/// The largest score that Redis keeps as an integer in a listpack.
+const INTEGER_MOST: f64 = (i64::MAX / 2) as f64;
+
 pub fn zrem(args: &Args<'_>, tx: &mut Tx<'_>, reply: &mut Reply) -> Outcome {
     let removed = tx.change(&args[1], Absent::Skip, |set: &mut SortedSet, change| {
         let members = args.rest(2).iter();
@@ -180,6 +183,7 @@ pub fn zscan(args: &Args<'_>, tx: &mut Tx<'_>, reply: &mut Reply) -> Outcome {
         return Ok(());
     };
     let options = ScanOptions::parse(args.options(3), Scanned::Members)?;
+    let packed = set.as_listpack().is_some();
     let mut found: Vec<(Vec<u8>, f64)> = Vec::new();
     let next = set.scan(cursor, options.count, |member, score| {
         if options.lets(member) {
@@ -190,7 +194,13 @@ pub fn zscan(args: &Args<'_>, tx: &mut Tx<'_>, reply: &mut Reply) -> Outcome {
     reply.array(found.len() * 2);
     for (member, score) in &found {
         reply.bulk(member);
-        reply.bulk(format_f64(*score, &mut [0; 32]));
+        // Where a listpack holds an integer, Redis shows that.
+        match *score as i64 {
+            whole if packed && score.abs() <= INTEGER_MOST && whole as f64 == *score => {
+                reply.bulk(itoa::Buffer::new().format(whole).as_bytes());
+            }
+            _ => reply.bulk(format_f64(*score, &mut [0; 32])),
+        }
     }
     Ok(())
 }
