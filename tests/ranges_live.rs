@@ -480,6 +480,11 @@ fn a_move_that_cannot_be_is_refused() {
     ok(&mut conn, "RANGE ALTER u maxmemory 1kb");
     refused(&mut conn, "RANGE ALTER u TIER memory", "do not fit in maxmemory");
     assert_eq!(info(&mut conn, "u")["tier"], "durable");
+    refused(
+        &mut conn,
+        "RANGE ALTER u max-keys 9000 TIER memory",
+        "the options are in force",
+    );
     ok(&mut conn, "RANGE ALTER u maxmemory 0 TIER memory max-keys 5000");
     wait_for(&mut conn, "u", "tier", "memory");
     assert_eq!(count(&mut conn, "u", "keys"), 2_000);

@@ -238,7 +238,12 @@ fn alter(args: &Args<'_>, context: &mut Context<'_>) -> Outcome {
         may_wait(|| keyspace.alter_range(&name(args), &options))?;
     }
     if let Some(tier) = tier {
-        may_wait(|| keyspace.begin_move(&name(args), tier, context.now_ms))?;
+        // A move may need what the options give, a larger limit say: so they come first, and stay.
+        let refused = |error: RangeError| match options.is_empty() {
+            true => Error::from(error),
+            false => Error::Other(format!("{error}; the options are in force").into()),
+        };
+        may_wait(|| keyspace.begin_move(&name(args), tier, context.now_ms)).map_err(refused)?;
     }
     context.reply.ok();
     Ok(())

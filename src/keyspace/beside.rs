@@ -46,7 +46,8 @@ impl Keyspace {
     }
 
     /// Brings the count up to date: some times a second. `holes` are the bytes that the allocator has and nobody uses.
-    /// They are counted where they are many, and not without bound: what is evicted leaves holes too.
+    /// They are counted where they are many, and not without bound: what is evicted leaves holes too. And they have keys
+    /// evicted, but no write refused: that would only keep them from being filled.
     pub fn count_beside(&self, holes: u64) {
         let unsynced = self.journal().map_or(0, |journal| journal.unsynced_bytes());
         let limit = self.limits.maxmemory.load(Relaxed);
@@ -58,8 +59,9 @@ impl Keyspace {
         let holes = holes
             .saturating_sub(limit / HOLES_PART)
             .min(limit / HOLES_MOST_PART);
-        let counted = (bytes + holes).saturating_sub(ALLOWANCE);
-        self.beside.store(counted.min(limit / MOST_PART), Relaxed);
+        let counted = |bytes: u64| bytes.saturating_sub(ALLOWANCE).min(limit / MOST_PART);
+        self.beside.store(counted(bytes + holes), Relaxed);
+        self.holes.store(counted(bytes + holes) - counted(bytes), Relaxed);
     }
 }
 

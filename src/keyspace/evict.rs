@@ -82,7 +82,16 @@ impl Keyspace {
             let most = self.limits.maxmemory.load(Relaxed);
             most > 0 && self.memory_bytes() > most
         };
-        self.evict_while(over, || self.is_little_over(), (None, tick))
+        match self.evict_while(over, || self.is_little_over(), (None, tick)) {
+            Room::Full if !self.is_full_of_bytes() => Room::Enough,
+            room => room,
+        }
+    }
+
+    /// Over `maxmemory`, with what the allocator has in holes taken off.
+    fn is_full_of_bytes(&self) -> bool {
+        let most = self.limits.maxmemory.load(Relaxed);
+        self.memory_bytes().saturating_sub(self.holes.load(Relaxed)) > most
     }
 
     /// Evicts while `over` holds, and goes on with it when `enough` says that the thread that seals may do the rest.

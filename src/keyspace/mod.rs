@@ -151,6 +151,8 @@ pub struct Keyspace {
     table_bytes: AtomicI64,
     /// Bytes of what is not of keys (see `beside`).
     beside: AtomicU64,
+    /// The part of it that holes are.
+    holes: AtomicU64,
     store: Arc<BlockStore>,
     plain: PlainStore,
     pub sealing: seal::SealState,
@@ -216,6 +218,7 @@ impl Keyspace {
             entry_bytes: AtomicI64::new(0),
             table_bytes: AtomicI64::new(0),
             beside: AtomicU64::new(0),
+            holes: AtomicU64::new(0),
             store: Arc::new(store),
             plain,
             sealing: seal::SealState::default(),
