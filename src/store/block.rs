@@ -29,8 +29,6 @@ const QUICK: Duration = Duration::from_micros(100);
 /// waited is not enough: perhaps another thread had the core.
 const WAITED: u32 = 32;
 const DISTRUST_MOST: u32 = 2 * WAITED;
-/// One of so many reads fills the block cache.
-const FILLING: u8 = 8;
 
 /// A row's value, where it stands in the store's memory.
 pub type Pinned<'a> = DBPinnableSlice<'a>;
@@ -51,8 +49,6 @@ pub struct BlockStore {
     cache_size: u64,
     cache_bound: AtomicU64,
     path: PathBuf,
-    /// What most reads of single rows are made with: the block that a row is in does not enter the cache.
-    passing: ReadOptions,
     /// Bytes of the sorted files that came in since the start.
     ingested: AtomicU64,
     /// Whether reads have lately waited for the disk.
@@ -139,23 +135,16 @@ impl BlockStore {
             }
         }
         checkpoint::remove_left_over(path)?;
-        Ok(BlockStore::with(db, options, cache, (path, cache_size)))
-    }
-
-    fn with(db: DB, options: Options, cache: Cache, (path, cache_size): (&Path, usize)) -> BlockStore {
-        let mut passing = ReadOptions::default();
-        passing.fill_cache(false);
-        BlockStore {
+        Ok(BlockStore {
             db,
             options,
             cache,
             cache_size: cache_size as u64,
             cache_bound: AtomicU64::new(cache_size as u64),
             path: path.to_path_buf(),
-            passing,
             ingested: AtomicU64::new(0),
             distrust: AtomicU32::new(0),
-        }
+        })
     }
 
     /// Refuses a folder that has files of a store and not the one that names them: RocksDB would begin a new store there,
@@ -181,7 +170,16 @@ impl BlockStore {
         options.create_if_missing(false);
         let db = DB::open_for_read_only(&options, path, false)
             .map_err(|error| StoreError::new(format_args!("{}: {}", path.display(), error.into_string())))?;
-        Ok(BlockStore::with(db, options, cache, (path, cache_size)))
+        Ok(BlockStore {
+            db,
+            options,
+            cache,
+            cache_size: cache_size as u64,
+            cache_bound: AtomicU64::new(cache_size as u64),
+            path: path.to_path_buf(),
+            ingested: AtomicU64::new(0),
+            distrust: AtomicU32::new(0),
+        })
     }
 
     pub(super) fn db(&self) -> &DB {
@@ -208,15 +206,10 @@ impl BlockStore {
         }
     }
 
-    /// Reads a row; may wait for the disk. What is read becomes resident, and most rows are alone in their block with
-    /// that: so the cache is for index and filter, of which each part leads to thousands of rows. Those enter it by the
-    /// few reads that fill it.
+    /// Reads a row; may wait for the disk.
     pub fn read(&self, row_key: &[u8]) -> Result<Option<Pinned<'_>>, StoreError> {
         let begin = Instant::now();
-        let row = match fastrand::u8(..) % FILLING {
-            0 => self.db.get_pinned(row_key)?,
-            _ => self.db.get_pinned_opt(row_key, &self.passing)?,
-        };
+        let row = self.db.get_pinned(row_key)?;
         let distrust = self.distrust.load(Relaxed);
         if begin.elapsed() > QUICK {
             self.distrust
