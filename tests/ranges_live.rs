@@ -485,6 +485,7 @@ fn a_move_that_cannot_be_is_refused() {
         "RANGE ALTER u max-keys 9000 TIER memory",
         "the options are in force",
     );
+    assert_eq!(info(&mut conn, "u")["max-keys"], "9000");
     ok(&mut conn, "RANGE ALTER u maxmemory 0 TIER memory max-keys 5000");
     wait_for(&mut conn, "u", "tier", "memory");
     assert_eq!(count(&mut conn, "u", "keys"), 2_000);

@@ -81,10 +81,7 @@ impl Effort {
 
     /// What the arguments say.
     fn asks_for_much(self, args: &Args<'_>) -> bool {
-        let int = |at: usize| {
-            let text = std::str::from_utf8(args.all().get(at)?).ok()?;
-            text.parse::<i64>().ok()
-        };
+        let int = |at: usize| int(args, at);
         let long = |count: u64| count >= LARGE as u64;
         match self {
             Effort::Constant => false,
@@ -108,10 +105,13 @@ impl Effort {
     }
 }
 
+fn int(args: &Args<'_>, at: usize) -> Option<i64> {
+    std::str::from_utf8(args.all().get(at)?).ok()?.parse().ok()
+}
+
 /// How many elements lie between two places; of places of which one counts from the end nothing is known.
 fn window(args: &Args<'_>) -> Option<usize> {
-    let place = |at: usize| std::str::from_utf8(args.all().get(at)?).ok()?.parse::<i64>().ok();
-    let (start, stop) = (place(2)?, place(3)?);
+    let (start, stop) = (int(args, 2)?, int(args, 3)?);
     let len = stop.saturating_sub(start).saturating_add(1).max(0);
     ((start < 0) == (stop < 0)).then_some(len as usize)
 }

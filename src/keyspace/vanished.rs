@@ -1,5 +1,6 @@
-//! Streams that went away by themselves, expired or evicted, while somebody waited to read them by a consumer group: the
-//! reader is to be told, and no command on the key does it.
+//! Streams that went away while somebody waited to read them by a consumer group. Where a command took them away it has
+//! told the reader; where they expired, or were evicted, nobody has. What is evicted sealed, a generation at once, is not
+//! noted.
 
 use super::Keyspace;
 use super::entry::Entry;
@@ -9,7 +10,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 #[derive(Default)]
 pub struct Vanished {
-    /// How many readers wait. Changes while their keys are locked, so none misses that its key goes.
+    /// How many readers wait. One joins while its keys are locked, so it does not miss that one of them goes.
     readers: AtomicUsize,
     keys: Mutex<Vec<(u8, Vec<u8>)>>,
 }
